@@ -1,0 +1,66 @@
+# kinshot: `make help` lists what there is to make.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# The first Python that is new enough; override with `make PYTHON=/path/to/python3.12 test`.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# One thread per process: with several test processes, or on a busy machine, more threads only get in each other's way.
+THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: help install demo test lint lock clean distclean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
+
+install: $(STAMP) ## create .venv and install kinshot with its pinned dependencies (once)
+
+# Every file is checked against a hash in requirements.lock. setuptools comes first, from the same lock: what is built
+# from source is then built with it, and nothing is fetched unchecked. The stamp is the last step, so that an
+# interrupted installation is taken up again.
+$(STAMP): requirements.lock setup.py pyproject.toml
+	@rm -f $@
+	@if ! "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		echo "kinshot needs Python 3.11 or newer; got '$(PYTHON)'. Install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; fi
+	@echo "Creating $(VENV) and installing the pinned dependencies: several GB are downloaded (torch), once."
+	@"$(PYTHON)" -m venv $(VENV) || { echo "No virtual environment could be made: on Debian, apt-get install python3-venv" >&2; exit 1; }
+	@sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > $(VENV)/build.lock
+	$(PIP) install -q --require-hashes -r $(VENV)/build.lock
+	$(PIP) install --require-hashes --no-build-isolation --use-pep517 -r requirements.lock
+	$(PIP) install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP) ## pretrain on glyphs without labels, then score it on new classes (a few minutes on a CPU)
+	$(BIN)/ssl pretrain glyphs_demo --out runs/demo --overwrite
+	$(BIN)/fewshot eval runs/demo --data glyphs --split test --ways 5 --shots 1,5 --episodes 600 --heads prototype
+	@echo "Curves: $(BIN)/tensorboard --logdir runs"
+
+lint: $(STAMP) ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy kinshot
+
+test: lint ## lint, then every test
+	$(THREADS) $(BIN)/python -m pytest -q -n $(JOBS)
+
+lock: ## resolve the dependencies of setup.py anew (needs the tool uv); commit requirements.lock and constraints.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile setup.py --extra dev --extra timm --universal --python-version 3.11 \
+		--no-annotate --generate-hashes --quiet -o requirements.lock
+	UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile setup.py --extra dev --extra timm --universal --python-version 3.11 \
+		--no-annotate --quiet --constraints requirements.lock -o constraints.txt
+
+clean: ## remove caches and build output (keeps .venv and runs)
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .venv
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""Measurements of speed against other libraries; run from the repository root, see README.md."""

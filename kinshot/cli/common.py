@@ -1,0 +1,68 @@
+"""What the commands share: exit codes, error texts, JSON output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from kinshot.core.errors import KinshotError, suggest
+
+SCHEMA_VERSION = 1
+
+
+class Group(click.Group):
+    """A command group that names the closest valid command for an unknown one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command. Raises click.UsageError with the closest name."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise click.UsageError(f"unknown command {args[0]!r}: {suggest(args[0], self.list_commands(ctx))}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def run(command: click.Command, argv: list[str] | None) -> int:
+    """Run a command and turn every outcome into an exit code; errors go to stderr without a traceback unless KINSHOT_TRACEBACK is set."""
+    try:
+        command.main(args=argv, standalone_mode=False)
+        sys.stdout.flush()
+        return 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        say("interrupted")
+        return 130
+    except KinshotError as error:
+        _trace()
+        say(f"error: {error}")
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # the outermost border: an internal error must end with code 1 and say what to send us
+        _trace()
+        say(f"internal error: {type(error).__name__}: {error}; set KINSHOT_TRACEBACK=1 for the traceback and report it")
+        return 1
+
+
+def say(text: str) -> None:
+    """A message for the person, on stderr."""
+    click.echo(text, err=True)
+
+
+def show(data: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
+    """The result on stdout: one JSON object with a schema version, or text for people."""
+    click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **data}, indent=1) if as_json else text())
+
+
+def _trace() -> None:
+    if os.environ.get("KINSHOT_TRACEBACK"):
+        traceback.print_exc()

@@ -1,0 +1,1 @@
+"""The foundation: errors, registry, configuration, keyed randomness, checkpoints, the training loop, monitoring."""

@@ -1,0 +1,55 @@
+"""Errors a user can act on. Each says what, what was got and what to do; each has its exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class KinshotError(Exception):
+    """Base of every error that kinshot raises on purpose (exit code 1 unless a subclass says otherwise)."""
+
+    exit_code = 1
+
+
+class ConfigError(KinshotError):
+    """A recipe, key, value, name or command-line argument is wrong (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(KinshotError):
+    """A file or data set is missing, unreadable or unfit for what was asked (exit code 3)."""
+
+    exit_code = 3
+
+
+class CheckpointError(KinshotError):
+    """A checkpoint is missing, damaged, foreign, or cannot be written (exit code 3)."""
+
+    exit_code = 3
+
+
+class DivergedError(KinshotError):
+    """Training produced a loss or gradient that is not finite (exit code 4)."""
+
+    exit_code = 4
+
+
+class Interrupted(KinshotError):
+    """A signal asked the run to stop, and it stopped at a step boundary (exit code 128 + signal number)."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum
+
+
+def suggest(name: str, choices: Iterable[str]) -> str:
+    """The tail of an error message: the closest valid name, or all of them when there are few."""
+    names = sorted(choices)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    if len(names) <= 12:
+        return "valid names: " + ", ".join(names)
+    return f"one of {len(names)} names, the first are " + ", ".join(names[:12])

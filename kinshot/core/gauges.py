@@ -1,0 +1,71 @@
+"""Collapse gauges: numbers that show whether embeddings still use the space they have.
+
+All take float tensors (B, D), compute in float32 without gradient and return a 0-dim tensor that is read only when logged.
+Values that are not finite give a gauge that is not finite, never an error.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from kinshot.core.errors import DataError
+
+
+@torch.no_grad()
+def feature_std(z: Tensor) -> Tensor:
+    """Spread of the directions of z (B, D): 0 when all rows point the same way, about 1 when they fill the sphere.
+
+    The standard deviation (unbiased) of the l2-normalised rows along each dimension, averaged, times sqrt(D).
+    Paper: Chen, He, "Exploring simple Siamese representation learning", 2021, arXiv 2011.10566. Departure: the paper plots
+    it without the factor sqrt(D), so that "spread out" reads 1/sqrt(D) there and 1 here, whatever D.
+    """
+    return normalize(_checked(z), dim=1).std(0).mean() * math.sqrt(z.shape[1])
+
+
+@torch.no_grad()
+def effective_rank(z: Tensor) -> Tensor:
+    """How many directions z (B, D) uses, from 1 (collapsed) to min(B, D): exp of the entropy of the singular values.
+
+    Neither centred nor l2-normalised; the singular values are normalised to sum to 1. Zeros everywhere count as rank 1.
+    Paper: Roy, Vetterli, "The effective rank: a measure of effective dimensionality", 2007, EUSIPCO (as a gauge of
+    representations: Garrido et al., 2023, arXiv 2210.02885, who add 1e-7 to each share).
+    """
+    z = _checked(z)
+    if not torch.isfinite(z).all():  # the decomposition would raise
+        return z.new_tensor(math.nan)
+    values = torch.linalg.svdvals(z)
+    shares = values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
+    return torch.special.entr(shares).sum().exp()
+
+
+@torch.no_grad()
+def alignment(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
+    """How close kin lie: mean distance^alpha between rows of x and y (B, D), l2-normalised. 0 is perfect, 2 is chance at alpha 2.
+
+    Paper: Wang, Isola, "Understanding contrastive representation learning through alignment and uniformity on the
+    hypersphere", 2020, arXiv 2005.10242.
+    """
+    if x.shape != y.shape:
+        raise DataError(f"alignment compares two views of one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+    return (normalize(_checked(x), dim=1) - normalize(_checked(y), dim=1)).norm(dim=1).pow(alpha).mean()
+
+
+@torch.no_grad()
+def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
+    """How evenly z (B, D) covers the sphere: log of the mean of exp(-t distance^2) over pairs. 0 is collapsed, lower is better.
+
+    Spread evenly over a sphere of many dimensions it tends to -2t. Memory: B (B - 1) / 2 floats.
+    Paper: Wang, Isola, 2020, arXiv 2005.10242.
+    """
+    squared = torch.pdist(normalize(_checked(z), dim=1)).square()
+    return torch.logsumexp(-t * squared, 0) - math.log(len(squared))
+
+
+def _checked(z: Tensor) -> Tensor:
+    if z.dim() != 2 or len(z) < 2:
+        raise DataError(f"a collapse gauge needs embeddings (B, D) with B >= 2, got shape {tuple(z.shape)}")
+    return z.float()

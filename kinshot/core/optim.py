@@ -1,0 +1,78 @@
+"""Optimizers with weight-decay groups, the learning rate as a pure function of the step, and averaged weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two parameter groups: weights of two or more dimensions decay; biases and normalisation parameters do not."""
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(name: str, module: nn.Module, *, lr: float, weight_decay: float, momentum: float) -> torch.optim.Optimizer:
+    """`adamw`, `sgd` (Nesterov-free momentum) or `lars` (lightly's implementation) over `decay_groups`."""
+    groups = decay_groups(module, weight_decay)
+    if name == "adamw":
+        return torch.optim.AdamW(groups, lr=lr)
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum)
+    from lightly.utils.lars import LARS
+
+    return LARS(groups, lr=lr, momentum=momentum)
+
+
+def lr_factor(step: int, total: int, *, schedule: str, warmup: float, final: float) -> float:
+    """Share of the peak learning rate at a 0-based step: linear warm-up, then cosine to `final` or constant."""
+    rise = math.ceil(warmup * total)
+    if step < rise:
+        return (step + 1) / rise
+    if schedule == "constant":
+        return 1.0
+    along = (step - rise) / max(1, total - rise)
+    return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * along))
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every parameter group the learning rate `lr`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+class WeightAverage:
+    """Exponential moving average of every floating-point entry of a state dict; other entries are copied.
+
+    The decay ramps up as min(decay, (1 + t) / (10 + t)), so that a short run is not dominated by its first weights.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.state = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Move towards the module's current weights after 0-based `step`."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averaged: list[Tensor] = []
+        current: list[Tensor] = []
+        for name, value in module.state_dict().items():
+            if value.is_floating_point():
+                averaged.append(self.state[name])
+                current.append(value.detach())
+            else:
+                self.state[name].copy_(value)
+        torch._foreach_lerp_(averaged, current, 1.0 - decay)
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Continue from saved averages."""
+        for name, value in self.state.items():
+            value.copy_(state[name])

@@ -1,0 +1,146 @@
+"""Registries: a name in a recipe is the only way to reach code, and a new part is one new file.
+
+A part is a class or function under the registry's package, decorated with `@REGISTRY.register("name")`. Names, one-line
+descriptions and parameters are read from the source text, so that `ssl list` and configuration errors never import torch;
+a part's module is imported when the part is built. Packages outside kinshot add parts through the entry-point group
+`kinshot.<kind>` (for example `kinshot.method`), whose value is the module that registers them.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kinshot.core.errors import ConfigError, suggest
+from kinshot.core.schema import Parameter, check_parameters, read_parameters
+
+Part = TypeVar("Part", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a part lives and what can be said of it without importing it."""
+
+    name: str
+    module: str
+    summary: str
+    docstring: str
+    parameters: dict[str, Parameter]
+
+
+class Registry:
+    """Parts of one kind, found by name.
+
+    Args:
+        kind: what a part is called in messages, for example "method".
+        package: dotted name of the folder whose files register the parts.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self._parts: dict[str, Callable[..., Any]] = {}
+
+    def register(self, name: str) -> Callable[[Part], Part]:
+        """Decorator: make a class or function reachable as `name`. Its keyword-only parameters become its settings."""
+
+        def decorate(part: Part) -> Part:
+            known = self._parts.get(name)
+            if known is not None and known.__module__ != part.__module__:
+                raise ConfigError(f"{self.kind} {name!r} is registered by {known.__module__} and by {part.__module__}: rename one")
+            self._parts[name] = part
+            return part
+
+        return decorate
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """Every part by name, read from source text alone."""
+        found: dict[str, Entry] = {}
+        for module, path in [*self._folder_modules(), *self._plugin_modules()]:
+            for entry in _read_entries(module, path):
+                if entry.name in found:
+                    raise ConfigError(f"{self.kind} {entry.name!r} is registered by {found[entry.name].module} and by {module}: rename one")
+                found[entry.name] = entry
+        return dict(sorted(found.items()))
+
+    def names(self) -> list[str]:
+        """Every registered name, sorted."""
+        return list(self.entries)
+
+    def entry(self, name: str) -> Entry:
+        """The entry called `name`. Raises ConfigError with the closest valid name."""
+        if name not in self.entries:
+            raise ConfigError(f"unknown {self.kind} {name!r}: {suggest(name, self.entries)}")
+        return self.entries[name]
+
+    def check(self, name: str, settings: dict[str, Any], where: str = "") -> tuple[dict[str, Any], list[str]]:
+        """Settings completed with defaults and converted to the declared types, and every problem found."""
+        return check_parameters(settings, self.entry(name).parameters, where or f"{self.kind} {name}")
+
+    def get(self, name: str) -> Callable[..., Any]:
+        """The part itself; imports its module. Raises ConfigError with the closest valid name."""
+        module = self.entry(name).module
+        importlib.import_module(module)
+        if name not in self._parts:  # the source text says `.register(name)`, of another registry
+            raise ConfigError(f"{module} does not register {self.kind} {name!r} with the registry of {self.kind}s: fix its decorator")
+        return self._parts[name]
+
+    def build(self, name: str, *args: Any, settings: dict[str, Any] | None = None, **wired: Any) -> Any:
+        """Call the part with wired arguments and checked settings. Raises ConfigError naming every bad setting."""
+        checked, problems = self.check(name, settings or {})
+        if problems:
+            raise ConfigError("; ".join(problems))
+        return self.get(name)(*args, **checked, **wired)
+
+    def _folder_modules(self) -> list[tuple[str, Path]]:
+        spec = importlib.util.find_spec(self.package)
+        if spec is None or not spec.submodule_search_locations:
+            return []
+        folder = Path(next(iter(spec.submodule_search_locations)))
+        return [(f"{self.package}.{path.stem}", path) for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
+
+    def _plugin_modules(self) -> list[tuple[str, Path]]:
+        found = []
+        for point in importlib.metadata.entry_points(group="kinshot." + self.kind.replace(" ", "_")):
+            try:
+                spec = importlib.util.find_spec(point.module)
+            except ImportError as error:
+                raise ConfigError(f"plug-in {point.name!r} names the missing module {point.module}: uninstall or fix it") from error
+            if spec is not None and spec.origin:
+                found.append((point.module, Path(spec.origin)))
+        return found
+
+
+def _read_entries(module: str, path: Path) -> list[Entry]:
+    text = path.read_text(encoding="utf-8")
+    if ".register(" not in text:
+        return []
+    entries = []
+    for node in ast.parse(text).body:
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef):
+            continue
+        for name in _registered_names(node):
+            doc = ast.get_docstring(node) or ""
+            entries.append(Entry(name, module, doc.split("\n", 1)[0], doc, read_parameters(node, doc)))
+    return entries
+
+
+def _registered_names(node: ast.ClassDef | ast.FunctionDef) -> list[str]:
+    return [
+        call.args[0].value
+        for call in node.decorator_list
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr == "register"
+        and call.args
+        and isinstance(call.args[0], ast.Constant)
+        and isinstance(call.args[0].value, str)
+    ]

@@ -1,0 +1,79 @@
+"""The checkpoints of a run: which is the newest, which may go, and what a killed process left behind."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from kinshot.core.atomic import remove_folder, sweep_orphans
+from kinshot.core.checkpoint_files import read_manifest
+from kinshot.core.errors import CheckpointError, ConfigError
+
+_STEP = re.compile(r"^(?P<hidden>\.?)step-(?P<step>\d+)(?P<old>\.old-\d+)?$")
+
+
+def checkpoint_path(run_folder: str | Path, step: int) -> Path:
+    """Where a run keeps the checkpoint of `step`: `RUN/checkpoints/step-00001234`."""
+    return Path(run_folder) / "checkpoints" / f"step-{step:08d}"
+
+
+def is_complete(folder: str | Path) -> bool:
+    """Whether `folder` has a valid manifest and every file in it at its size (contents are not hashed: `load_checkpoint` does)."""
+    folder = Path(folder)
+    try:
+        listed = read_manifest(folder)
+        return all((folder / name).stat().st_size == entry["bytes"] for name, entry in listed.items())
+    except (CheckpointError, OSError):
+        return False
+
+
+def latest(run_folder: str | Path) -> Path | None:
+    """The newest complete checkpoint of a run, by step number, or None. Incomplete ones are passed over."""
+    for _, path in reversed(_steps(Path(run_folder) / "checkpoints")):
+        if is_complete(path):
+            return path
+    return None
+
+
+def prune(run_folder: str | Path, keep: int) -> list[Path]:
+    """Delete all but the newest `keep` complete checkpoints of a run; returns what it deleted.
+
+    Incomplete ones older than those kept go too. Raises ConfigError if `keep` < 1, CheckpointError if a folder cannot be deleted.
+    """
+    if keep < 1:
+        raise ConfigError(f"cannot keep {keep} checkpoints: keep at least 1")
+    kept, deleted = 0, []
+    for _, path in reversed(_steps(Path(run_folder) / "checkpoints")):
+        if kept < keep:
+            kept += is_complete(path)
+        else:
+            try:
+                remove_folder(path)
+            except OSError as problem:
+                raise CheckpointError(f"cannot delete the old checkpoint {path}: {problem.strerror}; delete it by hand") from problem
+            deleted.append(path)
+    return deleted
+
+
+def sweep(run_folder: str | Path) -> list[Path]:
+    """Clear up after killed processes in a run folder; returns the temporary names removed or put back.
+
+    Call it under the `RunLock`, before the first save.
+    """
+    run_folder = Path(run_folder)
+    try:
+        return sweep_orphans(run_folder) + sweep_orphans(run_folder / "checkpoints")
+    except OSError as problem:
+        raise CheckpointError(f"cannot clear up {run_folder}: {problem}; check that you may write there") from problem
+
+
+def _steps(checkpoints: Path) -> list[tuple[int, Path]]:
+    """Checkpoint folders with their step, oldest first; one that was set aside counts while its name is free."""
+    found = []
+    for path in checkpoints.iterdir() if checkpoints.is_dir() else ():
+        match = _STEP.match(path.name)
+        if match is None or bool(match["hidden"]) != bool(match["old"]) or not path.is_dir():
+            continue
+        if not match["old"] or not path.with_name(f"step-{match['step']}").exists():
+            found.append((int(match["step"]), path))
+    return sorted(found)

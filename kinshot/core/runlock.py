@@ -1,0 +1,69 @@
+"""One run per folder: a lock that the operating system releases when its holder ends, however it ends."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from kinshot.core.errors import ConfigError
+
+
+class RunLock:
+    """Holds `folder/.lock` while a process trains into `folder`.
+
+    A context manager; the folder must exist. The lock is the kernel's (`flock`), so a killed run leaves nothing to clean up;
+    the file that stays behind only carries the last holder's pid. On systems without `fcntl` (Windows) it does nothing.
+
+    Raises:
+        ConfigError: another process holds the folder (named by its pid), or the folder cannot be locked.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.path = Path(folder) / ".lock"
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> RunLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Take the lock or raise ConfigError at once."""
+        try:
+            import fcntl
+        except ImportError:
+            return
+        if self._descriptor is not None:
+            raise ConfigError(f"{self.path.parent} is already locked by this object: release it first")
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as problem:
+            raise ConfigError(f"cannot lock {self.path.parent}: {problem.strerror}; choose a folder you may write to") from problem
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(descriptor)
+            raise ConfigError(f"{self.path.parent} is in use by process {holder}: wait for it, stop it, or choose another folder") from None
+        except OSError as problem:
+            os.close(descriptor)
+            raise ConfigError(f"cannot lock {self.path.parent}: {problem.strerror}; choose a folder on another disk") from problem
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give the lock back; also for forked children that inherited it. Does nothing when it is not held."""
+        if self._descriptor is None:
+            return
+        import fcntl
+
+        descriptor, self._descriptor = self._descriptor, None
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)

@@ -1,0 +1,117 @@
+"""Batches in a keyed order: the same for any number of worker processes, and from any step on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from kinshot.core.errors import ConfigError, DataError, KinshotError
+from kinshot.core.rng import keyed_generator
+from kinshot.datasets.base import Source
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+def batches(source: Source, batch_size: int, seed: int, epoch: int, start_step: int = 0, workers: int = 0) -> Iterator[Batch]:
+    """One epoch of shuffled batches: (uint8 (B, C, H, W), int64 indices (B,)).
+
+    The order is a permutation drawn from (seed, epoch) alone, without replacement; the last partial batch is dropped.
+    A run resumed at `start_step` gets exactly the batches that it has not seen.
+
+    Args:
+        source: where the images are.
+        batch_size: images per batch, at most `len(source)`.
+        seed: the run's seed.
+        epoch: which epoch's order.
+        start_step: first batch to give.
+        workers: processes that decode ahead; 0 loads in this process. The batches are the same.
+
+    Raises:
+        ConfigError: at once, when the sizes do not fit.
+        DataError: while iterating, when an image cannot be read, also in a worker process.
+    """
+    _check(source, batch_size, workers)
+    if batch_size > len(source):
+        raise ConfigError(f"batch size {batch_size} is larger than {source.name}, which holds {len(source)} images: lower it")
+    if start_step < 0:
+        raise ConfigError(f"start_step must be at least 0, got {start_step}")
+    order = torch.randperm(len(source), generator=keyed_generator(seed, "order", epoch))
+    steps = len(source) // batch_size
+    chunks = list(order[: steps * batch_size].split(batch_size))[start_step:]
+    return _stream(source, chunks, workers)
+
+
+def in_order(source: Source, batch_size: int, workers: int = 0) -> Iterator[Batch]:
+    """Every image once, in order, the last batch possibly smaller: (uint8 (B, C, H, W), int64 indices (B,)).
+
+    For extracting features. Raises ConfigError on a batch size below 1, DataError when an image cannot be read.
+    """
+    _check(source, batch_size, workers)
+    chunks = list(torch.arange(len(source)).split(batch_size)) if len(source) else []
+    return _stream(source, chunks, workers)
+
+
+def _check(source: Source, batch_size: int, workers: int) -> None:
+    if batch_size < 1:
+        raise ConfigError(f"batch size must be at least 1, got {batch_size}")
+    if workers < 0:
+        raise ConfigError(f"workers must be at least 0, got {workers}")
+
+
+def _stream(source: Source, chunks: Sequence[torch.Tensor], workers: int) -> Iterator[Batch]:
+    if workers == 0 or not chunks:
+        for indices in chunks:
+            yield source.load(indices), indices
+        return
+    loader: DataLoader[Batch | KinshotError] = DataLoader(
+        _Chunks(source, chunks),
+        batch_size=None,
+        num_workers=min(workers, len(chunks)),
+        collate_fn=_as_is,
+        worker_init_fn=_ignore_interrupt,
+        # torch seeds its workers from a draw; this one leaves the global generator as it was
+        generator=keyed_generator(0, "workers"),
+    )
+    results = iter(loader)
+    while True:
+        try:
+            result = next(results)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise DataError(f"a loader process for {source.name} died: {error}: use fewer workers or smaller batches") from error
+        if isinstance(result, KinshotError):
+            raise result
+        yield result
+
+
+class _Chunks(Dataset[Batch | KinshotError]):
+    """Whole batches by step. An error comes back as a value, so that the parent raises it with its own words."""
+
+    def __init__(self, source: Source, chunks: Sequence[torch.Tensor]) -> None:
+        self.source = source
+        self.chunks = chunks
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __getitem__(self, step: int) -> Batch | KinshotError:
+        try:
+            return self.source.load(self.chunks[step]), self.chunks[step]
+        except KinshotError as error:
+            return error
+
+
+def _as_is(result: Any) -> Any:
+    return result
+
+
+def _ignore_interrupt(worker: int) -> None:
+    # Ctrl-C reaches the whole process group; the parent alone decides when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,96 @@
+"""Conv-4: the small convolutional encoder of the few-shot literature."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kinshot.core.errors import ConfigError
+from kinshot.encoders import ENCODERS
+from kinshot.encoders.base import InputSpec
+from kinshot.encoders.pooled_norm import PooledNorm, StemPooledNorm
+
+_BLOCKS = 4
+# With more input channels the patch matrix of the stem's fast path would outgrow the map that it saves.
+_STEM_CHANNELS = 4
+
+
+class ConvBlock(nn.Module):
+    """conv 3x3 (no bias: batch norm removes it) - batch norm - ReLU - max-pool 2x2.
+
+    Training on a CPU in one precision takes the fused step of `pooled_norm`; everything else composes the four modules.
+    """
+
+    def __init__(self, inputs: int, outputs: int, ceil_mode: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs)
+        self.ceil_mode = ceil_mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H / 2, W / 2), channels-last."""
+        if self.training and x.device.type == "cpu" and type(self.norm) is nn.BatchNorm2d and not torch.is_autocast_enabled("cpu"):
+            return self._fused(x, self.norm)
+        return F.max_pool2d(F.relu(self.norm(self.conv(x))), 2, ceil_mode=self.ceil_mode)
+
+    def _fused(self, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        _require_statistics(x)
+        sign = torch.where(norm.weight.detach() < 0, -1.0, 1.0).to(x.dtype)
+        weight, gamma = self.conv.weight * sign.view(-1, 1, 1, 1), norm.weight * sign
+        if x.shape[1] <= _STEM_CHANNELS and not x.requires_grad:
+            out, mean, var = StemPooledNorm.apply(x, weight, gamma, norm.bias, norm.eps, self.ceil_mode)
+        else:
+            weight = weight.contiguous(memory_format=torch.channels_last)
+            y = F.conv2d(x, weight, padding=1)
+            out, mean, var = PooledNorm.apply(y, gamma, norm.bias, norm.eps, self.ceil_mode)
+        _update_running(norm, mean * sign, var, x.numel() // x.shape[1])
+        return out
+
+
+@torch.no_grad()
+def _update_running(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int) -> None:
+    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
+        return
+    norm.num_batches_tracked.add_(1)
+    rate = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    norm.running_mean.lerp_(mean, rate)
+    norm.running_var.lerp_(var * (count / (count - 1)), rate)
+
+
+def _require_statistics(x: Tensor) -> None:
+    if x.numel() // x.shape[1] <= 1:
+        raise ValueError(f"batch norm in training mode needs more than one value per channel, got input {tuple(x.shape)}")
+
+
+@ENCODERS.register("conv4")
+class Conv4(nn.Module):
+    """Conv-4: four 3x3 convolution blocks of equal width, flattened; 256-d for 28 pixels at width 64.
+
+    Paper: Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra, "Matching Networks for One Shot Learning", 2016, arXiv:1606.04080
+
+    Args:
+        width: channels of every block; 64 in the few-shot literature.
+        ceil_mode: keep the last row and column of odd maps (28 pixels: 2x2 maps, 256-d); without it they are dropped (1x1, 64-d).
+    """
+
+    def __init__(self, input: InputSpec, *, width: int = 64, ceil_mode: bool = True) -> None:
+        super().__init__()
+        if width < 1:
+            raise ConfigError(f"conv4: width must be at least 1, got {width}")
+        side = input.size
+        for _ in range(_BLOCKS):
+            side = (side + 1) // 2 if ceil_mode else side // 2
+        if side < 1:
+            raise ConfigError(f"conv4: {input.size} pixels are too few without ceil_mode: use at least 16 or set ceil_mode")
+        self.input = input
+        self.dim = width * side * side
+        self.blocks = nn.Sequential(*(ConvBlock(input.channels if i == 0 else width, width, ceil_mode) for i in range(_BLOCKS)))
+
+    def feature_maps(self, x: Tensor) -> Tensor:
+        """The last block's maps: (B, C, H, W) to (B, width, h, w)."""
+        return self.blocks(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of a normalised batch: (B, C, size, size) to (B, dim), flattened in (channel, row, column) order."""
+        return self.feature_maps(x).flatten(1)

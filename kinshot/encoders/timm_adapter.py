@@ -1,0 +1,89 @@
+"""Any model of timm as an encoder; timm is an optional dependency."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinshot.core.errors import ConfigError, suggest
+from kinshot.encoders import ENCODERS
+from kinshot.encoders.base import InputSpec
+
+
+@ENCODERS.register("timm")
+class TimmEncoder(nn.Module):
+    """A model of the timm library by its name, untrained and without its classifier (pip install timm).
+
+    The state has timm's own parameter names, so the saved weights load with `timm.create_model(..., checkpoint_path=)`
+    where the stem was not changed; `named_parameters` shows them below `model`.
+
+    Args:
+        model: name as `timm.list_models()` gives it, for example resnet26 or vit_tiny_patch16_224; weights are never downloaded.
+    """
+
+    def __init__(self, input: InputSpec, *, model: str) -> None:
+        super().__init__()
+        self.model, self.dim = _create(model, input)
+        self.input = input
+        self.strides = tuple(int(stage["reduction"]) for stage in getattr(self.model, "feature_info", []))
+        self.register_load_state_dict_pre_hook(_add_model_prefix)
+
+    def feature_maps(self, x: Tensor) -> list[Tensor]:
+        """Maps (B, C_i, H_i, W_i) that timm gives for this model, one for each of `strides`. Raises ConfigError where it gives none."""
+        if not hasattr(self.model, "forward_intermediates"):
+            raise ConfigError(f"encoder timm: {type(self.model).__name__} gives no feature maps: choose a model with forward_intermediates")
+        maps: list[Tensor] = self.model.forward_intermediates(x, intermediates_only=True)  # type: ignore[operator]
+        return maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, dim) of normalised images (B, C, H, W)."""
+        return self.model(x)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """The state under timm's own names, without the prefix of this adapter."""
+        return self.model.state_dict(*args, **kwargs)
+
+
+def _add_model_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Undo what `TimmEncoder.state_dict` does, before torch hands each child its share of the state."""
+    for key in [key for key in state if key.startswith(prefix)]:
+        state[f"{prefix}model.{key[len(prefix) :]}"] = state.pop(key)
+
+
+def _create(name: str, input: InputSpec) -> tuple[nn.Module, int]:
+    """The bare model and its width. Raises ConfigError when timm is missing, does not know the name, or the input does not suit it."""
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        if error.name != "timm":
+            raise
+        raise ConfigError("encoder timm needs the package timm, which is not installed: run pip install timm") from error
+    if not timm.is_model(name):
+        raise ConfigError(f"encoder timm: unknown model {name!r}: {suggest(name, timm.list_models())}")
+    options: dict[str, Any] = {"num_classes": 0, "in_chans": input.channels}
+    if _has_fixed_size(timm.get_pretrained_cfg(name)):
+        options["img_size"] = input.size
+    try:
+        model = timm.create_model(name, pretrained=False, **options)
+        return model, _width(model, input)
+    except (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError) as error:
+        raise ConfigError(
+            f"encoder timm: {name} does not take {input.channels} x {input.size} x {input.size} images ({error}): "
+            "choose another model or size"
+        ) from error
+
+
+def _has_fixed_size(config: Any) -> bool:
+    """Whether a model is built for one image size (vision transformers are), and must be told."""
+    return bool(getattr(config, "fixed_input_size", False))
+
+
+@torch.no_grad()
+def _width(model: nn.Module, input: InputSpec) -> int:
+    """Features that the model gives, seen on a blank image: some models fail on small images only when they run."""
+    blank = torch.zeros(1, input.channels, input.size, input.size)
+    width = model.eval()(blank).shape[-1]
+    model.train()
+    return int(width)

@@ -1,0 +1,1 @@
+"""Few-shot heads: pure functions over many episodes at once, one file each."""

@@ -1,0 +1,90 @@
+"""Weight imprinting: a support embedding is the classifier row of its class, no gradient needed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kinshot.core.errors import ConfigError, DataError
+from kinshot.fewshot import HEADS
+from kinshot.fewshot.transforms import class_means, class_top_mean, query_similarity, unit
+from kinshot.fewshot.transforms import transform as transformed
+
+
+@HEADS.register("imprint")
+def imprint_head(
+    support: Tensor,
+    labels: Tensor,
+    query: Tensor,
+    ways: int,
+    *,
+    proxies: Literal["average", "multi"] = "average",
+    scale: float = 10.0,
+    transform: Literal["l2n", "cl2n"] = "l2n",
+    base_mean: Tensor | None = None,
+) -> Tensor:
+    """Weight imprinting: class rows are re-normalised mean embeddings, or every embedding is a proxy; inductive.
+
+    With phi = u(z): row w_c = u(mean of phi over class c), score = scale * <w_c, phi(q)>. With `multi` every support
+    embedding stays a proxy and a class scores by its best one.
+
+    Paper: Qi, Brown, Lowe, 2018, arXiv 1712.07136
+    Departures: the paper learns the scale on the base classes; here it is a setting, which changes the softmax of the
+    scores but no prediction. Centring (`cl2n`) is not in the paper.
+
+    Args:
+        support: (E, S, D) support features, rows in any order.
+        labels: int64 (E, S), ways 0..W-1.
+        query: (E, Q, D) query features.
+        ways: W.
+        proxies: one row per class (average) or one per support image (multi).
+        scale: factor on the cosine, positive.
+        transform: what gives the unit embedding; cl2n centres on the base classes first.
+        base_mean: mean base feature (D,), for `cl2n`.
+
+    Returns:
+        Scores (E, Q, W).
+
+    Raises:
+        ConfigError: scale not positive, or `cl2n` without `base_mean`.
+        DataError: a way without support.
+    """
+    if scale <= 0:
+        raise ConfigError(f"head imprint: scale must be positive, got {scale}")
+    support = transformed(support, transform, base_mean)
+    if proxies == "multi":
+        return scale * class_top_mean(query_similarity(query, support, "cosine", transform, base_mean), labels, ways, 1)
+    return scale * query_similarity(query, class_means(support, labels, ways), "cosine", transform, base_mean)
+
+
+def imprint(weight: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+    """Append one unit row per new class to a cosine classifier; the given rows are returned untouched.
+
+    Paper: Qi, Brown, Lowe, 2018, arXiv 1712.07136
+
+    Args:
+        weight: (C, D) rows of the existing classifier; C may be 0.
+        features: (n, D), or (n, A, D) for A augmented views of each image, which are averaged after normalisation.
+        labels: int64 (n,) of the new classes, any integers.
+
+    Returns:
+        (C + number of new classes, D) in the dtype of `weight`; new rows follow in ascending order of their label.
+
+    Raises:
+        DataError: shapes that do not fit together, or no feature at all.
+    """
+    if features.ndim not in (2, 3) or weight.ndim != 2 or features.shape[-1] != weight.shape[-1] or features.numel() == 0:
+        raise DataError(
+            f"imprint needs weight (C, D) and features (n, D) or (n, A, D) with n >= 1, "
+            f"got {tuple(weight.shape)} and {tuple(features.shape)}: embed the examples with the classifier's own encoder"
+        )
+    if labels.shape != features.shape[:1]:
+        raise DataError(f"imprint needs one label per example: got {tuple(labels.shape)} labels for {features.shape[0]} examples")
+    embedded = unit(features.to(weight))
+    if embedded.ndim == 3:
+        embedded = embedded.mean(1)
+    new, position = labels.to(weight.device).unique(sorted=True, return_inverse=True)
+    means = class_means(embedded.unsqueeze(0), position.unsqueeze(0), len(new)).squeeze(0)
+    return torch.cat([weight, unit(means)])

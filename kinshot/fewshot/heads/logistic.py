@@ -1,0 +1,79 @@
+"""Logistic regression on the support features, one fit per episode."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinshot.core.errors import ConfigError, DataError
+from kinshot.fewshot import HEADS
+from kinshot.fewshot.transforms import one_hot
+from kinshot.fewshot.transforms import transform as transformed
+
+
+@HEADS.register("logistic")
+def logistic(
+    support: Tensor,
+    labels: Tensor,
+    query: Tensor,
+    ways: int,
+    *,
+    C: float = 1.0,
+    max_iter: int = 1000,
+    transform: Literal["none", "l2n", "cl2n"] = "l2n",
+    base_mean: Tensor | None = None,
+) -> Tensor:
+    """Logistic regression fitted to each episode's support set (linear probe, RFS); inductive.
+
+    scikit-learn's `LogisticRegression` in float64: L2 penalty on the weights and none on the intercept, softmax over
+    three ways or more and the sigmoid for two. Scores are log-probabilities.
+
+    Paper: Tian, Wang, Krishnan, Tenenbaum, Isola, 2020, arXiv 2003.11539 (RFS; without distillation)
+
+    Args:
+        support: (E, S, D) support features, rows in any order.
+        labels: int64 (E, S), ways 0..W-1.
+        query: (E, Q, D) query features.
+        ways: W.
+        C: inverse of the penalty's strength, positive.
+        max_iter: most solver iterations in one fit.
+        transform: what is done to every feature first; cl2n needs the base classes.
+        base_mean: mean base feature (D,), for `cl2n`.
+
+    Returns:
+        Log-probabilities (E, Q, W) in the dtype and on the device of `query`.
+
+    Raises:
+        ConfigError: C or max_iter not positive, or `cl2n` without `base_mean`.
+        DataError: a way without support, or a fit that did not converge.
+    """
+    if C <= 0 or max_iter < 1:
+        raise ConfigError(f"head logistic: C and max_iter must be positive, got C={C} and max_iter={max_iter}")
+    one_hot(labels, ways, support)  # every way has support, so that the columns of each fit are the ways
+    x = transformed(support, transform, base_mean).double().cpu().numpy()
+    q = transformed(query, transform, base_mean).double().cpu().numpy()
+    y = labels.cpu().numpy()
+    scores = np.stack([_fit_predict(x[e], y[e], q[e], C, max_iter) for e in range(len(x))])
+    return torch.from_numpy(scores).to(query)
+
+
+def _fit_predict(x: np.ndarray, y: np.ndarray, q: np.ndarray, C: float, max_iter: int) -> np.ndarray:
+    # imported here: listing or checking heads must not load scikit-learn
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=C, max_iter=max_iter)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            model.fit(x, y)
+    except ConvergenceWarning as error:
+        raise DataError(
+            f"head logistic: a fit did not converge in max_iter={max_iter} iterations (C={C}): "
+            "use transform=l2n, lower C or raise max_iter"
+        ) from error
+    return model.predict_log_proba(q)

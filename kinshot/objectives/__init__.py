@@ -1,0 +1,1 @@
+"""Pure objective functions of embeddings and of who is kin to whom."""

@@ -1,0 +1,217 @@
+"""`fewshot eval`: checkpoints on episodes of unseen classes, beside the references that they must beat.
+
+Features of the whole split are computed once per model and cached by content; every model and head sees the same episodes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import kinshot
+from kinshot.core.checkpoint import Checkpoint, load_checkpoint
+from kinshot.core.errors import DataError
+from kinshot.core.features import cached_features, extract, raw_pixels, weights_hash
+from kinshot.core.runtime import resolve_device
+from kinshot.datasets import SOURCES
+from kinshot.datasets.base import Source
+from kinshot.encoders.base import InputSpec
+from kinshot.fewshot.episodes import Episodes, sample_episodes
+from kinshot.fewshot.evaluate import build_head, episode_accuracy
+from kinshot.fewshot.statistics import RULE, interval
+from kinshot.recipes.embedder import Embedder, from_checkpoint, input_spec, untrained
+from kinshot.recipes.recipe import Choice, parse
+
+Say = Callable[[str], None]
+SEED_RULE = "Student t, 95 %, over checkpoints"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is measured.
+
+    Args:
+        data: evaluation source; settings that were not given are filled from the checkpoint's input.
+        base: source of the base classes, for heads with transform=cl2n; none takes the checkpoint's training data.
+        ways: classes per episode, several allowed.
+        shots: support images per class, several allowed.
+        queries: query images per class.
+        episodes: episodes per task.
+        seed: key of the episodes.
+        heads: (text, name, settings) of each head.
+        features: backbone, projector or both.
+        reference: measure raw pixels and the untrained encoder too.
+    """
+
+    data: Choice | None
+    base: Choice | None
+    ways: list[int]
+    shots: list[int]
+    queries: int
+    episodes: int
+    seed: int
+    heads: list[tuple[str, str, dict[str, Any]]]
+    features: list[str]
+    reference: bool = True
+
+
+@dataclass(frozen=True)
+class Line:
+    """Accuracy of one model, feature and head on one task, in percent."""
+
+    model: str
+    feature: str
+    head: str
+    ways: int
+    shots: int
+    mean: float
+    ci95: float
+    n: int
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return self.mean - self.ci95
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return self.mean + self.ci95
+
+
+def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say) -> dict[str, Any]:
+    """Measure checkpoints under a protocol; returns the result that `fewshot eval --json` prints.
+
+    Raises CheckpointError for a bad checkpoint, DataError for data that cannot give the episodes, ConfigError for settings.
+    """
+    started = time.process_time()
+    where = resolve_device(device)
+    checkpoints = [load_checkpoint(path, parts=("encoder", "projector")) for path in paths]
+    data = protocol.data or _own_data(checkpoints[0])
+    source = build_source(data, input_spec(checkpoints[0]))
+    if source.labels is None:
+        raise DataError(f"{source.name} has no labels, and episodes need classes: give --data with one folder per class")
+    tasks = {(w, k): _episodes(source, w, k, protocol) for w in protocol.ways for k in protocol.shots}
+    lines: list[Line] = []
+    for path, checkpoint in zip(paths, checkpoints, strict=True):
+        label = str(path) if len(paths) > 1 else "pretrained"
+        lines += _measure(label, from_checkpoint(checkpoint), checkpoint, source, tasks, protocol, where, say)
+    if len(paths) > 1:
+        lines = _over_checkpoints(lines) + lines
+    if protocol.reference:
+        lines += _measure("untrained", untrained(checkpoints[0]), checkpoints[0], source, tasks, protocol, where, say)
+        lines += _measure("raw pixels", None, checkpoints[0], source, tasks, protocol, where, say)
+    training = sum(float(c.state.get("cpu_seconds", 0.0)) for c in checkpoints)
+    return {
+        "checkpoints": [str(c.path) for c in checkpoints],
+        "weights": [weights_hash(c.encoder) for c in checkpoints],
+        "recipe": parse(checkpoints[0].config, "").name,
+        "seeds": [parse(c.config, "").seed for c in checkpoints],
+        "data": {"name": source.name, **data.settings, "classes": len(source.class_names), "images": len(source)},
+        "protocol": {
+            "queries": protocol.queries,
+            "episodes": protocol.episodes,
+            "seed": protocol.seed,
+            "interval": RULE if len(paths) == 1 else f"{RULE}; mean row: {SEED_RULE}",
+            "support and query": "disjoint, checked",
+        },
+        "rows": [asdict(line) for line in lines],
+        "beats_references": _beats(lines) if protocol.reference else None,
+        "cpu_minutes": {"training": round(training / 60, 2), "evaluation": round((time.process_time() - started) / 60, 2)},
+        "versions": {"kinshot": kinshot.__version__, "torch": torch.__version__, "numpy": np.__version__},
+    }
+
+
+def build_source(data: Choice, input: InputSpec) -> Source:
+    """The source of a choice, rendered or resized for the encoder's input where the source can and the user did not say."""
+    settings = dict(data.settings)
+    known = SOURCES.entry(data.name).parameters
+    for key, value in (("size", input.size), ("channels", input.channels)):
+        if key in known and key not in settings:
+            settings[key] = value
+    return SOURCES.build(data.name, settings=settings)
+
+
+def _own_data(checkpoint: Checkpoint) -> Choice:
+    """The test split of the data that the checkpoint was trained on."""
+    own = parse(checkpoint.config, "").data
+    settings = dict(own.settings)
+    if "split" in settings:
+        settings["split"] = "test"
+    return Choice(own.name, settings)
+
+
+def _episodes(source: Source, ways: int, shots: int, protocol: Protocol) -> Episodes:
+    labels = np.asarray(source.labels)
+    names = source.class_names
+    return sample_episodes(
+        labels, ways=ways, shots=shots, queries=protocol.queries, episodes=protocol.episodes, seed=protocol.seed, class_names=names
+    )
+
+
+def _measure(
+    label: str, model: Embedder | None, checkpoint: Checkpoint, source: Source, tasks: dict[tuple[int, int], Episodes], protocol: Protocol,
+    device: torch.device, say: Say,
+) -> list[Line]:  # fmt: skip
+    found = features_of(model, source, device)
+    wanted = protocol.features if model is not None else ["pixels"]
+    means: dict[str, Tensor] = {}
+    if any(settings.get("transform") == "cl2n" for _, _, settings in protocol.heads):
+        own = parse(checkpoint.config, "").data
+        base = build_source(protocol.base or own, input_spec(checkpoint))
+        means = {name: value.mean(0) for name, value in features_of(model, base, device).items()}
+    lines = []
+    for feature in wanted:
+        for text, name, settings in protocol.heads:
+            # the base mean is subtracted from raw features by heads that ask for it
+            head = build_head(name, settings, base_mean=means.get(feature))
+            for (ways, shots), episodes in tasks.items():
+                accuracy = interval(100 * episode_accuracy(found[feature], episodes, head, ways))
+                lines.append(Line(label, feature, text, ways, shots, accuracy.mean, accuracy.half_width, accuracy.count))
+            say(f"measured {label}, {feature}, {text}")
+    return lines
+
+
+def features_of(model: Embedder | None, source: Source, device: torch.device) -> dict[str, Tensor]:
+    """Cached features of every image: backbone and projector of a model, or the raw pixels."""
+    if model is None:
+        return {"pixels": torch.cat([raw_pixels(source.load(part)) for part in torch.arange(len(source)).split(1024)])}
+    spec = model.input
+    parts = {
+        "weights": weights_hash(model.state_dict()),
+        "architecture": repr(model),
+        "input": repr(spec),
+        "source": source.fingerprint(),
+        "device": device.type,
+    }
+    model = model.to(device).to(memory_format=torch.channels_last)
+    return cached_features(parts, lambda: extract(model.embed, source, lambda images: images, device=device))
+
+
+def _over_checkpoints(lines: list[Line]) -> list[Line]:
+    """The mean over checkpoints of every feature, head and task, with the interval over checkpoints."""
+    groups: dict[tuple[str, str, int, int], list[float]] = {}
+    for line in lines:
+        groups.setdefault((line.feature, line.head, line.ways, line.shots), []).append(line.mean)
+    merged = []
+    for (feature, head, ways, shots), means in groups.items():
+        over = interval(np.array(means))
+        merged.append(Line(f"mean of {over.count}", feature, head, ways, shots, over.mean, over.half_width, over.count))
+    return merged
+
+
+def _beats(lines: list[Line]) -> bool:
+    """Whether on every task the best pretrained row lies above every reference row with disjoint intervals."""
+    for ways, shots in {(line.ways, line.shots) for line in lines}:
+        task = [line for line in lines if (line.ways, line.shots) == (ways, shots)]
+        ours = max(line.low for line in task if line.model not in ("untrained", "raw pixels"))
+        if ours <= max(line.high for line in task if line.model in ("untrained", "raw pixels")):
+            return False
+    return True

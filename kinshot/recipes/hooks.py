@@ -1,0 +1,184 @@
+"""What surrounds the training loop: records, probes, checkpoints, and the closing report of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import kinshot
+from kinshot.core.atomic import write_json, write_text
+from kinshot.core.checkpoint import pack_optimizer, prune, save_checkpoint
+from kinshot.core.config import flatten, to_yaml
+from kinshot.core.features import weights_hash
+from kinshot.core.gauges import alignment, effective_rank, feature_std, uniformity
+from kinshot.core.loop import Run, StepResult
+from kinshot.core.monitor import Monitor
+from kinshot.core.progress import Progress
+from kinshot.core.rng import keyed_generator
+from kinshot.ssl.knn import knn_accuracy
+
+if TYPE_CHECKING:
+    from kinshot.recipes.pretrain import Job
+
+Say = Callable[[str], None]
+
+
+class RunHooks:
+    """Records, probes and checkpoints of one run; follows `kinshot.core.loop.Hooks`."""
+
+    def __init__(self, job: Job, out: Path, say: Say, resumed_cpu: float, quiet: bool) -> None:
+        self.job, self.out, self.say = job, out, say
+        self.resumed_cpu = resumed_cpu
+        self.final: dict[str, float] = {}
+        self.monitor = Monitor(out, resume_step=job.run.step, tensorboard=job.recipe.monitor.tensorboard)
+        self.progress = Progress(job.plan.total_steps, job.run.step, quiet=quiet)
+        write_text(out / "config.yaml", to_yaml(job.recipe.to_dict()))
+
+    def after_step(self, run: Run, result: StepResult, epoch: int) -> None:
+        """Record losses, rate, gauges and throughput every `log_every` steps and at the last one."""
+        due = run.step % self.job.plan.log_every == 0 or run.step == self.job.plan.total_steps
+        rate = len(result.indices) / max(result.seconds, 1e-9)
+        self.progress.update(run.step, epoch=epoch, loss=result.terms["loss"], rate=rate)
+        if run.step == 1:
+            self.monitor.view_grid(self._unnormalize(result.views), run.step)
+        if due:
+            scalars = {"train/loss": float(result.terms["loss"]), "train/lr": result.lr, "train/grad_norm": float(result.grad_norm)}
+            scalars |= {f"train/{name}": float(value) for name, value in result.terms.items() if name != "loss"}
+            scalars |= {f"{self.job.recipe.method.name}/{name}": float(value) for name, value in result.gauges.items()}
+            scalars |= self._collapse(run, result.views)
+            scalars |= {"time/images_per_second": rate, "time/data_share": result.data_seconds / max(result.seconds, 1e-9)}
+            self.monitor.scalars(run.step, scalars, epoch=epoch)
+            self.final |= {"train/loss": scalars["train/loss"]}
+
+    def after_epoch(self, run: Run, epoch: int) -> None:
+        """Probe with kNN when it is due and the source has labels."""
+        every = self.job.recipe.monitor.knn_every
+        last = run.step == self.job.plan.total_steps
+        if every and self.job.source.labels is not None and (last or (epoch + 1) % every == 0):
+            for name, value in self._knn().items():
+                self.final[f"eval/knn/{name}"] = value
+                self.monitor.scalars(run.step, {f"eval/knn/{name}": value}, epoch=epoch)
+
+    def save(self, run: Run) -> None:
+        """Write `checkpoints/step-N`, then delete the oldest beyond `monitor.keep`."""
+        job = self.job
+        exported = run.average.state if run.average else run.method.state_dict()
+        optimizer, optimizer_meta = pack_optimizer(run.optimizer)
+        training = {f"method/{k}": v for k, v in run.method.state_dict().items()}
+        training |= {f"optimizer/{k}": v for k, v in optimizer.items()}
+        training |= {f"average/{k}": v for k, v in (run.average.state if run.average else {}).items()}
+        state = {
+            "step": run.step,
+            "total_steps": job.plan.total_steps,
+            "steps_per_epoch": job.plan.steps_per_epoch,
+            "epoch": run.step // job.plan.steps_per_epoch,
+            "seed": job.plan.seed,
+            "input": asdict(job.input),
+            "source": job.source.fingerprint(),
+            "samples": len(job.source),
+            "optimizer": optimizer_meta,
+            "cpu_seconds": round(self.resumed_cpu + time.process_time(), 3),
+            "threads": torch.get_num_threads(),
+        }
+        save_checkpoint(
+            self.out / "checkpoints" / f"step-{run.step:08d}",
+            encoder=_part(exported, "encoder."),
+            projector=_part(exported, "projector."),
+            training=training,
+            state=state,
+            config=job.recipe.to_dict(),
+        )
+        prune(self.out, keep=job.recipe.monitor.keep)
+
+    def diverged(self, run: Run, indices: Tensor, reason: str) -> None:
+        """Leave `diverged.json`: the step, the reason and the samples of the batch."""
+        write_json(self.out / "diverged.json", {"step": run.step, "reason": reason, "samples": indices.tolist()})
+
+    def finish(self, run: Run, seconds: float) -> dict[str, Any]:
+        """Embedding projector, hparams and `result.json`; returns the result."""
+        points = self.job.recipe.monitor.projector_points
+        if points and self.monitor.tensorboard:
+            self._projector(points, run.step)
+        self.monitor.hparams(flatten(self.job.recipe.to_dict()), self.final)
+        result = {
+            "schema_version": 1,
+            "recipe": self.job.recipe.name,
+            "out": str(self.out),
+            "checkpoint": str(self.out / "checkpoints" / f"step-{run.step:08d}"),
+            "steps": run.step,
+            "weights": weights_hash(_part(run.method.state_dict(), "encoder.")),
+            "cpu_minutes": round((self.resumed_cpu + time.process_time()) / 60, 2),
+            "wall_minutes": round(seconds / 60, 2),
+            "metrics": {name: round(value, 6) for name, value in self.final.items()},
+            "versions": {"kinshot": kinshot.__version__, "torch": torch.__version__},
+        }
+        write_json(self.out / "result.json", result)
+        return result
+
+    def close(self) -> None:
+        """Flush and close the records."""
+        self.progress.close()
+        self.monitor.close()
+
+    def _collapse(self, run: Run, views: list[Tensor]) -> dict[str, float]:
+        """Collapse gauges of up to 256 pairs of views, in evaluation mode, so that training state is not touched."""
+        run.method.eval()
+        with torch.no_grad():
+            z1, z2 = (run.method.embed(view[:256])["projector"].float() for view in views[:2])
+        run.method.train()
+        return {
+            "collapse/feature_std": float(feature_std(z1)),
+            "collapse/effective_rank": float(effective_rank(z1)),
+            "collapse/alignment": float(alignment(z1, z2)),
+            "collapse/uniformity": float(uniformity(z1)),
+        }
+
+    def _unnormalize(self, views: list[Tensor]) -> list[Tensor]:
+        spec = self.job.input
+        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
+        return [(view[:8].float().cpu() * std + mean).clamp(0, 1) for view in views]
+
+    def _knn(self) -> dict[str, float]:
+        from kinshot.recipes.pretrain import embed_all
+
+        job, wanted = self.job, self.job.recipe.monitor.knn_samples
+        rows = _labelled_subset(np.asarray(job.source.labels), wanted, job.plan.seed)
+        labels = torch.as_tensor(np.asarray(job.source.labels))[rows]
+        accuracy = {}
+        for name, head in (("projector", job.method.projector), ("backbone", torch.nn.Identity())):
+            z = embed_all(job.method, head, job.source, job.input, job.plan.device, rows)
+            accuracy[name] = knn_accuracy(z[0::2], labels[0::2], z[1::2], labels[1::2], k=job.recipe.monitor.knn_k)
+        return accuracy
+
+    def _projector(self, points: int, step: int) -> None:
+        from kinshot.recipes.pretrain import embed_all
+
+        job = self.job
+        rows = torch.linspace(0, len(job.source) - 1, min(points, len(job.source))).long()
+        if job.source.labels is not None:
+            rows = _labelled_subset(np.asarray(job.source.labels), points, job.plan.seed)
+        z = embed_all(job.method, job.method.projector, job.source, job.input, job.plan.device, rows)
+        names = None
+        if job.source.labels is not None:
+            names = [job.source.class_names[i] for i in np.asarray(job.source.labels)[rows.numpy()]]
+        self.monitor.embedding(z, job.source.load(rows), names, step)
+
+
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _labelled_subset(labels: np.ndarray, wanted: int, seed: int) -> Tensor:
+    """Rows of whole classes in keyed order until `wanted` are reached, class by class, so that classes keep many samples."""
+    order = torch.randperm(int(labels.max()) + 1, generator=keyed_generator(seed, "probe")).numpy()
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    rows = np.argsort(rank[labels], kind="stable")[:wanted]
+    return torch.as_tensor(rows)

@@ -1,0 +1,249 @@
+"""`ssl pretrain`: wire a recipe to its parts and run the loop.
+
+Reads in the order things happen: check the output folder, build data and model, restore or prepare, train, close.
+Raises ConfigError (2), DataError or CheckpointError (3), DivergedError (4), Interrupted (130, 143).
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kinshot.core.checkpoint import Checkpoint, RunLock, latest, load_checkpoint, sweep, unpack_optimizer
+from kinshot.core.errors import CheckpointError, ConfigError
+from kinshot.core.loop import Plan, Run, train
+from kinshot.core.optim import WeightAverage, build_optimizer, lr_factor
+from kinshot.core.runtime import deterministic, resolve_device, resolve_precision, set_threads, tune_allocator
+from kinshot.core.signals import StopRequest
+from kinshot.datasets import SOURCES
+from kinshot.datasets.base import Source, pixel_statistics
+from kinshot.datasets.loader import batches
+from kinshot.encoders.base import InputSpec, normalize
+from kinshot.recipes.embedder import build_model
+from kinshot.recipes.hooks import RunHooks, Say
+from kinshot.recipes.recipe import Recipe, differences, parse
+from kinshot.ssl import METHODS, VIEWS
+from kinshot.ssl.base import Method, MethodContext
+
+
+@dataclass(frozen=True)
+class Options:
+    """How one invocation runs a recipe.
+
+    Args:
+        out: run folder.
+        resume: "never", "auto" (newest checkpoint in `out`, or a fresh start), or the path of a checkpoint.
+        overwrite: delete an earlier run in `out`.
+        quiet: no progress on stderr.
+    """
+
+    out: Path
+    resume: str = "never"
+    overwrite: bool = False
+    quiet: bool = False
+
+
+@dataclass
+class Job:
+    """A recipe wired to its parts."""
+
+    recipe: Recipe
+    source: Source
+    input: InputSpec
+    run: Run
+    plan: Plan
+    views: Any
+    notes: list[str]
+
+    @property
+    def method(self) -> Method:
+        """The method being trained."""
+        return self.run.method
+
+    def extract(self, head: torch.nn.Module | None = None) -> Tensor:
+        """Projector output of every training sample: evaluation mode, no augmentation, float32 (N, D) on the CPU."""
+        features = embed_all(self.method, head or self.method.projector, self.source, self.input, self.plan.device)
+        return features
+
+    def batches(self, epoch: int, first: int) -> Any:
+        """This epoch's batches from step `first` of it."""
+        t = self.recipe.train
+        return batches(self.source, t.batch_size, self.recipe.seed, epoch, start_step=first, workers=t.workers)
+
+
+@torch.no_grad()
+def embed_all(method: Method, head: torch.nn.Module, source: Source, input: InputSpec, device: torch.device, rows: Tensor | None = None) -> Tensor:
+    """Head output of all samples (or of `rows`) of a source in evaluation mode; the method's mode is restored after."""
+    was_training = method.training
+    method.eval()
+    chosen = torch.arange(len(source)) if rows is None else rows
+    features = []
+    for part in chosen.split(512):
+        images = source.load(part)
+        x = normalize(images.to(device), input).contiguous(memory_format=torch.channels_last)
+        features.append(head(method.encoder(x)).float().cpu())
+    method.train(was_training)
+    return torch.cat(features)
+
+
+def pretrain(recipe: Recipe, options: Options, say: Say) -> dict[str, Any]:
+    """Run a recipe into `options.out`; returns the result that `ssl pretrain --json` prints."""
+    started = time.perf_counter()
+    checkpoint = _starting_point(recipe, options)
+    source = SOURCES.build(recipe.data.name, settings=recipe.data.settings)
+    job = build(recipe, source)
+    _open_folder(options, checkpoint)
+    with RunLock(options.out), StopRequest() as stop:
+        sweep(options.out)
+        for note in job.notes:
+            say(note)
+        resumed_cpu = restore(job, checkpoint) if checkpoint else 0.0
+        hooks = RunHooks(job, options.out, say, resumed_cpu, options.quiet)
+        try:
+            if checkpoint is None:
+                job.method.prepare(job.extract)
+                hooks.save(job.run)
+            else:
+                say(f"resumed {checkpoint.path} at step {job.run.step} of {job.plan.total_steps}")
+            train(job.run, job.plan, job.batches, job.views, job.extract, hooks, stop)
+            return hooks.finish(job.run, time.perf_counter() - started)
+        finally:
+            hooks.close()
+
+
+def build(recipe: Recipe, source: Source) -> Job:
+    """The recipe's model, method, optimizer and plan for a source; draws initial weights, reads no checkpoint."""
+    t = recipe.train
+    device = resolve_device(t.device)
+    precision, reason = resolve_precision(t.precision, device)
+    allocator = tune_allocator() if t.allocator else "allocator: left as it is (train.allocator=false)"
+    if t.threads:
+        set_threads(t.threads)
+    if t.deterministic:
+        deterministic()
+    channels, size, _ = source.shape
+    input = InputSpec(channels, size, *pixel_statistics(source))
+    encoder, projector = build_model(recipe, input)
+    steps = len(source) // t.batch_size
+    if steps == 0:
+        raise ConfigError(f"train.batch_size is {t.batch_size} but {source.name} has {len(source)} samples; lower train.batch_size")
+    context = MethodContext(len(source), t.batch_size, steps, steps * t.epochs, recipe.seed)
+    method = METHODS.build(recipe.method.name, encoder, projector, context, settings=recipe.method.settings)
+    method = method.to(device)
+    if t.channels_last:
+        method = method.to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(t.optimizer, method, lr=t.lr, weight_decay=t.weight_decay, momentum=t.momentum)
+    average = WeightAverage(method, t.ema) if t.ema else None
+    factor = partial(lr_factor, total=context.total_steps, schedule=t.schedule, warmup=t.warmup, final=t.final_lr)
+    plan = Plan(
+        epochs=t.epochs,
+        steps_per_epoch=steps,
+        lr=lambda step: t.lr * factor(step),
+        clip=t.clip,
+        device=device,
+        autocast=torch.bfloat16 if precision == "bf16" else None,
+        seed=recipe.seed,
+        log_every=recipe.monitor.log_every,
+        checkpoint_steps=max(1, round(recipe.monitor.checkpoint_every * steps)),
+    )
+    views = VIEWS.build(recipe.views.name, input, settings=recipe.views.settings)
+    notes = [f"device: {device}, {torch.get_num_threads()} threads", f"precision: {precision} ({reason})", allocator or "allocator: unchanged"]
+    return Job(recipe, source, input, Run(method, optimizer, average), plan, views, notes)
+
+
+def restore(job: Job, checkpoint: Checkpoint) -> float:
+    """Put a checkpoint's state into a freshly built job; returns the CPU seconds spent so far. Raises CheckpointError."""
+    tensors, state = checkpoint.training, checkpoint.state
+    parts: dict[str, dict[str, Tensor]] = {"method": {}, "optimizer": {}, "average": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition("/")
+        parts.setdefault(part, {})[rest] = tensor
+    if state.get("source") != job.source.fingerprint():
+        raise CheckpointError(
+            f"{checkpoint.path} was trained on other data than {job.source.name} holds now; resume with the data it started with, or start a new --out"
+        )
+    try:
+        job.method.load_state_dict(parts["method"])
+        unpack_optimizer(job.run.optimizer, parts["optimizer"], state["optimizer"])
+        if job.run.average is not None:
+            job.run.average.load(parts["average"])
+        job.run.step = int(state["step"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.path} does not fit this recipe: {error}; resume with the recipe it was written by") from error
+    return float(state.get("cpu_seconds", 0.0))
+
+
+def dry_run(recipe: Recipe, options: Options) -> dict[str, Any]:
+    """Build everything and run one step forward and backward on real samples; writes nothing."""
+    _starting_point(recipe, options)
+    source = SOURCES.build(recipe.data.name, settings=recipe.data.settings)
+    job = build(recipe, source)
+    method = job.method
+    images, indices = next(iter(job.batches(0, 0)))
+    started = time.perf_counter()
+    method.prepare(job.extract)
+    views = job.views(images.to(job.plan.device), indices, seed=recipe.seed, epoch=0)
+    terms = method.loss(views, indices.to(job.plan.device), 0)
+    terms["loss"].backward()
+    count = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    return {
+        "recipe": recipe.name,
+        "data": {"name": source.name, "samples": len(source), "shape": list(source.shape)},
+        "trainable_parameters": count,
+        "state_megabytes": round(sum(v.numel() * v.element_size() for v in method.state_dict().values()) / 1e6, 2),
+        "steps_per_epoch": job.plan.steps_per_epoch,
+        "total_steps": job.plan.total_steps,
+        "loss": {name: round(float(value), 4) for name, value in terms.items()},
+        "first_step_seconds": round(time.perf_counter() - started, 3),
+        "notes": job.notes,
+        "out": str(options.out),
+        "input": asdict(job.input),
+    }
+
+
+def _starting_point(recipe: Recipe, options: Options) -> Checkpoint | None:
+    """The checkpoint to continue from, verified and of the same recipe, or None for a fresh run."""
+    out = options.out
+    if options.overwrite and options.resume != "never":
+        raise ConfigError("--overwrite and --resume contradict each other: give one of them")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file; give a folder")
+    if options.resume == "never":
+        if out.is_dir() and any(out.iterdir()):
+            if not options.overwrite:
+                raise ConfigError(f"--out {out} is not empty: add --resume auto to continue it, --overwrite to replace it, or choose another folder")
+            if not _is_run(out):
+                raise ConfigError(f"--out {out} does not look like a run of kinshot, so --overwrite will not delete it; choose another folder")
+        return None
+    path = latest(out) if options.resume == "auto" else Path(options.resume)
+    if path is None:
+        if out.is_dir() and any(out.iterdir()) and not _is_run(out):
+            raise ConfigError(f"--out {out} is not empty and holds no run of kinshot; choose another folder")
+        return None
+    checkpoint = load_checkpoint(path)
+    changed = differences(parse(checkpoint.config, recipe.name), recipe)
+    if changed:
+        raise ConfigError("\n  ".join([f"{path} was made by other settings; use the same recipe and overrides, or a new --out:", *changed]))
+    return checkpoint
+
+
+def _is_run(out: Path) -> bool:
+    return any((out / name).exists() for name in ("checkpoints", "metrics.jsonl", ".lock"))
+
+
+def _open_folder(options: Options, checkpoint: Checkpoint | None) -> None:
+    if options.overwrite and checkpoint is None and options.out.is_dir():
+        with RunLock(options.out):  # never delete a run that is going on
+            pass
+        shutil.rmtree(options.out)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot create --out {options.out}: {error.strerror}; choose a folder that can be written") from error

@@ -1,0 +1,253 @@
+"""A recipe: the whole description of a run, checked against what the named parts accept, without importing torch."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from kinshot.core.config import apply_override, dataclass_parameters, parse_override, read_yaml
+from kinshot.core.errors import ConfigError, suggest
+from kinshot.core.registry import Registry
+from kinshot.core.schema import check_parameters
+from kinshot.datasets import SOURCES
+from kinshot.encoders import ENCODERS
+from kinshot.ssl import METHODS, VIEWS
+
+CONFIGS = Path(__file__).parent / "configs"
+PARTS: dict[str, Registry] = {"data": SOURCES, "views": VIEWS, "encoder": ENCODERS, "method": METHODS}
+
+
+class Choice(NamedTuple):
+    """A registered part and its settings."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ProjectorConfig:
+    """The MLP between encoder and objective.
+
+    Args:
+        layers: linear layers; 0 leaves the encoder's output as it is.
+        hidden: width of the hidden layers.
+        dim: width of the output.
+        last_norm: batch-normalise the output too.
+    """
+
+    layers: int = 2
+    hidden: int = 1024
+    dim: int = 128
+    last_norm: bool = False
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimization and how the machine is used.
+
+    Args:
+        epochs: passes over the training source.
+        batch_size: samples in a step; the last partial batch of an epoch is dropped.
+        optimizer: adamw, sgd, or lars (lightly's).
+        lr: peak learning rate.
+        weight_decay: on weights of two or more dimensions; norms and biases have none.
+        momentum: of sgd and lars.
+        schedule: course of the learning rate after the warm-up.
+        warmup: share of all steps over which the learning rate rises linearly.
+        final_lr: share of the peak learning rate left at the last step (cosine).
+        clip: largest gradient norm; none leaves gradients as they are.
+        ema: decay of the exponential moving average of weights that checkpoints export; 0 exports the weights themselves.
+        precision: fp32, bf16 autocast, or auto (bf16 where the processor has instructions for it).
+        channels_last: memory format of images and convolutions.
+        workers: loader processes; 0 loads in the training process (right for data in memory).
+        threads: torch threads; 0 keeps torch's choice.
+        allocator: keep freed memory in the process (Linux, glibc), so that activations are not faulted in again every step.
+        device: auto, cpu, cuda, cuda:N or mps.
+        deterministic: refuse GPU kernels whose results vary between runs.
+    """
+
+    epochs: int = 20
+    batch_size: int = 256
+    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    lr: float = 3e-3
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = 0.03
+    final_lr: float = 0.0
+    clip: float | None = None
+    ema: float = 0.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    channels_last: bool = True
+    workers: int = 0
+    threads: int = 0
+    allocator: bool = True
+    device: str = "auto"
+    deterministic: bool = False
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    """What is recorded, and how often.
+
+    Args:
+        log_every: steps between records of losses and gauges.
+        checkpoint_every: epochs between checkpoints; fractions are allowed.
+        keep: checkpoints kept; older ones are deleted.
+        knn_every: epochs between kNN probes on labels, where the source has labels; 0 for none.
+        knn_samples: samples in a kNN probe (half are the bank, half the queries).
+        knn_k: neighbors that vote.
+        projector_points: samples in TensorBoard's embedding projector at the end; 0 for none.
+        tensorboard: write TensorBoard event files beside metrics.jsonl.
+    """
+
+    log_every: int = 10
+    checkpoint_every: float = 1.0
+    keep: int = 2
+    knn_every: int = 1
+    knn_samples: int = 2000
+    knn_k: int = 20
+    projector_points: int = 1000
+    tensorboard: bool = True
+
+
+SECTIONS: dict[str, type] = {"projector": ProjectorConfig, "train": TrainConfig, "monitor": MonitorConfig}
+# settings that change where or how fast a run computes, never what it computes: a resumed run may change them
+FREE = {"train.workers", "train.allocator", "train.device", "monitor.log_every", "monitor.checkpoint_every", "monitor.keep"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe. `raw` parts are resolved: every setting of every part has its value."""
+
+    name: str
+    data: Choice
+    views: Choice
+    encoder: Choice
+    method: Choice
+    description: str = ""
+    seed: int = 0
+    projector: ProjectorConfig = field(default_factory=ProjectorConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `parse` reads back to an equal recipe."""
+        parts = {section: {"name": choice.name, **choice.settings} for section in PARTS for choice in [getattr(self, section)]}
+        sections = {section: asdict(getattr(self, section)) for section in SECTIONS}
+        return {"name": self.name, "description": self.description, "seed": self.seed, **parts, **sections}
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+def recipe_path(name: str) -> Path:
+    """The file of a shipped recipe or of the user's own YAML. Raises ConfigError with the closest valid name."""
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"no recipe file {name}: give an existing YAML file, or the name of a shipped recipe (ssl list)")
+        return path
+    path = CONFIGS / f"{name}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"unknown recipe {name!r}: {suggest(name, recipe_names())}")
+    return path
+
+
+def load_recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """A shipped recipe or a YAML file, with `key=value` overrides. Raises ConfigError with every problem at once."""
+    path = recipe_path(name)
+    data = read_yaml(path)
+    for text in overrides:
+        _override(data, *parse_override(text))
+    return parse(data, path.stem)
+
+
+def parse(data: dict[str, Any], name: str) -> Recipe:
+    """A recipe from plain data. Raises ConfigError listing every unknown key, unknown name and wrong value."""
+    data = copy.deepcopy(data)
+    problems = [
+        f"unknown key {key!r}: {suggest(key, _KEYS)}" for key in data if key not in _KEYS
+    ]
+    values: dict[str, Any] = {"name": str(data.get("name", name)), "description": str(data.get("description", ""))}
+    seed = data.get("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        problems.append(f"seed: expected a whole number from 0, got {seed!r}")
+    values["seed"] = seed
+    for section, registry in PARTS.items():
+        values[section], found = _choice(data.get(section), section, registry)
+        problems += found
+    for section, kind in SECTIONS.items():
+        given = data.get(section) or {}
+        if not isinstance(given, dict):
+            problems.append(f"{section}: expected keys and values, got {given!r}")
+            continue
+        checked, found = check_parameters(given, dataclass_parameters(kind), section)
+        problems += found or _ranges(section, checked)
+        values[section] = kind(**checked) if not found else kind()
+    if problems:
+        raise ConfigError("\n  ".join([f"recipe {name} has {len(problems)} problem{'s' * (len(problems) > 1)}:", *problems]))
+    return Recipe(**values)
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """Settings that decide results and differ between two recipes, as `key: old -> new`."""
+    from kinshot.core.config import flatten
+
+    before, after = flatten(old.to_dict()), flatten(new.to_dict())
+    keys = [key for key in {**before, **after} if key not in FREE and key not in {"name", "description"}]
+    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys if _norm(before.get(key)) != _norm(after.get(key))]
+
+
+_KEYS = ["name", "description", "seed", *PARTS, *SECTIONS]
+
+
+def _norm(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _override(data: dict[str, Any], path: list[str], value: Any) -> None:
+    """Apply one override. `method=simclr` and `method.name=simclr` choose another part and drop the old one's settings."""
+    section = path[0]
+    if section in PARTS and (len(path) == 1 or path[1:] == ["name"]) and not isinstance(value, dict):
+        current = data.get(section)
+        if not isinstance(current, dict) or current.get("name") != value:
+            data[section] = {"name": value}
+        return
+    apply_override(data, path, value)
+
+
+def _choice(given: Any, section: str, registry: Registry) -> tuple[Choice, list[str]]:
+    if isinstance(given, str):
+        given = {"name": given}
+    if not isinstance(given, dict) or not isinstance(given.get("name"), str):
+        return Choice("", {}), [f"{section}: expected a name, for example {section}: {{name: {registry.names()[0]}}}, got {given!r}"]
+    settings = {key: value for key, value in given.items() if key != "name"}
+    if given["name"] not in registry.entries:
+        return Choice("", {}), [f"{section}: unknown {registry.kind} {given['name']!r}: {suggest(given['name'], registry.entries)}"]
+    checked, problems = registry.check(given["name"], settings, section)
+    return Choice(given["name"], checked), problems
+
+
+_LOWEST = {
+    "train.epochs": 0, "train.batch_size": 2, "train.lr": 0, "train.weight_decay": 0, "train.warmup": 0, "train.final_lr": 0, "train.ema": 0,
+    "train.workers": 0, "train.threads": 0, "train.momentum": 0, "train.clip": 0, "monitor.log_every": 1, "monitor.checkpoint_every": 0.001,
+    "monitor.keep": 1, "monitor.knn_every": 0, "monitor.knn_samples": 10, "monitor.knn_k": 1, "monitor.projector_points": 0,
+    "projector.layers": 0, "projector.hidden": 1, "projector.dim": 1,
+}  # fmt: skip
+_HIGHEST = {"train.warmup": 1.0, "train.final_lr": 1.0, "train.ema": 0.99999, "train.momentum": 0.99999}
+
+
+def _ranges(section: str, checked: dict[str, Any]) -> list[str]:
+    problems = []
+    for key, value in checked.items():
+        name = f"{section}.{key}"
+        if name in _LOWEST and value is not None and value < _LOWEST[name]:
+            problems.append(f"{name}: expected at least {_LOWEST[name]}, got {value}")
+        if name in _HIGHEST and value > _HIGHEST[name]:
+            problems.append(f"{name}: expected at most {_HIGHEST[name]}, got {value}")
+    return problems

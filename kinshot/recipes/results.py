@@ -1,0 +1,70 @@
+"""Result files of measurements, and the table made from them: no figure in the documentation is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kinshot.core.atomic import write_json, write_text
+from kinshot.core.errors import DataError
+
+FIELDS = ("name", "command", "data", "seeds", "cpu_minutes", "versions", "rows")
+
+
+def write_results(path: Path, result: dict[str, Any], command: str) -> None:
+    """Write the rows of a `fewshot eval` as `{name, command, data, seeds, cpu_minutes, versions, rows}`."""
+    rows = [
+        {
+            "label": f"{row['model']}, {row['feature']}, {row['head']}",
+            "metric": f"{row['ways']}-way {row['shots']}-shot accuracy, %",
+            "mean": round(row["mean"], 3),
+            "ci95": round(row["ci95"], 3),
+            "n": row["n"],
+        }
+        for row in result["rows"]
+    ]
+    document = {
+        "name": path.stem,
+        "command": command,
+        "data": {**result["data"], **result["protocol"]},
+        "seeds": result["seeds"],
+        "cpu_minutes": result["cpu_minutes"],
+        "versions": result["versions"],
+        "rows": rows,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, document)
+
+
+def results_page(folder: Path) -> str:
+    """The Markdown page of every result file in a folder. Raises DataError naming a file that lacks a field."""
+    parts = ["# Results", "", "Generated from `docs/results/*.json` by `make results`; do not edit.", ""]
+    for path in sorted(folder.glob("*.json")):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        missing = [field for field in FIELDS if field not in document]
+        if missing:
+            raise DataError(f"{path} lacks {', '.join(missing)}: write it with the command that measures")
+        parts += [f"## {document['name']}", "", "```", document["command"], "```", ""]
+        parts += [_sentence(document), "", *_table(document["rows"]), ""]
+    return "\n".join(parts)
+
+
+def write_page(folder: Path, page: Path) -> None:
+    """Write `results_page(folder)` to `page`."""
+    write_text(page, results_page(folder))
+
+
+def _sentence(document: dict[str, Any]) -> str:
+    data = ", ".join(f"{key} {value}" for key, value in document["data"].items() if value not in ("", None))
+    versions = ", ".join(f"{key} {value}" for key, value in document["versions"].items())
+    return f"Data: {data}. Seeds: {document['seeds']}. CPU minutes: {document['cpu_minutes']}. Versions: {versions}."
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    cells = {(row["label"], row["metric"]): f"{row['mean']:.2f} ± {row['ci95']:.2f} (n={row['n']})" for row in rows}
+    lines = ["| | " + " | ".join(metrics) + " |", "|" + "---|" * (len(metrics) + 1)]
+    lines += [f"| {label} | " + " | ".join(cells.get((label, metric), "") for metric in metrics) + " |" for label in labels]
+    return lines

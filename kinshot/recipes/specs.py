@@ -1,0 +1,52 @@
+"""What to evaluate, as given on a command line: data and tasks, checked without importing torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kinshot.core.config import parse_override
+from kinshot.core.errors import ConfigError
+from kinshot.datasets import SOURCES
+from kinshot.recipes.recipe import Choice
+
+
+def parse_data(text: str, split: str | None, options: tuple[str, ...] | list[str]) -> Choice:
+    """`NAME[:ROOT]` with a split and further `key=value` settings as a checked data choice. Raises ConfigError.
+
+    Only the settings that were given are kept, so that the caller can fill others (the image size of a checkpoint).
+    """
+    name, _, root = text.partition(":")
+    entry = SOURCES.entry(name)
+    settings: dict[str, Any] = {}
+    if root:
+        settings["root"] = root
+    if split is not None:
+        settings["split"] = split
+    for option in options:
+        path, value = parse_override(option)
+        settings[".".join(path)] = value
+    _, problems = SOURCES.check(name, settings, f"--data {name}")
+    if problems:
+        hint = f"; write --data {name}:FOLDER" if "root" in entry.parameters and not root else ""
+        raise ConfigError("; ".join(problems) + hint)
+    return Choice(name, settings)
+
+
+def parse_numbers(text: str, option: str) -> list[int]:
+    """`1,5` as [1, 5]. Raises ConfigError naming the option."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise ConfigError(f"{option}: expected whole numbers from 1 separated by commas, such as 1,5; got {text!r}")
+    return numbers
+
+
+def parse_features(text: str) -> list[str]:
+    """`backbone,projector` as a list. Raises ConfigError for any other name."""
+    names = [part.strip() for part in text.split(",")]
+    for name in names:
+        if name not in ("backbone", "projector"):
+            raise ConfigError(f"--features: expected backbone, projector or both, got {name!r}")
+    return list(dict.fromkeys(names))

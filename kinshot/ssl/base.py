@@ -1,0 +1,77 @@
+"""The contract of a pretraining method: what the training loop calls, and in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Extract(Protocol):
+    """Embeds every training sample: eval mode, no augmentation, no gradient, float32 (N, D) on the CPU.
+
+    `head` is applied to the encoder's output; None stands for the method's projector.
+    """
+
+    def __call__(self, head: nn.Module | None = None) -> Tensor: ...  # noqa: D102 - the class says it
+
+
+@dataclass(frozen=True)
+class MethodContext:
+    """What a method may know of the run that it is built for.
+
+    Args:
+        num_samples: N, rows of the training source; sample indices are 0..N-1.
+        batch_size: samples in every step (the last partial batch is dropped).
+        steps_per_epoch: steps in one epoch.
+        total_steps: steps in the whole run.
+        seed: the run's seed, for `kinshot.core.rng`.
+    """
+
+    num_samples: int
+    batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    seed: int
+
+
+class Method(nn.Module):
+    """Base of every pretraining method.
+
+    A method owns `encoder`, `projector` and, as buffers or submodules, every piece of state that a resumed run needs
+    (queues, banks, labels, centroids): what is in `state_dict` is what continues. It is not a trainer.
+
+    One run: `prepare` once, `start_epoch` before each epoch, then for each step `loss`, the optimizer's step,
+    `after_step`. A resumed run loads `state_dict` and skips `prepare`.
+    """
+
+    encoder: nn.Module
+    projector: nn.Module
+
+    def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
+        """The scalar to minimize under "loss", and any further terms to log.
+
+        Args:
+            views: augmented batches, each float (B, C, H, W) on the method's device.
+            indices: int64 (B,) sample indices into the training source.
+            step: 0-based step of the whole run.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define loss()")  # a contract, not a gap
+
+    def after_step(self, step: int) -> dict[str, float | Tensor]:
+        """Update state that follows the optimizer's step; returns gauges to log (0-dim tensors are read only when logged)."""
+        return {}
+
+    def prepare(self, extract: Extract) -> None:
+        """Fill state that needs features of the whole training set, before the first step of a fresh run."""
+
+    def start_epoch(self, epoch: int, extract: Extract) -> None:
+        """Called before each epoch, also of a resumed run that starts an epoch."""
+
+    @torch.no_grad()
+    def embed(self, x: Tensor) -> dict[str, Tensor]:
+        """Features of a normalised batch by name: `backbone` (B, dim) and `projector` (B, D), as evaluation sees them."""
+        backbone = self.encoder(x)
+        return {"backbone": backbone, "projector": self.projector(backbone)}

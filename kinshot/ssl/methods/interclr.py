@@ -1,0 +1,242 @@
+"""MoCo-InterCLR."""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from kinshot.core.errors import DataError, DivergedError, KinshotError
+from kinshot.core.rng import keyed_generator
+from kinshot.objectives.info_nce import info_nce, unit
+from kinshot.objectives.nt_xent import nt_xent
+from kinshot.ssl import METHODS
+from kinshot.ssl.base import Extract, Method, MethodContext
+from kinshot.ssl.interclr.bank import Bank, fill_bank_
+from kinshot.ssl.interclr.neighbors import mutual_neighbors
+from kinshot.ssl.interclr.settings import StepSettings, at_least, scaled_sizes
+from kinshot.ssl.interclr.step import advance_, choose, inter_loss
+from kinshot.ssl.methods.simclr import embed_pair
+from kinshot.ssl.momentum import KeyNetwork
+from kinshot.ssl.queue import KeyQueue, embedding_dim, queue_length
+
+
+@METHODS.register("interclr")
+class InterCLR(Method):
+    """MoCo-InterCLR: beside its own other view, an image attracts images of its online pseudo-class.
+
+    Paper: Xie, Zhan, Liu, Ong, Loy 2020, arXiv 2008.11702.
+
+    Defaults are the released configuration with the sizes scaled to N samples (`0` means "from N"). A bank holds one
+    embedding, a pseudo-label for every sample; see `kinshot.ssl.interclr`. The key networks, the queue and the bank move in
+    `after_step`: the same sequence of values as moving the keys before the next forward pass, but complete between two steps,
+    and never touched by a step that diverged. Departures: negatives never repeat while enough remain; queries without
+    any negative count as 0. Settings marked (ours) are not in the paper.
+
+    Args:
+        clusters: K, pseudo-classes; 0 is N / 128.
+        min_cluster: clusters with fewer members are dissolved; 0 is N / (6 K), at most 20.
+        intra_weight: of the loss between views.
+        inter_weight: of the loss between images.
+        warmup_epochs: first epochs, with weights 1 and 0.
+        recluster_after_warmup: (ours) whether to fill the bank anew by extraction and k-means when the warm-up ends.
+        temperature: divides every cosine similarity.
+        inter_temperature: the same for the loss between images; None takes `temperature`.
+        sampler: where negatives come from: nearest, random among the nearest, anywhere, random among the farthest.
+        negatives: M, negatives of a query; 0 is 0.128 P.
+        pool: P, size of the pools of semi_hard and semi_easy; 0 is N / 10.
+        bank_fraction: (ours) share of the bank, newly drawn in each step, that pools are taken from, with P in proportion; below 1
+            the search costs that much less. The sampler "random" does not search.
+        margin: kind of margin on the positives between images.
+        margin_value: its value; a negative one makes the boundary less strict.
+        exclude_self: whether a sample is never its own positive.
+        positives: cluster draws any member of the pseudo-class, neighbors (ours) a mutual nearest neighbour in it.
+        neighbors: nearest members that count for positives=neighbors; the graph is renewed before each epoch.
+        bank_momentum: weight of the new key in a bank row; 1 keeps the latest key alone.
+        labels: online renews labels in every step, offline by extraction and k-means.
+        offline_interval: epochs between two renewals of offline labels.
+        centroid_interval: steps between two updates of the centroids.
+        kmeans_iterations: most iterations of k-means.
+        share_neck: whether both losses share the projector; else the loss between images has its own.
+        intra: moco, or simclr (ours): NT-Xent inside the batch, without key networks and queue.
+        queue: keys kept as negatives for intra=moco, rounded down to a multiple of the batch.
+        key_momentum: share of the key networks that stays in a step.
+        bn_splits: shuffled parts that the key networks normalise separately, in place of shuffling over several GPUs.
+    """
+
+    graph: Tensor | None
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        projector: nn.Module,
+        context: MethodContext,
+        *,
+        clusters: int = 0,
+        min_cluster: int = 0,
+        intra_weight: float = 0.75,
+        inter_weight: float = 0.25,
+        warmup_epochs: int = 0,
+        recluster_after_warmup: bool = False,
+        temperature: float = 0.2,
+        inter_temperature: float | None = None,
+        sampler: Literal["hard", "semi_hard", "random", "semi_easy"] = "semi_hard",
+        negatives: int = 0,
+        pool: int = 0,
+        bank_fraction: float = 1.0,
+        margin: Literal["cosine", "arc", "none"] = "cosine",
+        margin_value: float = -0.5,
+        exclude_self: bool = False,
+        positives: Literal["cluster", "neighbors"] = "cluster",
+        neighbors: int = 10,
+        bank_momentum: float = 1.0,
+        labels: Literal["online", "offline"] = "online",
+        offline_interval: int = 1,
+        centroid_interval: int = 10,
+        kmeans_iterations: int = 20,
+        share_neck: bool = True,
+        intra: Literal["moco", "simclr"] = "moco",
+        queue: int = 4096,
+        key_momentum: float = 0.999,
+        bn_splits: int = 1,
+    ) -> None:
+        super().__init__()
+        sizes = scaled_sizes(context.num_samples, clusters=clusters, negatives=negatives, pool=pool, min_cluster=min_cluster)
+        self.settings = StepSettings(
+            negatives=sizes.negatives,
+            pool=sizes.pool,
+            min_cluster=sizes.min_cluster,
+            sampler=sampler,
+            bank_fraction=bank_fraction,
+            exclude_self=exclude_self,
+            margin=margin,
+            margin_value=margin_value,
+            temperature=temperature,
+            inter_temperature=temperature if inter_temperature is None else inter_temperature,
+            intra_weight=intra_weight,
+            inter_weight=inter_weight,
+            bank_momentum=bank_momentum,
+            labels=labels,
+            centroid_interval=centroid_interval,
+        )
+        at_least("warmup_epochs", warmup_epochs, 0)
+        for name, value in (("offline_interval", offline_interval), ("kmeans_iterations", kmeans_iterations), ("neighbors", neighbors)):
+            at_least(name, value, 1)
+        self.context = context
+        self.warmup_epochs, self.recluster_after_warmup = warmup_epochs, recluster_after_warmup
+        self.offline_interval, self.kmeans_iterations = offline_interval, kmeans_iterations
+        self.encoder, self.projector = encoder, projector
+        self.inter_projector = None if share_neck else _fresh_copy(projector, keyed_generator(context.seed, "interclr/neck"))
+        self.dim = embedding_dim(encoder, projector)
+        self.key: KeyNetwork | None = None
+        self.queue: KeyQueue | None = None
+        if intra == "moco":
+            self.key = KeyNetwork(
+                encoder, self._heads(), momentum=key_momentum, splits=bn_splits, batch_size=context.batch_size, seed=context.seed
+            )
+            self.queue = KeyQueue(queue_length(queue, context.batch_size), self.dim, context.seed)
+        self.bank = Bank.unfilled(context.num_samples, self.dim, sizes.clusters)
+        graph = torch.full((context.num_samples, neighbors), -1, dtype=torch.int64) if positives == "neighbors" else None
+        self.register_buffer("graph", graph)
+        self._known_filled = False
+        self._pending: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def prepare(self, extract: Extract) -> None:
+        """Start the key networks where the query networks are, and fill the bank by k-means."""
+        if self.key is not None:
+            self.key.synchronize_(self.encoder, self._heads())
+        self._fill_bank(extract, 0)
+
+    def start_epoch(self, epoch: int, extract: Extract) -> None:
+        """Cluster anew where offline labels or the end of the warm-up ask for it; renew the graph of neighbours."""
+        offline = self.settings.labels == "offline" and epoch % self.offline_interval == 0
+        warm = self.recluster_after_warmup and epoch == self.warmup_epochs
+        if epoch > 0 and (offline or warm):
+            self._fill_bank(extract, epoch)
+        if self.graph is not None:
+            self.graph.copy_(mutual_neighbors(self.bank, self.graph.shape[1]))
+
+    def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
+        """Weighted sum of the loss between views and the loss between images; the latter is 0 while warming up."""
+        self._check_filled()
+        query, intra, pending = self._intra(views, step)
+        indices = indices.to(self.bank.labels.device)
+        # kept for after_step: sampling sees the bank before the step, and a step that diverges leaves no trace in it
+        self._pending = (indices, pending[:, : self.dim], pending[:, -self.dim :])
+        settings = self.settings
+        if step // self.context.steps_per_epoch < self.warmup_epochs:
+            return {"loss": intra, "intra": intra.detach(), "inter": intra.new_zeros(())}
+        generator = keyed_generator(self.context.seed, "interclr/sample", step)
+        chosen = choose(self.bank, query.detach(), indices, generator, settings, self.graph)
+        inter = inter_loss(
+            query,
+            self.bank.features,
+            chosen.positives,
+            chosen.negatives,
+            temperature=settings.inter_temperature,
+            margin=settings.margin,
+            margin_value=settings.margin_value,
+            weights=chosen.weights,
+        )
+        loss = settings.intra_weight * intra + settings.inter_weight * inter
+        return {"loss": loss, "intra": intra.detach(), "inter": inter.detach()}
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> dict[str, float | Tensor]:
+        """Move the key networks, the queue and the bank past the step; returns the bank's health figures."""
+        if self.key is not None:
+            self.key.follow_(self.encoder, self._heads())
+        if self._pending is None:
+            return {}
+        (indices, intra_keys, bank_keys), self._pending = self._pending, None
+        if self.queue is not None:
+            self.queue.enqueue_(unit(intra_keys))
+        return dict(advance_(self.bank, indices, bank_keys, step, self.settings))
+
+    def _intra(self, views: list[Tensor], step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of the loss between images, the loss between views, and the keys to keep, one head beside the other."""
+        temperature = self.settings.temperature
+        if self.key is None or self.queue is None:
+            first, second = embed_pair(self._embed, views)
+            loss = nt_xent(first[:, : self.dim], second[:, : self.dim], temperature)
+            return first[:, -self.dim :], loss, second.detach()
+        query, key = self._embed(views[0]), self.key(views[1], step)
+        loss = info_nce(query[:, : self.dim], key[:, : self.dim], self.queue.keys, temperature)
+        return query[:, -self.dim :], loss, key
+
+    def _embed(self, x: Tensor) -> Tensor:
+        features = self.encoder(x)
+        return torch.cat([head(features) for head in self._heads()], dim=1)
+
+    def _heads(self) -> list[nn.Module]:
+        return [self.projector] if self.inter_projector is None else [self.projector, self.inter_projector]
+
+    def _fill_bank(self, extract: Extract, epoch: int) -> None:
+        features = extract() if self.inter_projector is None else extract(self.inter_projector)
+        if features.shape != self.bank.features.shape:
+            expected, got = tuple(self.bank.features.shape), tuple(features.shape)
+            raise DataError(f"interclr: expected one embedding for each sample, {expected}, got {got}: extract the whole training set")
+        if not bool(torch.isfinite(features).all()):
+            raise DivergedError(f"interclr: the embeddings of epoch {epoch} are not finite: lower the learning rate")
+        generator = keyed_generator(self.context.seed, "interclr/kmeans", epoch)
+        fill_bank_(self.bank, features.to(self.bank.features), generator, self.kmeans_iterations)
+
+    def _check_filled(self) -> None:
+        # once per process: reading the counts stalls a GPU
+        if not self._known_filled and not self.bank.filled:
+            raise KinshotError("interclr: the bank is empty: call prepare(extract), or load a checkpoint, before the first step")
+        self._known_filled = True
+
+
+def _fresh_copy(head: nn.Module, generator: torch.Generator) -> nn.Module:
+    """A head of the same shape with newly drawn linear layers (uniform within 1 / sqrt(inputs), as torch's default)."""
+    fresh = copy.deepcopy(head)
+    for module in fresh.modules():
+        if isinstance(module, nn.Linear):
+            for parameter in module.parameters(recurse=False):
+                nn.init.uniform_(parameter, -(module.in_features**-0.5), module.in_features**-0.5, generator=generator)
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm):
+            module.reset_parameters()
+    return fresh

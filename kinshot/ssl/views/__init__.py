@@ -1,0 +1,1 @@
+"""Batched augmentation pipelines, one file each."""

@@ -1,0 +1,171 @@
+"""What every registered head must do, generated from the registry: a new head is tested without an edit here."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kinshot.fewshot import HEADS
+from kinshot.fewshot.evaluate import Head, build_head
+
+EPISODES, WAYS, QUERIES, DIM = 2, 3, 6, 5
+COUNTS = (2, 3, 4)  # an unbalanced support set
+
+
+def _choices(annotation: str) -> tuple[Any, ...]:
+    if annotation == "bool":
+        return (False, True)
+    if annotation.startswith("Literal["):
+        return ast.literal_eval("(" + annotation[8:-1] + ",)")
+    return ()
+
+
+def _cases() -> list[Any]:
+    """Each head with its defaults, then with every other choice of every setting that lists its choices."""
+    cases = []
+    for name in HEADS.names():
+        cases.append(pytest.param(name, {}, id=name))
+        for key, parameter in HEADS.entry(name).parameters.items():
+            for choice in _choices(parameter.annotation):
+                if choice != parameter.default:
+                    cases.append(pytest.param(name, {key: choice}, id=f"{name}:{key}={choice}"))
+    return cases
+
+
+every_case = pytest.mark.parametrize(("name", "settings"), _cases())
+every_head = pytest.mark.parametrize("name", HEADS.names())
+
+
+def _head(name: str, settings: dict[str, Any]) -> Head:
+    entry = HEADS.entry(name)
+    for parameter in inspect.signature(HEADS.get(name)).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty and parameter.name not in entry.parameters:
+            pytest.skip(f"head {name} needs {parameter.name}, which is wired by code")
+    return build_head(name, settings, base_mean=torch.linspace(-0.2, 0.3, DIM))
+
+
+def _transductive(name: str) -> bool:
+    return re.search(r"\btransductive\b", HEADS.entry(name).summary) is not None
+
+
+def _data(dtype: torch.dtype = torch.float64, spread: float = 0.6) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Clusters, overlapping unless `spread` is small: support, labels, query, query labels."""
+    generator = torch.Generator().manual_seed(7)
+    centres = 2 * torch.eye(WAYS, DIM, dtype=torch.float64)
+    centres = centres + 0.3 * torch.randn(EPISODES, WAYS, DIM, generator=generator, dtype=torch.float64)
+    labels = torch.repeat_interleave(torch.arange(WAYS), torch.tensor(COUNTS)).repeat(EPISODES, 1)
+    targets = torch.arange(WAYS).repeat(QUERIES // WAYS).repeat(EPISODES, 1)
+
+    def around(which: Tensor) -> Tensor:
+        centre = centres.gather(1, which.unsqueeze(-1).expand(-1, -1, DIM))
+        return centre + spread * torch.randn(centre.shape, generator=generator, dtype=torch.float64)
+
+    return around(labels).to(dtype), labels, around(targets).to(dtype), targets
+
+
+def _close(a: Tensor, b: Tensor) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@every_head
+def test_documentation(name: str) -> None:
+    entry = HEADS.entry(name)
+    said = re.findall(r"\b(inductive|transductive)\b", entry.summary)
+    assert len(said) == 1, f"line 1 of head {name}'s docstring must say either inductive or transductive"
+    assert "Paper:" in entry.docstring
+    assert not [p.name for p in entry.parameters.values() if not p.help]
+
+
+@every_case
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_scores_have_the_shape_and_dtype_of_the_input(name: str, settings: dict[str, Any], dtype: torch.dtype) -> None:
+    support, labels, query, _ = _data(dtype)
+    scores = _head(name, settings)(support, labels, query, WAYS)
+    assert scores.shape == (EPISODES, QUERIES, WAYS)
+    assert scores.dtype == dtype
+    assert torch.isfinite(scores).all()
+
+
+@every_case
+def test_single_and_double_precision_predict_alike(name: str, settings: dict[str, Any]) -> None:
+    head = _head(name, settings)
+    predictions = []
+    for dtype in (torch.float32, torch.float64):
+        support, labels, query, _ = _data(dtype)
+        predictions.append(head(support, labels, query, WAYS).argmax(-1))
+    assert torch.equal(*predictions)
+
+
+@every_case
+def test_easy_episodes_are_solved(name: str, settings: dict[str, Any]) -> None:
+    support, labels, query, targets = _data(spread=0.02)
+    assert torch.equal(_head(name, settings)(support, labels, query, WAYS).argmax(-1), targets)
+
+
+@every_case
+def test_two_ways(name: str, settings: dict[str, Any]) -> None:
+    support, labels, query, targets = _data(spread=0.02)
+    kept, asked = labels[0] < 2, targets[0] < 2
+    scores = _head(name, settings)(support[:, kept], labels[:, kept], query[:, asked], 2)
+    assert torch.equal(scores.argmax(-1), targets[:, asked])
+
+
+@every_case
+def test_support_order_does_not_matter(name: str, settings: dict[str, Any]) -> None:
+    support, labels, query, _ = _data()
+    head = _head(name, settings)
+    order = torch.tensor([8, 2, 5, 0, 7, 1, 4, 6, 3])
+    _close(head(support[:, order], labels[:, order], query, WAYS), head(support, labels, query, WAYS))
+
+
+@every_case
+def test_renaming_the_ways_renames_the_columns(name: str, settings: dict[str, Any]) -> None:
+    support, labels, query, _ = _data()
+    head = _head(name, settings)
+    renamed = torch.tensor([2, 0, 1])
+    _close(head(support, renamed[labels], query, WAYS)[..., renamed], head(support, labels, query, WAYS))
+
+
+@every_case
+def test_query_order_moves_the_rows(name: str, settings: dict[str, Any]) -> None:
+    support, labels, query, _ = _data()
+    head = _head(name, settings)
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    _close(head(support, labels, query[:, order], WAYS), head(support, labels, query, WAYS)[:, order])
+
+
+@every_case
+def test_inductive_queries_are_independent(name: str, settings: dict[str, Any]) -> None:
+    if _transductive(name):
+        pytest.skip(f"head {name} is transductive: its queries are seen together")
+    support, labels, query, _ = _data()
+    head = _head(name, settings)
+    alone = torch.cat([head(support, labels, query[:, [i]], WAYS) for i in range(QUERIES)], dim=1)
+    _close(alone, head(support, labels, query, WAYS))
+
+
+@every_case
+def test_episodes_are_independent(name: str, settings: dict[str, Any]) -> None:
+    support, labels, query, _ = _data()
+    head = _head(name, settings)
+    alone = torch.cat([head(support[[e]], labels[[e]], query[[e]], WAYS) for e in range(EPISODES)])
+    _close(alone, head(support, labels, query, WAYS))
+
+
+@every_case
+def test_pure(name: str, settings: dict[str, Any]) -> None:
+    support, labels, query, _ = _data()
+    copies = [t.clone() for t in (support, labels, query)]
+    head = _head(name, settings)
+    before = torch.get_rng_state()
+    first = head(support, labels, query, WAYS)
+    assert torch.equal(before, torch.get_rng_state()), "a head must not draw from the global generator"
+    assert torch.equal(first, head(support, labels, query, WAYS))
+    for tensor, copy in zip((support, labels, query), copies, strict=True):
+        assert torch.equal(tensor, copy), "a head must not change its inputs"

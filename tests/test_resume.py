@@ -1,0 +1,89 @@
+"""A run that was stopped anywhere and resumed ends with the very weights of the run that never stopped."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from kinshot.core.checkpoint import load_checkpoint
+from kinshot.core.features import weights_hash
+from kinshot.recipes.pretrain import Options, pretrain
+from kinshot.recipes.recipe import load_recipe
+from tests.tiny import METHODS, arguments, command, environment, result, run
+
+
+def hashes(path: Path) -> dict[str, str]:
+    """Hashes of everything a run leaves: exported weights and the whole training state."""
+    checkpoint = load_checkpoint(path)
+    return {
+        "encoder": weights_hash(checkpoint.encoder),
+        "projector": weights_hash(checkpoint.projector),
+        "training": weights_hash(checkpoint.training),
+    }
+
+
+def quiet(recipe, out: Path, resume: str = "never") -> None:
+    """One run in this process."""
+    pretrain(recipe, Options(out, resume, quiet=True), lambda text: None)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resume_from_every_checkpoint_ends_with_the_same_state(method: str, tmp_path: Path) -> None:
+    recipe = load_recipe("glyphs_demo", [*arguments(method)[2:], "monitor.keep=100", "train.ema=0.9", "monitor.tensorboard=false"])
+    quiet(recipe, tmp_path / "whole")
+    expected = hashes(tmp_path / "whole")
+    points = sorted((tmp_path / "whole" / "checkpoints").iterdir())
+    assert len(points) >= 8  # steps inside epochs as well as between them
+    for point in points[:-1]:
+        out = tmp_path / point.name
+        quiet(recipe, out, resume=str(point))
+        assert hashes(out) == expected, f"resumed at {point.name}"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_kill_at_an_arbitrary_moment_then_resume_equals_never_stopped(method: str, tmp_path: Path) -> None:
+    whole = run("ssl", *arguments(method, "--out", "whole", "--json", "-q"), cwd=tmp_path)
+    expected = result(whole)["weights"]
+    killed = command("ssl", *arguments(method, "train.workers=2", "--out", "killed", "-q"))
+    process = subprocess.Popen(killed, cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "killed").glob("checkpoints/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(random.Random(method).uniform(0.0, 0.8))  # anywhere: in a step, in a save, between
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = run("ssl", *arguments(method, "--out", "killed", "--resume", "auto", "--json", "-q"), cwd=tmp_path)
+    assert result(again)["weights"] == expected
+    assert hashes(tmp_path / "killed") == hashes(tmp_path / "whole")
+    assert records(tmp_path / "killed") == records(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_leaves_a_checkpoint_at_a_step_boundary(signum: int, code: int, tmp_path: Path) -> None:
+    args = arguments("interclr", "train.epochs=200", "--out", "run")
+    process = subprocess.Popen(command("ssl", *args), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not len(records(tmp_path / "run")) >= 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signum)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert "--resume auto" in errors
+    step = load_checkpoint(tmp_path / "run").state["step"]
+    assert f"after step {step}" in errors
+    assert run("ssl", "inspect", "run", cwd=tmp_path).returncode == 0
+
+
+def records(folder: Path) -> list[dict]:
+    """The records of a run without timings, which differ between any two runs."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    return [row for row in ({k: v for k, v in row.items() if not k.startswith("time")} for row in rows) if len(row) > 2]
