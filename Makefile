@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per process: with several test processes, or on a busy machine, more threads only get in each other's way.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install demo test lint lock clean distclean
+.PHONY: help install demo test lint results lock clean distclean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -51,6 +51,9 @@ lint: $(STAMP) ## style and types
 
 test: lint ## lint, then every test
 	$(THREADS) $(BIN)/python -m pytest -q -n $(JOBS)
+
+results: $(STAMP) ## regenerate docs/results.md and the results in README.md from docs/results/*.json
+	$(BIN)/python docs/make_results.py
 
 lock: ## resolve the dependencies of setup.py anew (needs the tool uv); commit requirements.lock and constraints.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile setup.py --extra dev --extra timm --universal --python-version 3.11 \

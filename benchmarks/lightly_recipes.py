@@ -8,7 +8,7 @@ makes a step slow here is what the example does.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -132,12 +132,13 @@ class LightlyRun:
         backbone = plain_conv4(source.shape[0]) if encoder == "conv4" else small_resnet18()
         with torch.no_grad():
             dim = backbone.eval()(torch.zeros(1, *source.shape)).numel()
-        self.model = {"simclr": SimCLR, "moco": MoCo}[method](backbone, dim).train()
+        self.model: SimCLR | MoCo = (SimCLR if method == "simclr" else MoCo)(backbone, dim)
+        self.model.train()
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=LEARNING_RATE)
         data = PilImages(pil_arrays(source), make_transform(method, source))
         self.loader: DataLoader[Any] = DataLoader(data, batch_size=batch_size, shuffle=True, drop_last=True, num_workers=workers)
         self.batch_size, self.workers = batch_size, workers
-        self.total = torch.zeros(())
+        self.total_loss = torch.zeros(())
         self.endless = self._batches()
 
     def measure(self, steps: int, clock: Callable[[], float]) -> float:
@@ -160,12 +161,12 @@ class LightlyRun:
         for _ in range(steps):
             epoch, ((first, second), _) = next(self.endless)
             loss = self.model.loss(first, second, epoch)
-            self.total += loss.detach()
+            self.total_loss += loss.detach()
             loss.backward()
             self.optimizer.step()
             self.optimizer.zero_grad()
 
-    def _batches(self) -> Iterator[Any]:
+    def _batches(self) -> Generator[Any, None, None]:
         for epoch in range(10**9):
             for batch in self.loader:
                 yield min(epoch, EPOCHS), batch

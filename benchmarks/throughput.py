@@ -38,6 +38,7 @@ METHODS = {"simclr": "SimCLR", "moco": "MoCo"}
 # Ratios that are asked for; ResNet-18's presuppose bf16 instructions, which do most of the work there.
 BARS = {("conv4", "simclr"): 2.8, ("conv4", "moco"): 3.5, ("resnet18", "simclr"): 1.8, ("resnet18", "moco"): 1.8}
 NAMES = {"conv4": "Conv-4", "resnet18": "ResNet-18"}
+DATA = {"conv4": "glyphs 1x28x28", "resnet18": "random colour 3x32x32"}
 # The transforms of lightly's two recipes, as settings of `warp`: the same operations, probabilities and strengths.
 CROP = {"rotation": 0.0, "scale": [1.0, 1.0], "crop_aspect": 0.2877, "flip": 0.5, "jitter": 0.8}
 VIEWS: dict[str, dict[str, Any]] = {
@@ -74,7 +75,8 @@ class Brake:
 class KinshotRun:
     """`ssl pretrain`'s job on its own training loop, views and loader, some steps at a time."""
 
-    def __init__(self, method: str, encoder: str, source: Source, precision: str) -> None:
+    def __init__(self, method: str, encoder: str, source: Source, batch_size: int, precision: str) -> None:
+        self.batch_size = batch_size
         recipe = {
             "data": "glyphs",  # not read: the job gets its source directly
             "views": {"name": "warp", **VIEWS[method]},
@@ -82,8 +84,8 @@ class KinshotRun:
             "projector": {"layers": 2, "hidden": HIDDEN, "dim": OUT},
             "method": {"name": method, "temperature": 0.5, **({"queue": BANK} if method == "moco" else {})},
             "train": {
-                "epochs": 1_000_000, "batch_size": BATCH, "optimizer": "sgd", "lr": LEARNING_RATE, "momentum": 0.0, "weight_decay": 0.0,
-                "schedule": "constant", "warmup": 0.0, "precision": precision,
+                "epochs": 1_000_000, "batch_size": batch_size, "optimizer": "sgd", "lr": LEARNING_RATE,
+                "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "warmup": 0.0, "precision": precision,
             },
             "seed": SEED,
         }  # fmt: skip
@@ -97,24 +99,25 @@ class KinshotRun:
         try:
             train(self.job.run, self.job.plan, self.job.batches, self.job.views, self.job.extract, brake, brake)
         except Interrupted:
-            return steps * BATCH / (clock() - started)
+            return steps * self.batch_size / (clock() - started)
         raise RuntimeError("the plan ended before the measurement did")
 
 
 def compare(method: str, encoder: str, source: Source, options: argparse.Namespace, bf16: bool) -> list[Measured]:
     """Rates of every side and our ratio to lightly in the training process, one figure per round."""
     runs: dict[str, KinshotRun | LightlyRun] = {
-        "kinshot": KinshotRun(method, encoder, source, options.precision),
-        "lightly": LightlyRun(method, encoder, source, BATCH),
+        "kinshot": KinshotRun(method, encoder, source, options.batch, options.precision),
+        "lightly": LightlyRun(method, encoder, source, options.batch),
     }
     if options.workers:
-        runs[f"lightly, {options.workers} workers"] = LightlyRun(method, encoder, source, BATCH, options.workers)
+        runs[f"lightly, {options.workers} workers"] = LightlyRun(method, encoder, source, options.batch, options.workers)
     for run in runs.values():
         run.measure(1, CLOCKS["wall"])
     found = alternate({name: _of(run, options.steps, CLOCKS[options.clock]) for name, run in runs.items()}, options.rounds)
     title = f"{NAMES[encoder]} {METHODS[method]}"
     measured = [Measured(f"{title}, {name}", RATE, values) for name, values in found.items()]
-    bar = BARS[encoder, method] if encoder == "conv4" or bf16 else None
+    comparable = options.batch == BATCH and (encoder == "conv4" or bf16)
+    bar = BARS[encoder, method] if comparable else None
     return [*measured, Measured(f"{title}, kinshot / lightly", "times", ratios(found["kinshot"], found["lightly"]), bar)]
 
 
@@ -124,6 +127,7 @@ def main() -> None:
     arguments.add_argument("--only", choices=list(NAMES), help="one encoder (default both)")
     arguments.add_argument("--method", choices=list(METHODS), help="one method (default both)")
     arguments.add_argument("--workers", type=int, default=0, help="add rows of lightly with so many loader processes (default none)")
+    arguments.add_argument("--batch", type=int, default=BATCH, help="images in a step; smaller only to try it out (default %(default)s)")
     arguments.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="our precision (default %(default)s)")
     options = arguments.parse_args()
     if options.workers and options.clock == "cpu":
@@ -149,9 +153,8 @@ def main() -> None:
             measured += found
     if options.json:
         data = {
-            "conv4": "glyphs 1x28x28",
-            "resnet18": "random colour 3x32x32",
-            "batch": BATCH,
+            **{NAMES[name]: DATA[name] for name in NAMES if options.only in (None, name)},
+            "batch": options.batch,
             "views": 2,
             "rounds": options.rounds,
             "steps": options.steps,

@@ -56,7 +56,8 @@ def test_mistakes_exit_2_and_name_the_closest_valid_choice(args: list[str], expe
 
 
 def test_validate_reports_every_problem_at_once(tmp_path: Path) -> None:
-    (tmp_path / "bad.yaml").write_text("data: glyfs\nviews: warp\nencoder: {name: conv4, widht: 3}\nmethod: simclr\ntrain: {lr: fast}\nsead: 1\n")
+    bad = ["data: glyfs", "views: warp", "encoder: {name: conv4, widht: 3}", "method: simclr", "train: {lr: fast}", "sead: 1"]
+    (tmp_path / "bad.yaml").write_text("\n".join(bad))
     done = run("ssl", "validate", "bad.yaml", cwd=tmp_path)
     assert done.returncode == 2
     for part in ("glyphs", "width", "train: lr", "seed", "4 problems"):
@@ -153,9 +154,7 @@ def test_fewshot_eval_prints_the_table_and_json(trained: Path) -> None:
     args += ["--heads", "prototype,prototype:distance=euclidean:transform=cl2n,imprint,nearest,logistic"]
     found = result(run("fewshot", *args, "--json", "--results", "out/r.json", cwd=trained.parent))
     models = {(row["model"], row["feature"]) for row in found["rows"]}
-    assert models == {
-        ("pretrained", "backbone"), ("pretrained", "projector"), ("untrained", "backbone"), ("untrained", "projector"), ("raw pixels", "pixels"),
-    }  # fmt: skip
+    assert models == {(m, f) for m in ("pretrained", "untrained") for f in ("backbone", "projector")} | {("raw pixels", "pixels")}
     assert len(found["rows"]) == 5 * 5 * 2
     assert all(33 < row["mean"] <= 100 and row["n"] == 50 for row in found["rows"])
     assert set(json.loads((trained.parent / "out" / "r.json").read_text())) == {

@@ -113,7 +113,7 @@ def test_loss_is_a_finite_scalar_that_reaches_every_parameter(name, settings):
     terms = method.loss(images(torch.arange(B), 0), torch.arange(B), 0)
     assert terms["loss"].dim() == 0
     assert terms["loss"].dtype == torch.float32
-    assert all(math.isfinite(float(v)) for v in terms.values())
+    assert all(bool(torch.isfinite(v)) for v in terms.values())
     terms["loss"].backward()
     trained = [*method.encoder.named_parameters(), *method.projector.named_parameters()]
     assert trained
@@ -126,9 +126,9 @@ def test_loss_is_a_finite_scalar_that_reaches_every_parameter(name, settings):
 @every_method
 def test_loss_falls_on_a_fixed_batch(name, settings):
     method = started(name, settings)
-    optimizer = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=0.005)
+    optimizer = optimizer_of(method)
     losses = []
-    for _ in range(25):
+    for _ in range(15):
         # the state that follows a step stands still: a queue would fill with the very batch it repels
         terms = method.loss(images(torch.arange(B), 0), torch.arange(B), 0)
         optimizer.zero_grad()
@@ -142,16 +142,16 @@ def test_loss_falls_on_a_fixed_batch(name, settings):
 def test_restored_state_continues_bit_for_bit(name, settings):
     method = started(name, settings)
     optimizer = optimizer_of(method)
-    train(method, optimizer, 0, 4)
+    train(method, optimizer, 0, 3)
     state, momenta = copy.deepcopy(method.state_dict()), copy.deepcopy(optimizer.state_dict())
-    expected = train(method, optimizer, 4, 14)
+    expected = train(method, optimizer, 3, 8)
     again = build(name, settings)
     again.train()
     again.load_state_dict(state)
     optimizer = optimizer_of(again)
     optimizer.load_state_dict(momenta)
     torch.manual_seed(999)
-    assert train(again, optimizer, 4, 14) == expected
+    assert train(again, optimizer, 3, 8) == expected
     final = again.state_dict()
     assert [k for k, v in method.state_dict().items() if not torch.equal(v, final[k])] == []
 
@@ -163,7 +163,7 @@ def test_runs_with_one_seed_agree_whatever_the_global_generator_says(name, setti
         method = started(name, settings)
         torch.manual_seed(noise)
         state = torch.random.get_rng_state()
-        runs.append(train(method, optimizer_of(method), 0, 8))
+        runs.append(train(method, optimizer_of(method), 0, 4))
         assert torch.equal(state, torch.random.get_rng_state())
     assert runs[0] == runs[1]
 

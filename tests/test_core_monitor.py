@@ -308,7 +308,7 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_table() -> None:
-    rows = [{"name": "a", "acc": 0.5, "n": 3, "ok": True}, {"name": "longer\nname\x1b[31m", "acc": None, "n": 12345}]
+    rows: list[dict[str, Any]] = [{"name": "a", "acc": 0.5, "n": 3, "ok": True}, {"name": "longer\nname\x1b[31m", "n": 12345}]
     assert table(rows, ["name", "n", "acc", "ok"]).splitlines() == [
         "name                  n  acc  ok",
         "a                     3  0.5  yes",

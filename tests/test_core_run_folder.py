@@ -30,10 +30,12 @@ def test_latest_is_by_number_and_complete(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(CheckpointError, match="no complete checkpoint"):
         load_checkpoint(tmp_path)
-    for step in (9, 10, 100_000_000):
+    for step in (9, 10, 99_999_999, 100_000_000):
         save(checkpoint_path(tmp_path, step), step)
     assert latest(tmp_path) == checkpoint_path(tmp_path, 100_000_000)
     (checkpoint_path(tmp_path, 100_000_000) / MANIFEST).unlink()
+    assert latest(tmp_path) == checkpoint_path(tmp_path, 99_999_999)
+    (checkpoint_path(tmp_path, 99_999_999) / MANIFEST).unlink()
     assert latest(tmp_path) == checkpoint_path(tmp_path, 10)
     assert load_checkpoint(tmp_path).step == 10
     assert load_checkpoint(tmp_path / "checkpoints").step == 10

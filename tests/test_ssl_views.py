@@ -225,9 +225,15 @@ def test_registered_with_settings():
 @pytest.mark.parametrize(
     "bad",
     [
-        {"flip": 1.5}, {"scale": (1.2, 0.7)}, {"crop": (0.5, 1.5)}, {"crop": (0.0, 1.0)},
-        {"hue": 0.6}, {"contrast": -0.1}, {"views": 0}, {"small_epochs": 3},
-    ],  # fmt: skip
+        {"flip": 1.5},
+        {"scale": (1.2, 0.7)},
+        {"crop": (0.5, 1.5)},
+        {"crop": (0.0, 1.0)},
+        {"hue": 0.6},
+        {"contrast": -0.1},
+        {"views": 0},
+        {"small_epochs": 3},
+    ],
 )
 def test_unusable_settings_are_refused(bad):
     with pytest.raises(ConfigError, match="warp"):

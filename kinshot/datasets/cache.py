@@ -64,5 +64,6 @@ def _write(path: Path, images: np.ndarray) -> None:
         os.replace(temporary, path)
     except OSError as error:
         _LOG.warning("cannot write cache file %s (%s): the next run builds it again", path, error)
+    finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

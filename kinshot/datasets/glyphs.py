@@ -36,7 +36,7 @@ Pose = tuple[float, float, float, float]
 
 @SOURCES.register("glyphs")
 def glyphs(*, split: Literal["train", "val", "test", "all"] = "train", size: int = 28, variants: int = 20) -> ArraySource:
-    """Letters of eleven scripts and digits, rendered in 4 to 21 faces each: classes of train, val and test share no script.
+    """Letters of twelve scripts and digits, rendered in 4 to 21 faces each: classes of train, val and test share no script.
 
     White ink on black, the ink's longer side about 20/28 of the picture. Image v of a character uses its face v modulo the
     number of faces, with a small rotation, scale and shift keyed by code point and v. Characters that look like an earlier

@@ -82,6 +82,22 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, data: bytes) -> Any:
+        actions = self.actions()
+        for opcode, argument, _ in pickletools.genops(data):
+            name = opcode.name
+            if name in _VALUES:
+                self.stack.append(argument)
+            elif name in actions:
+                actions[name](argument)
+            elif name in _CONSTANTS:
+                self.stack.append(_CONSTANTS[name])
+            elif name == "STOP":
+                return _finished(self.stack.pop())
+            elif name not in _IGNORED:
+                raise _RefusedError(f"opcode {name}")
+        raise ValueError("no end")
+
+    def actions(self) -> dict[str, Callable[[Any], None]]:
         actions: dict[str, Callable[[Any], None]] = {
             "EMPTY_DICT": lambda _: self.stack.append({}),
             "EMPTY_LIST": lambda _: self.stack.append([]),
@@ -105,19 +121,7 @@ class _Machine:
         }
         actions.update(dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), self.remember))
         actions.update(dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda key: self.stack.append(self.memo[key])))
-        for opcode, argument, _ in pickletools.genops(data):
-            name = opcode.name
-            if name in _VALUES:
-                self.stack.append(argument)
-            elif name in actions:
-                actions[name](argument)
-            elif name in _CONSTANTS:
-                self.stack.append(_CONSTANTS[name])
-            elif name == "STOP":
-                return _finished(self.stack.pop())
-            elif name not in _IGNORED:
-                raise _RefusedError(f"opcode {name}")
-        raise ValueError("no end")
+        return actions
 
     def since_mark(self) -> list[Any]:
         place = max(i for i, value in enumerate(self.stack) if value is _MARK)

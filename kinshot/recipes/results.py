@@ -37,17 +37,29 @@ def write_results(path: Path, result: dict[str, Any], command: str) -> None:
     write_json(path, document)
 
 
+def result_block(path: Path) -> str:
+    """One result file as Markdown: its name, its command, its protocol, its table. Raises DataError naming a file that lacks a field."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    missing = [field for field in FIELDS if field not in document]
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}: write it with the command that measures")
+    lines = [f"## {document['name']}", "", "```", document["command"], "```", "", _sentence(document), "", *_table(document["rows"]), ""]
+    return "\n".join(lines)
+
+
 def results_page(folder: Path) -> str:
-    """The Markdown page of every result file in a folder. Raises DataError naming a file that lacks a field."""
-    parts = ["# Results", "", "Generated from `docs/results/*.json` by `make results`; do not edit.", ""]
-    for path in sorted(folder.glob("*.json")):
-        document = json.loads(path.read_text(encoding="utf-8"))
-        missing = [field for field in FIELDS if field not in document]
-        if missing:
-            raise DataError(f"{path} lacks {', '.join(missing)}: write it with the command that measures")
-        parts += [f"## {document['name']}", "", "```", document["command"], "```", ""]
-        parts += [_sentence(document), "", *_table(document["rows"]), ""]
-    return "\n".join(parts)
+    """The Markdown page of every result file in a folder."""
+    head = "# Results\n\nGenerated from `docs/results/*.json` by `make results`; do not edit.\n"
+    return "\n".join([head, *(result_block(path) for path in sorted(folder.glob("*.json")))])
+
+
+def insert_block(page: Path, block: str) -> None:
+    """Replace what stands between the lines `<!-- results:begin -->` and `<!-- results:end -->` of a page. Raises DataError."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition("<!-- results:begin -->\n")
+    _, end, after = rest.partition("<!-- results:end -->")
+    if not begin or not end:
+        raise DataError(f"{page} lacks the lines <!-- results:begin --> and <!-- results:end -->: put them where the results belong")
+    write_text(page, before + begin + block.replace("\n## ", "\n### ").replace("## ", "### ", int(block.startswith("## "))) + end + after)
 
 
 def write_page(folder: Path, page: Path) -> None:

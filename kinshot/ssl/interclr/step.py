@@ -92,10 +92,7 @@ def _draw_similar(bank: Bank, query: Tensor, indices: Tensor, generator: torch.G
     wanted = max(1, round(settings.pool * settings.bank_fraction))
     pool = candidate_pool(query, features, settings.sampler, settings.negatives + int(bank.counts.max()) if hard else wanted)
     same = labels[pool] == bank.labels[indices].unsqueeze(1)
-    if hard:
-        draw = first_from_pool(pool, same, settings.negatives)
-    else:
-        draw = draw_from_pool(pool, same, settings.negatives, generator)
+    draw = first_from_pool(pool, same, settings.negatives) if hard else draw_from_pool(pool, same, settings.negatives, generator)
     return draw if rows is None else Draw(rows[draw.indices], draw.available)
 
 

@@ -1,0 +1,178 @@
+"""The learning rate, weight-decay groups, averaged weights, the guards of the loop and the kNN probe."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kinshot.core.errors import DivergedError, Interrupted
+from kinshot.core.loop import Plan, Run, train
+from kinshot.core.optim import WeightAverage, build_optimizer, decay_groups, lr_factor
+from kinshot.ssl.base import Method
+from kinshot.ssl.knn import knn_accuracy
+
+
+@given(st.integers(1, 500), st.floats(0, 1), st.floats(0, 1))
+def test_learning_rate_rises_then_falls_to_its_floor(total: int, warmup: float, final: float) -> None:
+    rates = [lr_factor(s, total, schedule="cosine", warmup=warmup, final=final) for s in range(total)]
+    peak = min(total - 1, max(0, math.ceil(warmup * total) - 1))
+    assert (np.diff(rates[: peak + 1]) >= -1e-12).all()
+    assert (np.diff(rates[peak:]) <= 1e-12).all()
+    assert all(0 < r <= 1 for r in rates) or final == 0
+    assert lr_factor(total // 2, total, schedule="constant", warmup=0, final=final) == 1
+
+
+def test_only_matrices_decay() -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten(), torch.nn.Linear(2, 2))
+    decayed, free = decay_groups(module, 0.1)
+    assert decayed["weight_decay"] == 0.1
+    assert all(p.ndim >= 2 for p in decayed["params"])
+    assert free["weight_decay"] == 0
+    assert len(decayed["params"]) + len(free["params"]) == len(list(module.parameters()))
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
+def test_optimizers_lower_a_quadratic(name: str) -> None:
+    layer = torch.nn.Linear(3, 1, bias=False)
+    optimizer = build_optimizer(name, layer, lr=0.05, weight_decay=0.0, momentum=0.9)
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = (layer(torch.eye(3)) - 1).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+
+
+def test_weight_average_follows_its_recursion() -> None:
+    layer = torch.nn.BatchNorm1d(2)
+    average = WeightAverage(layer, 0.9)
+    expected = layer.weight.detach().double().numpy().copy()
+    for step in range(5):
+        with torch.no_grad():
+            layer.weight.add_(float(step))
+            assert layer.num_batches_tracked is not None
+            layer.num_batches_tracked.add_(1)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * layer.weight.detach().double().numpy()
+        average.update(layer, step)
+    np.testing.assert_allclose(average.state["weight"].numpy(), expected, rtol=1e-6)
+    assert int(average.state["num_batches_tracked"]) == 5
+
+
+class Quadratic(Method):
+    """A method of one number whose loss can be told to break."""
+
+    def __init__(self, broken: int = -1, gradient: bool = False) -> None:
+        super().__init__()
+        self.encoder = torch.nn.Linear(1, 1, bias=False)
+        self.projector = torch.nn.Identity()
+        self.broken, self.gradient = broken, gradient
+
+    def loss(self, views: list, indices: torch.Tensor, step: int) -> dict[str, torch.Tensor]:
+        value = self.encoder(torch.ones(1, 1)).square().sum()
+        if step == self.broken:
+            value = (value - value.detach()).sqrt() if self.gradient else value * float("nan")
+        return {"loss": value, "half": value.detach() / 2}
+
+
+class Notes:
+    """Hooks that only remember."""
+
+    def __init__(self) -> None:
+        self.saved: list[int] = []
+        self.epochs: list[int] = []
+        self.reasons: list[str] = []
+
+    def after_step(self, run: Run, result: object, epoch: int) -> None: ...
+
+    def after_epoch(self, run: Run, epoch: int) -> None:
+        self.epochs.append(run.step)
+
+    def save(self, run: Run) -> None:
+        self.saved.append(run.step)
+
+    def diverged(self, run: Run, indices: torch.Tensor, reason: str) -> None:
+        self.reasons.append(reason)
+
+
+def go(method: Method, *, stop_at: int | None = None, clip: float | None = None) -> tuple[Run, Notes]:
+    """Two epochs of three steps, a checkpoint every two."""
+    run = Run(method, torch.optim.SGD(method.parameters(), lr=0.1))
+    plan = Plan(2, 3, lambda step: 0.1, clip, torch.device("cpu"), None, 0, 1, 2)
+    notes, stop = Notes(), SimpleNamespace(requested=None)
+
+    def batches(epoch: int, first: int):
+        for step in range(first, 3):
+            if stop_at == epoch * 3 + step:
+                stop.requested = 15
+            yield torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1])
+
+    try:
+        train(run, plan, batches, lambda images, indices, seed, epoch: [images.float()], lambda: torch.zeros(1), notes, stop)
+    except (DivergedError, Interrupted) as error:
+        notes.reasons.append(type(error).__name__)
+    return run, notes
+
+
+def test_checkpoints_fall_on_their_steps_and_at_the_end() -> None:
+    run, notes = go(Quadratic())
+    assert run.step == 6
+    assert notes.saved == [2, 4, 6]
+    assert notes.epochs == [3, 6]
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_a_broken_loss_or_gradient_changes_no_weight(gradient: bool) -> None:
+    sound, method = Quadratic(), Quadratic(broken=4, gradient=gradient)
+    with torch.no_grad():
+        for one in (sound, method):
+            one.encoder.weight.fill_(1.0)
+    run, notes = go(method)
+    assert run.step == 4
+    assert notes.saved == [2, 4]
+    assert "DivergedError" in notes.reasons
+    assert ("gradient" in notes.reasons[0]) == gradient
+    go(sound)
+    # two sound steps fewer than the whole run, each of which multiplies the weight by 0.8
+    assert float(method.encoder.weight.detach()) * 0.8**2 == pytest.approx(float(sound.encoder.weight.detach()), rel=1e-5)
+
+
+def test_a_signal_is_acted_on_at_the_next_step_boundary() -> None:
+    run, notes = go(Quadratic(), stop_at=2)
+    assert run.step == 3
+    assert notes.saved == [2, 3]
+    assert notes.reasons == ["Interrupted"]
+
+
+def test_clipping_bounds_the_update() -> None:
+    free, clipped = Quadratic(), Quadratic()
+    with torch.no_grad():
+        for method in (free, clipped):
+            method.encoder.weight.fill_(100.0)
+    go(free)
+    go(clipped, clip=1.0)
+    assert float(clipped.encoder.weight.detach()) == pytest.approx(100.0 - 6 * 0.1, abs=1e-3)
+    assert float(free.encoder.weight.detach()) < 50
+
+
+def test_knn_equals_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    bank, query = rng.normal(size=(40, 5)), rng.normal(size=(15, 5))
+    labels, wanted = rng.integers(0, 3, 40), rng.integers(0, 3, 15)
+    right = 0
+    for row, label in zip(query, wanted, strict=True):
+        similarity = bank @ row / np.linalg.norm(bank, axis=1) / np.linalg.norm(row)
+        votes = np.zeros(3)
+        for j in np.argsort(-similarity)[:7]:
+            votes[labels[j]] += np.exp(similarity[j] / 0.1)
+        right += votes.argmax() == label
+    found = knn_accuracy(torch.tensor(bank), torch.tensor(labels), torch.tensor(query), torch.tensor(wanted), k=7)
+    assert found == pytest.approx(right / 15)

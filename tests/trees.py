@@ -1,0 +1,76 @@
+"""Tiny generated trees in the layouts of the official releases, for the tests of data sources."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kinshot.datasets import omniglot
+
+
+def noise(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def write_folder(root: Path) -> None:
+    for split, names in (("train", ("cat", "dog")), ("test", ("cat", "dog"))):
+        for number, name in enumerate(names):
+            place = root / split / name
+            place.mkdir(parents=True)
+            for k in range(3 + number):
+                Image.fromarray(noise(hash_of(split, name, k), 12, 10, 3)).save(place / f"{k}.png")
+
+
+def hash_of(*parts: object) -> int:
+    return sum(ord(c) * (i + 1) for i, c in enumerate(repr(parts)))
+
+
+def write_omniglot(root: Path, split: str = "all") -> None:
+    """Every character of a split with one drawing, a dot whose place tells the character's number."""
+    for number, (part, name) in enumerate(omniglot._classes("vinyals", split), start=1):
+        place = root / f"images_{part}" / name
+        place.mkdir(parents=True)
+        ink = np.zeros((105, 105), bool)
+        ink[divmod(number, 105)] = True
+        Image.fromarray(~ink).save(place / f"{number:04d}_01.png", compress_level=1)
+
+
+def write_fashion(root: Path, packed: bool = False) -> None:
+    raw = root / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for seed, (prefix, count) in enumerate((("train", 20), ("t10k", 10))):
+        images = struct.pack(">HBBIII", 0, 8, 3, count, 28, 28) + noise(seed, count, 28, 28).tobytes()
+        labels = struct.pack(">HBBI", 0, 8, 1, count) + bytes(k % 10 for k in range(count))
+        for name, data in ((f"{prefix}-images-idx3-ubyte", images), (f"{prefix}-labels-idx1-ubyte", labels)):
+            if packed:
+                (raw / f"{name}.gz").write_bytes(gzip.compress(data))
+            else:
+                (raw / name).write_bytes(data)
+
+
+def write_cifar10(root: Path) -> None:
+    place = root / "cifar-10-batches-bin"
+    place.mkdir()
+    for seed, name in enumerate(["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"]):
+        rows = np.concatenate([np.array([[0], [1], [9]], np.uint8), noise(seed, 3, 3072)], axis=1)
+        (place / f"{name}.bin").write_bytes(rows.tobytes())
+    (place / "batches.meta.txt").write_text("\n".join(f"class{k}" for k in range(10)) + "\n\n")
+
+
+def write_cifar100(root: Path) -> None:
+    place = root / "cifar-100-binary"
+    place.mkdir()
+    for seed, name in enumerate(["train", "test"]):
+        rows = np.concatenate([np.array([[19, 99], [3, 7]], np.uint8), noise(seed, 2, 3072)], axis=1)
+        (place / f"{name}.bin").write_bytes(rows.tobytes())
+    (place / "fine_label_names.txt").write_text("\n".join(f"fine{k}" for k in range(100)))
+    (place / "coarse_label_names.txt").write_text("\n".join(f"coarse{k}" for k in range(20)))
+
+
+def no_files(root: Path) -> None:
+    return None
+
