@@ -11,6 +11,7 @@ README_RESULTS = ("glyphs_demo", "omniglot_interclr")
 
 
 def main() -> None:
+    """Write both pages."""
     write_page(DOCS / "results", DOCS / "results.md")
     files = [DOCS / "results" / f"{name}.json" for name in README_RESULTS]
     insert_block(DOCS.parent / "README.md", "\n".join(result_block(path) for path in files if path.is_file()))

@@ -19,7 +19,8 @@ def accuracy_table(result: dict[str, Any]) -> str:
     protocol, data = result["protocol"], result["data"]
     lines = [
         f"{data['name']} {data.get('split', '')}: {data['classes']} classes, {data['images']} images".replace(" :", ":"),
-        f"accuracy in %, {protocol['episodes']} episodes (seed {protocol['seed']}), {protocol['queries']} queries per class; ± {protocol['interval']}",
+        f"accuracy in %, {protocol['episodes']} episodes (seed {protocol['seed']}), {protocol['queries']} queries per class",
+        f"± {protocol['interval']}; support and query images are {protocol['support and query']}",
         "",
         *("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in [head, *body]),
     ]

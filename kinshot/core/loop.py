@@ -163,5 +163,6 @@ def _guard(value: Tensor, what: str, run: Run, indices: Tensor, hooks: Hooks) ->
         reason = f"{what} is {float(value)} at step {run.step}"
         hooks.diverged(run, indices, reason)
         raise DivergedError(
-            f"{reason}: nothing was updated and the last checkpoint is unharmed; lower train.lr, set train.clip=1, or use train.precision=fp32"
+            f"{reason}: nothing was updated and the last checkpoint is unharmed; "
+            "lower train.lr, set train.clip=1, or use train.precision=fp32"
         )

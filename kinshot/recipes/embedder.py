@@ -77,7 +77,8 @@ def from_checkpoint(checkpoint: Checkpoint) -> Embedder:
         try:
             module.load_state_dict(weights)
         except RuntimeError as error:
-            raise CheckpointError(f"{checkpoint.path}: {part}.safetensors does not fit config.yaml: {error}; restore both from one run") from error
+            problem = f"{checkpoint.path}: {part}.safetensors does not fit config.yaml: {error}"
+            raise CheckpointError(f"{problem}; restore both from one run") from error
     return Embedder(encoder, projector, input)
 
 
@@ -94,4 +95,5 @@ def input_spec(checkpoint: Checkpoint) -> InputSpec:
         given = checkpoint.state["input"]
         return InputSpec(int(given["channels"]), int(given["size"]), tuple(given["mean"]), tuple(given["std"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint.path}: state.json does not describe the input ({error}); it was not written by ssl pretrain") from error
+        problem = f"{checkpoint.path}: state.json does not describe the input ({error})"
+        raise CheckpointError(f"{problem}; it was not written by ssl pretrain") from error

@@ -20,7 +20,7 @@ from kinshot.core.checkpoint import Checkpoint, RunLock, latest, load_checkpoint
 from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.loop import Plan, Run, train
 from kinshot.core.optim import WeightAverage, build_optimizer, lr_factor
-from kinshot.core.runtime import deterministic, resolve_device, resolve_precision, set_threads, tune_allocator
+from kinshot.core.runtime import allocator_obstacle, deterministic, resolve_device, resolve_precision, set_threads, tune_allocator
 from kinshot.core.signals import StopRequest
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source, pixel_statistics
@@ -69,8 +69,7 @@ class Job:
 
     def extract(self, head: torch.nn.Module | None = None) -> Tensor:
         """Projector output of every training sample: evaluation mode, no augmentation, float32 (N, D) on the CPU."""
-        features = embed_all(self.method, head or self.method.projector, self.source, self.input, self.plan.device)
-        return features
+        return embed_all(self.method, head or self.method.projector, self.source, self.input, self.plan.device)
 
     def batches(self, epoch: int, first: int) -> Any:
         """This epoch's batches from step `first` of it."""
@@ -79,7 +78,9 @@ class Job:
 
 
 @torch.no_grad()
-def embed_all(method: Method, head: torch.nn.Module, source: Source, input: InputSpec, device: torch.device, rows: Tensor | None = None) -> Tensor:
+def embed_all(
+    method: Method, head: torch.nn.Module, source: Source, input: InputSpec, device: torch.device, rows: Tensor | None = None
+) -> Tensor:
     """Head output of all samples (or of `rows`) of a source in evaluation mode; the method's mode is restored after."""
     was_training = method.training
     method.eval()
@@ -154,7 +155,8 @@ def build(recipe: Recipe, source: Source) -> Job:
         checkpoint_steps=max(1, round(recipe.monitor.checkpoint_every * steps)),
     )
     views = VIEWS.build(recipe.views.name, input, settings=recipe.views.settings)
-    notes = [f"device: {device}, {torch.get_num_threads()} threads", f"precision: {precision} ({reason})", allocator or "allocator: unchanged"]
+    threads = f"device: {device}, {torch.get_num_threads()} threads"
+    notes = [threads, f"precision: {precision} ({reason})", allocator or f"allocator: {allocator_obstacle()}"]
     return Job(recipe, source, input, Run(method, optimizer, average), plan, views, notes)
 
 
@@ -167,7 +169,8 @@ def restore(job: Job, checkpoint: Checkpoint) -> float:
         parts.setdefault(part, {})[rest] = tensor
     if state.get("source") != job.source.fingerprint():
         raise CheckpointError(
-            f"{checkpoint.path} was trained on other data than {job.source.name} holds now; resume with the data it started with, or start a new --out"
+            f"{checkpoint.path} was trained on other data than {job.source.name} holds now; "
+            "resume with the data it started with, or start a new --out"
         )
     try:
         job.method.load_state_dict(parts["method"])
@@ -218,9 +221,10 @@ def _starting_point(recipe: Recipe, options: Options) -> Checkpoint | None:
     if options.resume == "never":
         if out.is_dir() and any(out.iterdir()):
             if not options.overwrite:
-                raise ConfigError(f"--out {out} is not empty: add --resume auto to continue it, --overwrite to replace it, or choose another folder")
+                remedy = "add --resume auto to continue it, --overwrite to replace it, or choose another folder"
+                raise ConfigError(f"--out {out} is not empty: {remedy}")
             if not _is_run(out):
-                raise ConfigError(f"--out {out} does not look like a run of kinshot, so --overwrite will not delete it; choose another folder")
+                raise ConfigError(f"--out {out} is no run of kinshot, so --overwrite will not delete it; choose another folder")
         return None
     path = latest(out) if options.resume == "auto" else Path(options.resume)
     if path is None:

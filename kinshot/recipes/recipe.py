@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from kinshot.core.config import apply_override, dataclass_parameters, parse_override, read_yaml
+from kinshot.core.config import apply_override, dataclass_parameters, flatten, parse_override, read_yaml
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.core.registry import Registry
 from kinshot.core.schema import check_parameters
@@ -170,9 +170,7 @@ def load_recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Recip
 def parse(data: dict[str, Any], name: str) -> Recipe:
     """A recipe from plain data. Raises ConfigError listing every unknown key, unknown name and wrong value."""
     data = copy.deepcopy(data)
-    problems = [
-        f"unknown key {key!r}: {suggest(key, _KEYS)}" for key in data if key not in _KEYS
-    ]
+    problems = [f"unknown key {key!r}: {suggest(key, _KEYS)}" for key in data if key not in _KEYS]
     values: dict[str, Any] = {"name": str(data.get("name", name)), "description": str(data.get("description", ""))}
     seed = data.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
@@ -196,8 +194,6 @@ def parse(data: dict[str, Any], name: str) -> Recipe:
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """Settings that decide results and differ between two recipes, as `key: old -> new`."""
-    from kinshot.core.config import flatten
-
     before, after = flatten(old.to_dict()), flatten(new.to_dict())
     keys = [key for key in {**before, **after} if key not in FREE and key not in {"name", "description"}]
     return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys if _norm(before.get(key)) != _norm(after.get(key))]
@@ -225,17 +221,19 @@ def _choice(given: Any, section: str, registry: Registry) -> tuple[Choice, list[
     if isinstance(given, str):
         given = {"name": given}
     if not isinstance(given, dict) or not isinstance(given.get("name"), str):
-        return Choice("", {}), [f"{section}: expected a name, for example {section}: {{name: {registry.names()[0]}}}, got {given!r}"]
+        example = f"{section}: {{name: {registry.names()[0]}}}"
+        return Choice("", {}), [f"{section}: expected a name, for example {example}, got {given!r}"]
     settings = {key: value for key, value in given.items() if key != "name"}
     if given["name"] not in registry.entries:
-        return Choice("", {}), [f"{section}: unknown {registry.kind} {given['name']!r}: {suggest(given['name'], registry.entries)}"]
+        closest = suggest(given["name"], registry.entries)
+        return Choice("", {}), [f"{section}: unknown {registry.kind} {given['name']!r}: {closest}"]
     checked, problems = registry.check(given["name"], settings, section)
     return Choice(given["name"], checked), problems
 
 
 _LOWEST = {
-    "train.epochs": 0, "train.batch_size": 2, "train.lr": 0, "train.weight_decay": 0, "train.warmup": 0, "train.final_lr": 0, "train.ema": 0,
-    "train.workers": 0, "train.threads": 0, "train.momentum": 0, "train.clip": 0, "monitor.log_every": 1, "monitor.checkpoint_every": 0.001,
+    "train.epochs": 0, "train.batch_size": 2, "train.lr": 0, "train.weight_decay": 0, "train.warmup": 0, "train.final_lr": 0,
+    "train.ema": 0, "train.workers": 0, "train.threads": 0, "train.momentum": 0, "train.clip": 0, "monitor.log_every": 1, "monitor.checkpoint_every": 0.001,
     "monitor.keep": 1, "monitor.knn_every": 0, "monitor.knn_samples": 10, "monitor.knn_k": 1, "monitor.projector_points": 0,
     "projector.layers": 0, "projector.hidden": 1, "projector.dim": 1,
 }  # fmt: skip
