@@ -233,9 +233,9 @@ def _choice(given: Any, section: str, registry: Registry) -> tuple[Choice, list[
 
 _LOWEST = {
     "train.epochs": 0, "train.batch_size": 2, "train.lr": 0, "train.weight_decay": 0, "train.warmup": 0, "train.final_lr": 0,
-    "train.ema": 0, "train.workers": 0, "train.threads": 0, "train.momentum": 0, "train.clip": 0, "monitor.log_every": 1, "monitor.checkpoint_every": 0.001,
-    "monitor.keep": 1, "monitor.knn_every": 0, "monitor.knn_samples": 10, "monitor.knn_k": 1, "monitor.projector_points": 0,
-    "projector.layers": 0, "projector.hidden": 1, "projector.dim": 1,
+    "train.ema": 0, "train.workers": 0, "train.threads": 0, "train.momentum": 0, "train.clip": 0,
+    "monitor.log_every": 1, "monitor.checkpoint_every": 0.001, "monitor.keep": 1, "monitor.knn_every": 0, "monitor.knn_samples": 10,
+    "monitor.knn_k": 1, "monitor.projector_points": 0, "projector.layers": 0, "projector.hidden": 1, "projector.dim": 1,
 }  # fmt: skip
 _HIGHEST = {"train.warmup": 1.0, "train.final_lr": 1.0, "train.ema": 0.99999, "train.momentum": 0.99999}
 
