@@ -30,7 +30,6 @@ def omniglot_tree(tmp_path_factory):
 # name: writer, settings, splits whose images must differ, whether the splits are splits of classes
 
 
-
 def build_omniglot(root: Path, **chosen):
     return SOURCES.build("omniglot", settings={"root": str(root), **chosen})
 
@@ -92,8 +91,6 @@ def test_omniglot_errors_name_what_is_missing(tmp_path):
         build_omniglot(tmp_path, split="val")
 
 
-
-
 def test_fashion_mnist_plain_and_packed_are_equal(tmp_path):
     write_fashion(tmp_path / "plain")
     write_fashion(tmp_path / "packed", packed=True)
@@ -136,7 +133,6 @@ def test_download_happens_on_the_explicit_flag_only(tmp_path, monkeypatch):
         for name in ("fashion_mnist", "cifar10"):
             assert len(SOURCES.build(name, settings={"root": str(tmp_path), "download": True})) > 0
     assert asked == [tmp_path, "CIFAR10"]
-
 
 
 def shared_arrays(name: str) -> dict[str, np.ndarray]:

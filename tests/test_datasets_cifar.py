@@ -21,8 +21,6 @@ from tests.trees import noise, write_cifar10, write_cifar100
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-
-
 def test_cifar_binary_labels_and_pixels(tmp_path):
     write_cifar10(tmp_path)
     write_cifar100(tmp_path)

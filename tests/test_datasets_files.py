@@ -83,7 +83,6 @@ def check_disjoint(found: list, of_classes: bool) -> None:
             assert bool(classes[i] & classes[j]) != of_classes
 
 
-
 def test_every_kind_of_picture_becomes_what_it_shows(tmp_path):
     red = np.full((6, 6, 3), (255, 0, 0), np.uint8)
     Image.fromarray(red).save(tmp_path / "rgb.png")
@@ -155,8 +154,6 @@ def test_unreadable_pictures_are_named(tmp_path, monkeypatch, kind):
         path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
     with pytest.raises(DataError, match=path.name):
         load_image(path, 8, 3)
-
-
 
 
 def build_folder(root: Path, **chosen):

@@ -73,4 +73,3 @@ def write_cifar100(root: Path) -> None:
 
 def no_files(root: Path) -> None:
     return None
-

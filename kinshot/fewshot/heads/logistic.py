@@ -73,7 +73,6 @@ def _fit_predict(x: np.ndarray, y: np.ndarray, q: np.ndarray, C: float, max_iter
             model.fit(x, y)
     except ConvergenceWarning as error:
         raise DataError(
-            f"head logistic: a fit did not converge in max_iter={max_iter} iterations (C={C}): "
-            "use transform=l2n, lower C or raise max_iter"
+            f"head logistic: a fit did not converge in max_iter={max_iter} iterations (C={C}): use transform=l2n, lower C or raise max_iter"
         ) from error
     return model.predict_log_proba(q)
