@@ -15,7 +15,7 @@ from kinshot.core.checkpoint import load_checkpoint
 from kinshot.core.features import weights_hash
 from kinshot.recipes.pretrain import Options, pretrain
 from kinshot.recipes.recipe import load_recipe
-from tests.tiny import METHODS, arguments, command, environment, result, run
+from tests.tiny import METHODS, TINY, arguments, command, environment, result, run
 
 
 def hashes(path: Path) -> dict[str, str]:
@@ -33,9 +33,9 @@ def quiet(recipe, out: Path, resume: str = "never") -> None:
     pretrain(recipe, Options(out, resume, quiet=True), lambda text: None)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "ours"])
 def test_resume_from_every_checkpoint_ends_with_the_same_state(method: str, tmp_path: Path) -> None:
-    recipe = load_recipe("glyphs_demo", [*arguments(method)[2:], "monitor.keep=100", "train.ema=0.9", "monitor.tensorboard=false"])
+    recipe = load_recipe(str(TINY), [*arguments(method)[2:], "monitor.keep=100", "train.ema=0.9", "monitor.tensorboard=false"])
     quiet(recipe, tmp_path / "whole")
     expected = hashes(tmp_path / "whole")
     points = sorted((tmp_path / "whole" / "checkpoints").iterdir())

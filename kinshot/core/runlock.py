@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
 from kinshot.core.errors import ConfigError
+
+
+_held: set[int] = set()
 
 
 class RunLock:
@@ -55,6 +59,8 @@ class RunLock:
             os.close(descriptor)
             raise ConfigError(f"cannot lock {self.path.parent}: {problem.strerror}; choose a folder on another disk") from problem
         self._descriptor = descriptor
+        _forget_in_children()
+        _held.add(descriptor)
 
     def release(self) -> None:
         """Give the lock back; also for forked children that inherited it. Does nothing when it is not held."""
@@ -63,7 +69,19 @@ class RunLock:
         import fcntl
 
         descriptor, self._descriptor = self._descriptor, None
+        _held.discard(descriptor)
         with suppress(OSError):
             os.ftruncate(descriptor, 0)
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
+
+
+@cache
+def _forget_in_children() -> None:
+    """Let forked children (data workers) close the locks they inherit: else they would hold them on after the run was killed."""
+    os.register_at_fork(after_in_child=_close_held)
+
+
+def _close_held() -> None:
+    while _held:
+        os.close(_held.pop())

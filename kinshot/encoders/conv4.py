@@ -93,4 +93,11 @@ class Conv4(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of a normalised batch: (B, C, size, size) to (B, dim), flattened in (channel, row, column) order."""
-        return self.feature_maps(x).flatten(1)
+        features = self.feature_maps(x).flatten(1)
+        if features.shape[1] != self.dim:
+            pixels = f"{x.shape[-2]}x{x.shape[-1]}"
+            raise ConfigError(
+                f"conv4: images of {pixels} pixels give {features.shape[1]} features where {self.input.size} pixels give {self.dim}: "
+                "choose a views.small_size whose four halvings end at the same size (20 or 24 for 28 pixels)"
+            )
+        return features

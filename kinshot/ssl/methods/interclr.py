@@ -41,7 +41,7 @@ class InterCLR(Method):
         intra_weight: of the loss between views.
         inter_weight: of the loss between images.
         warmup_epochs: first epochs, with weights 1 and 0.
-        recluster_after_warmup: (ours) whether to fill the bank anew by extraction and k-means when the warm-up ends.
+        recluster_after_warmup: (ours) whether extraction and k-means fill the bank when the warm-up ends; it rests until then.
         temperature: divides every cosine similarity.
         inter_temperature: the same for the loss between images; None takes `temperature`.
         sampler: where negatives come from: nearest, random among the nearest, anywhere, random among the farthest.
@@ -147,10 +147,13 @@ class InterCLR(Method):
         """Start the key networks where the query networks are, and fill the bank by k-means."""
         if self.key is not None:
             self.key.synchronize_(self.encoder, self._heads())
-        self._fill_bank(extract, 0)
+        if not self._bank_rests(0):
+            self._fill_bank(extract, 0)
 
     def start_epoch(self, epoch: int, extract: Extract) -> None:
         """Cluster anew where offline labels or the end of the warm-up ask for it; renew the graph of neighbours."""
+        if self._bank_rests(epoch):
+            return
         offline = self.settings.labels == "offline" and epoch % self.offline_interval == 0
         warm = self.recluster_after_warmup and epoch == self.warmup_epochs
         if epoch > 0 and (offline or warm):
@@ -160,13 +163,15 @@ class InterCLR(Method):
 
     def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
         """Weighted sum of the loss between views and the loss between images; the latter is 0 while warming up."""
-        self._check_filled()
+        epoch = step // self.context.steps_per_epoch
+        if not self._bank_rests(epoch):
+            self._check_filled()
         query, intra, pending = self._intra(views, step)
         indices = indices.to(self.bank.labels.device)
         # kept for after_step: sampling sees the bank before the step, and a step that diverges leaves no trace in it
         self._pending = (indices, pending[:, : self.dim], pending[:, -self.dim :])
         settings = self.settings
-        if step // self.context.steps_per_epoch < self.warmup_epochs:
+        if epoch < self.warmup_epochs:
             return {"loss": intra, "intra": intra.detach(), "inter": intra.new_zeros(())}
         generator = keyed_generator(self.context.seed, "interclr/sample", step)
         chosen = choose(self.bank, query.detach(), indices, generator, settings, self.graph)
@@ -193,7 +198,13 @@ class InterCLR(Method):
         (indices, intra_keys, bank_keys), self._pending = self._pending, None
         if self.queue is not None:
             self.queue.enqueue_(unit(intra_keys))
+        if self._bank_rests(step // self.context.steps_per_epoch):
+            return {}
         return dict(advance_(self.bank, indices, bank_keys, step, self.settings))
+
+    def _bank_rests(self, epoch: int) -> bool:
+        """Whether the bank is of no use yet: nothing reads it in a warm-up after which it is filled anew."""
+        return self.recluster_after_warmup and epoch < self.warmup_epochs
 
     def _intra(self, views: list[Tensor], step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of the loss between images, the loss between views, and the keys to keep, one head beside the other."""

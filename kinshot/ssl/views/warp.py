@@ -95,6 +95,8 @@ class Warp:
             raise ConfigError("warp: hue must lie in [0, 0.5] and brightness, contrast and saturation in [0, 1]")
         if views < 1 or small_epochs < 0 or (small_size is not None and small_size < 1):
             raise ConfigError("warp: views and small_size must be at least 1 and small_epochs at least 0")
+        if small_size is not None and small_size > input.size:
+            raise ConfigError(f"warp: small_size is {small_size}, larger than the images of {input.size} pixels: lower it")
         if small_epochs and small_size is None:
             raise ConfigError(f"warp: small_epochs is {small_epochs} but small_size is not set: give it a side in pixels")
         self.input, self.views, self.padding = input, views, padding
