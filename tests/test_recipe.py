@@ -61,7 +61,7 @@ def test_nested_override_cannot_pass_through_a_value() -> None:
 
 
 def test_a_checkpoint_from_python(tmp_path: Path) -> None:
-    recipe = load_recipe(str(TINY), [ "monitor.tensorboard=false", "train.epochs=1"])
+    recipe = load_recipe(str(TINY), ["monitor.tensorboard=false", "train.epochs=1"])
     pretrain(recipe, Options(tmp_path / "run", quiet=True), lambda text: None)
     model = kinshot.load(tmp_path / "run")
     assert not model.training

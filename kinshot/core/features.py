@@ -37,9 +37,15 @@ class ImageSource(Protocol):
 
 
 def extract(
-    embed: Embed, source: ImageSource, prepare: Callable[[Tensor], Tensor], *, batch_size: int = 256, device: str | torch.device = "cpu"
+    embed: Embed,
+    source: ImageSource,
+    prepare: Callable[[Tensor], Tensor],
+    *,
+    rows: np.ndarray | None = None,
+    batch_size: int = 256,
+    device: str | torch.device = "cpu",
 ) -> dict[str, Tensor]:
-    """Features of every image of a source, in its order: float32 (N, D) on the CPU, by name.
+    """Features of every image of a source (or of `rows`), in its order: float32 (N, D) on the CPU, by name.
 
     No gradient; where `embed` is a module, or a method bound to one, it runs in eval mode and is left as it was found.
 
@@ -47,6 +53,7 @@ def extract(
         embed: prepared batch -> features by name.
         source: images to embed.
         prepare: uint8 (B, C, H, W) on the device -> what `embed` takes (for an encoder: resized and normalised).
+        rows: indices of the images to embed; None is all of them.
         batch_size: images at once.
         device: where `prepare` and `embed` run; the module must be there already.
 
@@ -56,13 +63,14 @@ def extract(
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
-    total = len(source)
+    chosen = np.arange(len(source)) if rows is None else np.asarray(rows)
+    total = len(chosen)
     if total == 0:
         raise DataError("the source has no image: check its folder and split")
     features: dict[str, Tensor] = {}
     with torch.no_grad(), _eval_mode(embed):
         for first in range(0, total, batch_size):
-            indices = np.arange(first, min(first + batch_size, total))
+            indices = chosen[first : first + batch_size]
             found = embed(prepare(source.load(indices).to(device)))
             for name, value in found.items():
                 if value.ndim != 2 or len(value) != len(indices):

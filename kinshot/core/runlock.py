@@ -10,7 +10,6 @@ from types import TracebackType
 
 from kinshot.core.errors import ConfigError
 
-
 _held: set[int] = set()
 
 

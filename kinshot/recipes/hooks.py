@@ -146,39 +146,34 @@ class RunHooks:
         return [(view[:8].float().cpu() * std + mean).clamp(0, 1) for view in views]
 
     def _knn(self) -> dict[str, float]:
-        from kinshot.recipes.pretrain import embed_all
-
-        job, wanted = self.job, self.job.recipe.monitor.knn_samples
-        rows = _labelled_subset(np.asarray(job.source.labels), wanted, job.plan.seed)
-        labels = torch.as_tensor(np.asarray(job.source.labels))[rows]
+        job = self.job
+        every = np.asarray(job.source.labels)
+        rows = _whole_classes(every, job.recipe.monitor.knn_samples, job.plan.seed)
+        labels = torch.as_tensor(every[rows])
         accuracy = {}
-        for name, head in (("projector", job.method.projector), ("backbone", torch.nn.Identity())):
-            z = embed_all(job.method, head, job.source, job.input, job.plan.device, rows)
+        for name, head in (("projector", None), ("backbone", torch.nn.Identity())):
+            z = job.embed(head, rows)
             accuracy[name] = knn_accuracy(z[0::2], labels[0::2], z[1::2], labels[1::2], k=job.recipe.monitor.knn_k)
         return accuracy
 
     def _projector(self, points: int, step: int) -> None:
-        from kinshot.recipes.pretrain import embed_all
-
-        job = self.job
-        rows = torch.linspace(0, len(job.source) - 1, min(points, len(job.source))).long()
-        if job.source.labels is not None:
-            rows = _labelled_subset(np.asarray(job.source.labels), points, job.plan.seed)
-        z = embed_all(job.method, job.method.projector, job.source, job.input, job.plan.device, rows)
-        names = None
-        if job.source.labels is not None:
-            names = [job.source.class_names[i] for i in np.asarray(job.source.labels)[rows.numpy()]]
-        self.monitor.embedding(z, job.source.load(rows), names, step)
+        source = self.job.source
+        if source.labels is None:
+            rows, names = np.linspace(0, len(source) - 1, min(points, len(source))).astype(np.int64), None
+        else:
+            labels = np.asarray(source.labels)
+            rows = _whole_classes(labels, points, self.job.plan.seed)
+            names = [source.class_names[label] for label in labels[rows]]
+        self.monitor.embedding(self.job.embed(None, rows), source.load(rows), names, step)
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
 
 
-def _labelled_subset(labels: np.ndarray, wanted: int, seed: int) -> Tensor:
+def _whole_classes(labels: np.ndarray, wanted: int, seed: int) -> np.ndarray:
     """Rows of whole classes in keyed order until `wanted` are reached, class by class, so that classes keep many samples."""
     order = torch.randperm(int(labels.max()) + 1, generator=keyed_generator(seed, "probe")).numpy()
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    rows = np.argsort(rank[labels], kind="stable")[:wanted]
-    return torch.as_tensor(rows)
+    return np.argsort(rank[labels], kind="stable")[:wanted]

@@ -13,11 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kinshot.core.checkpoint import Checkpoint, RunLock, latest, load_checkpoint, sweep, unpack_optimizer
 from kinshot.core.errors import CheckpointError, ConfigError
+from kinshot.core.features import extract
 from kinshot.core.loop import Plan, Run, train
 from kinshot.core.optim import WeightAverage, build_optimizer, lr_factor
 from kinshot.core.runtime import allocator_obstacle, deterministic, resolve_device, resolve_precision, set_threads, tune_allocator
@@ -68,8 +70,16 @@ class Job:
         return self.run.method
 
     def extract(self, head: torch.nn.Module | None = None) -> Tensor:
-        """Projector output of every training sample: evaluation mode, no augmentation, float32 (N, D) on the CPU."""
-        return embed_all(self.method, head or self.method.projector, self.source, self.input, self.plan.device)
+        """Head output of every training sample: evaluation mode, no augmentation, float32 (N, D) on the CPU."""
+        return self.embed(head)
+
+    def embed(self, head: torch.nn.Module | None = None, rows: np.ndarray | None = None) -> Tensor:
+        """The same for all samples or some `rows`."""
+
+        def prepare(images: Tensor) -> Tensor:
+            return normalize(images, self.input).contiguous(memory_format=torch.channels_last)
+
+        return extract(Features(self.method, head), self.source, prepare, rows=rows, device=self.plan.device)["z"]
 
     def batches(self, epoch: int, first: int) -> Any:
         """This epoch's batches from step `first` of it."""
@@ -77,21 +87,16 @@ class Job:
         return batches(self.source, t.batch_size, self.recipe.seed, epoch, start_step=first, workers=t.workers)
 
 
-@torch.no_grad()
-def embed_all(
-    method: Method, head: torch.nn.Module, source: Source, input: InputSpec, device: torch.device, rows: Tensor | None = None
-) -> Tensor:
-    """Head output of all samples (or of `rows`) of a source in evaluation mode; the method's mode is restored after."""
-    was_training = method.training
-    method.eval()
-    chosen = torch.arange(len(source)) if rows is None else rows
-    features = []
-    for part in chosen.split(512):
-        images = source.load(part)
-        x = normalize(images.to(device), input).contiguous(memory_format=torch.channels_last)
-        features.append(head(method.encoder(x)).float().cpu())
-    method.train(was_training)
-    return torch.cat(features)
+class Features(torch.nn.Module):
+    """A method's encoder with one of its heads (projector unless told): normalised images in, {"z": (B, D)} out."""
+
+    def __init__(self, method: Method, head: torch.nn.Module | None = None) -> None:
+        super().__init__()
+        self.encoder, self.head = method.encoder, head or method.projector
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Embeddings of a batch."""
+        return {"z": self.head(self.encoder(x))}
 
 
 def pretrain(recipe: Recipe, options: Options, say: Say) -> dict[str, Any]:
