@@ -41,6 +41,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         (["pretrain", "glyphs_demo", "train.epochs"], "key=value"),
         (["pretrain", "glyphs_demo", "train.batch_size=1"], "at least 2"),
         (["pretrain", "glyphs_demo", "--resum", "auto"], "--resume"),
+        (["pretrain", "glyphs_demo", "data=digits", "views.views=3"], "compares 2 views"),
         (["pretrian", "glyphs_demo"], "pretrain"),
         (["show", "simclrr"], "simclr"),
         (["validate", "missing.yaml"], "missing.yaml"),
@@ -96,6 +97,10 @@ def test_non_empty_out_needs_resume_or_overwrite(trained: Path) -> None:
     refused = run("ssl", *arguments("simclr", "--out", "run"), cwd=trained.parent)
     assert refused.returncode == 2
     assert "--overwrite" in refused.stderr
+    again = run("ssl", *arguments("simclr", "--out", "run", "--resume", "auto", "--json"), cwd=trained.parent)
+    assert result(again) == json.loads((trained / "result.json").read_text())
+    other = run("ssl", *arguments("simclr", "--out", "run", "--resume", "run2"), cwd=trained.parent)
+    assert other.returncode == 3
     changed = run("ssl", *arguments("simclr", "train.lr=0.5", "--out", "run", "--resume", "auto"), cwd=trained.parent)
     assert changed.returncode == 2
     assert "train.lr" in changed.stderr
@@ -164,6 +169,17 @@ def test_fewshot_eval_prints_the_table_and_json(trained: Path) -> None:
     assert "50 episodes (seed 0)" in text
     assert "raw pixels" in text
     assert "Student t" in text
+
+
+def test_several_checkpoints_give_their_mean(trained: Path) -> None:
+    args = ["--data", "digits", "--split", "all", "--ways", "3", "--shots", "1", "--episodes", "20", "--features", "backbone", "--json"]
+    first = sorted((trained / "checkpoints").iterdir())[0]
+    rows = result(run("fewshot", "eval", "run", first, *args, cwd=trained.parent))["rows"]
+    single = [row["mean"] for row in rows if row["model"] in ("run", str(first))]
+    (mean,) = [row for row in rows if row["model"] == "mean of 2"]
+    assert len(single) == 2
+    assert mean["mean"] == pytest.approx(sum(single) / 2)
+    assert mean["n"] == 2
 
 
 def test_fewshot_mistakes(trained: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets import SOURCES, cifar, fashion_mnist, omniglot
 from kinshot.datasets.base import pixel_statistics
+from tests.tiny import result, run
 from tests.trees import noise, write_cifar10, write_fashion, write_omniglot
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -143,23 +144,42 @@ def shared_arrays(name: str) -> dict[str, np.ndarray]:
         return {key: archive[key] for key in archive.files}
 
 
-def test_real_omniglot_equals_its_reference(tmp_path):
+@pytest.fixture(scope="module")
+def real_omniglot(tmp_path_factory):
+    """The Vinyals validation characters as the official archives hold them (1 bit per pixel, ink black), and their arrays."""
     arrays = shared_arrays("omniglot")
+    root = tmp_path_factory.mktemp("omniglot")
     alphabets = arrays["alphabet_names"][arrays["alphabet"]]
     names = [f"{alphabet}/character{number:02d}" for alphabet, number in zip(alphabets, arrays["character"], strict=True)]
-    assert names == [name for _, name in omniglot._classes("lake", "all")]
     chosen = dict((name, part) for part, name in omniglot._classes("vinyals", "val"))
     rows = [row for row, name in enumerate(names) if name in chosen]
-    for row in rows:  # written as the official archives hold them: 1 bit per pixel, ink black
-        place = tmp_path / f"images_{chosen[names[row]]}" / names[row]
+    for row in rows:
+        place = root / f"images_{chosen[names[row]]}" / names[row]
         place.mkdir(parents=True)
         ink = np.unpackbits(arrays["bits105"][row], axis=-1)[:, : 105 * 105].reshape(20, 105, 105).astype(bool)
         for drawer in range(20):
             Image.fromarray(~ink[drawer]).save(place / f"{row + 1:04d}_{drawer + 1:02d}.png", compress_level=1)
-    source = build_omniglot(tmp_path, split="val")
+    return root, names, rows, arrays["images28"][rows]
+
+
+def test_real_omniglot_equals_its_reference(real_omniglot):
+    root, names, rows, pixels = real_omniglot
+    assert names == [name for _, name in omniglot._classes("lake", "all")]
+    source = build_omniglot(root, split="val")
     assert source.class_names == [names[row] for row in rows]
-    assert (source.images.numpy().reshape(172, 20, 28, 28) == arrays["images28"][rows]).all()
+    assert (source.images.numpy().reshape(172, 20, 28, 28) == pixels).all()
     assert source.labels.tolist() == [k // 20 for k in range(172 * 20)]
+
+
+def test_the_omniglot_recipe_learns_from_real_drawings_without_labels(real_omniglot, tmp_path):
+    root = real_omniglot[0]
+    short = ["data.split=val", "train.epochs=3", "views.small_epochs=1", "method.warmup_epochs=2", "method.clusters=172"]
+    done = run("ssl", "pretrain", "omniglot_interclr", f"data.root={root}", *short, "--out", "run", "-q", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    task = ["--ways", "5", "--shots", "1", "--episodes", "200", "--features", "projector", "--json"]
+    rows = result(run("fewshot", "eval", "run", "--data", f"omniglot:{root}", "--split", "val", *task, cwd=tmp_path))["rows"]
+    found = {row["model"]: row["mean"] for row in rows}
+    assert found["pretrained"] > max(found["raw pixels"], found["untrained"]) + 5
 
 
 def test_real_fashion_mnist_equals_its_reference(tmp_path):

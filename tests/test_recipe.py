@@ -10,9 +10,10 @@ import torch
 import kinshot
 from kinshot.core.config import apply_override, flatten, parse_override, parse_yaml, to_yaml
 from kinshot.core.errors import ConfigError
-from kinshot.recipes.pretrain import Options, pretrain
+from kinshot.recipes.pretrain import pretrain
 from kinshot.recipes.recipe import differences, load_recipe, parse, recipe_names
 from kinshot.recipes.results import results_page, write_page
+from kinshot.recipes.start import Options
 from tests.tiny import TINY
 
 REPOSITORY = Path(__file__).resolve().parents[1]

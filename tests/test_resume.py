@@ -13,8 +13,9 @@ import pytest
 
 from kinshot.core.checkpoint import load_checkpoint
 from kinshot.core.features import weights_hash
-from kinshot.recipes.pretrain import Options, pretrain
+from kinshot.recipes.pretrain import pretrain
 from kinshot.recipes.recipe import load_recipe
+from kinshot.recipes.start import Options
 from tests.tiny import METHODS, TINY, arguments, command, environment, result, run
 
 

@@ -42,15 +42,11 @@ def pretrain_command(
     extra = [f"train.device={device}"] * (device is not None) + [f"seed={seed}"] * (seed is not None)
     checked = load_recipe(recipe, [*overrides, *extra])
     from kinshot.recipes import pretrain
+    from kinshot.recipes.start import Options
 
-    options = pretrain.Options(out or Path("runs") / checked.name, resume, overwrite, quiet)
-    talk = (lambda text: None) if quiet else say
-    if dry_run:
-        result = pretrain.dry_run(checked, options)
-        show(result, as_json, lambda: _lines(result))
-    else:
-        result = pretrain.pretrain(checked, options, talk)
-        show(result, as_json, lambda: _lines(result))
+    options = Options(out or Path("runs") / checked.name, resume, overwrite, quiet)
+    result = pretrain.dry_run(checked, options) if dry_run else pretrain.pretrain(checked, options, (lambda text: None) if quiet else say)
+    show(result, as_json, lambda: _lines(result))
 
 
 @ssl.command(name="list")

@@ -6,18 +6,16 @@ Raises ConfigError (2), DataError or CheckpointError (3), DivergedError (4), Int
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kinshot.core.checkpoint import Checkpoint, RunLock, latest, load_checkpoint, sweep, unpack_optimizer
+from kinshot.core.checkpoint import Checkpoint, RunLock, sweep, unpack_optimizer
 from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.features import extract
 from kinshot.core.loop import Plan, Run, train
@@ -30,26 +28,10 @@ from kinshot.datasets.loader import batches
 from kinshot.encoders.base import InputSpec, normalize
 from kinshot.recipes.embedder import build_model
 from kinshot.recipes.hooks import RunHooks, Say
-from kinshot.recipes.recipe import Recipe, differences, parse
+from kinshot.recipes.recipe import Recipe
+from kinshot.recipes.start import Options, finished_result, open_folder, starting_point
 from kinshot.ssl import METHODS, VIEWS
 from kinshot.ssl.base import Method, MethodContext
-
-
-@dataclass(frozen=True)
-class Options:
-    """How one invocation runs a recipe.
-
-    Args:
-        out: run folder.
-        resume: "never", "auto" (newest checkpoint in `out`, or a fresh start), or the path of a checkpoint.
-        overwrite: delete an earlier run in `out`.
-        quiet: no progress on stderr.
-    """
-
-    out: Path
-    resume: str = "never"
-    overwrite: bool = False
-    quiet: bool = False
 
 
 @dataclass
@@ -102,10 +84,14 @@ class Features(torch.nn.Module):
 def pretrain(recipe: Recipe, options: Options, say: Say) -> dict[str, Any]:
     """Run a recipe into `options.out`; returns the result that `ssl pretrain --json` prints."""
     started = time.perf_counter()
-    checkpoint = _starting_point(recipe, options)
+    checkpoint = starting_point(recipe, options)
+    finished = finished_result(options.out, checkpoint)
+    if finished is not None:
+        say(f"{options.out} is complete already: nothing to do")
+        return finished
     source = SOURCES.build(recipe.data.name, settings=recipe.data.settings)
     job = build(recipe, source)
-    _open_folder(options, checkpoint)
+    open_folder(options, checkpoint)
     with RunLock(options.out), StopRequest() as stop:
         sweep(options.out)
         for note in job.notes:
@@ -160,6 +146,9 @@ def build(recipe: Recipe, source: Source) -> Job:
         checkpoint_steps=max(1, round(recipe.monitor.checkpoint_every * steps)),
     )
     views = VIEWS.build(recipe.views.name, input, settings=recipe.views.settings)
+    made = recipe.views.settings.get("views", method.view_count)
+    if made != method.view_count:
+        raise ConfigError(f"views.views is {made}, but {recipe.method.name} compares {method.view_count} views of an image: set it to that")
     threads = f"device: {device}, {torch.get_num_threads()} threads"
     notes = [threads, f"precision: {precision} ({reason})", allocator or f"allocator: {allocator_obstacle()}"]
     return Job(recipe, source, input, Run(method, optimizer, average), plan, views, notes)
@@ -190,7 +179,7 @@ def restore(job: Job, checkpoint: Checkpoint) -> float:
 
 def dry_run(recipe: Recipe, options: Options) -> dict[str, Any]:
     """Build everything and run one step forward and backward on real samples; writes nothing."""
-    _starting_point(recipe, options)
+    starting_point(recipe, options)
     source = SOURCES.build(recipe.data.name, settings=recipe.data.settings)
     job = build(recipe, source)
     method = job.method
@@ -214,45 +203,3 @@ def dry_run(recipe: Recipe, options: Options) -> dict[str, Any]:
         "out": str(options.out),
         "input": asdict(job.input),
     }
-
-
-def _starting_point(recipe: Recipe, options: Options) -> Checkpoint | None:
-    """The checkpoint to continue from, verified and of the same recipe, or None for a fresh run."""
-    out = options.out
-    if options.overwrite and options.resume != "never":
-        raise ConfigError("--overwrite and --resume contradict each other: give one of them")
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {out} is a file; give a folder")
-    if options.resume == "never":
-        if out.is_dir() and any(out.iterdir()):
-            if not options.overwrite:
-                remedy = "add --resume auto to continue it, --overwrite to replace it, or choose another folder"
-                raise ConfigError(f"--out {out} is not empty: {remedy}")
-            if not _is_run(out):
-                raise ConfigError(f"--out {out} is no run of kinshot, so --overwrite will not delete it; choose another folder")
-        return None
-    path = latest(out) if options.resume == "auto" else Path(options.resume)
-    if path is None:
-        if out.is_dir() and any(out.iterdir()) and not _is_run(out):
-            raise ConfigError(f"--out {out} is not empty and holds no run of kinshot; choose another folder")
-        return None
-    checkpoint = load_checkpoint(path)
-    changed = differences(parse(checkpoint.config, recipe.name), recipe)
-    if changed:
-        raise ConfigError("\n  ".join([f"{path} was made by other settings; use the same recipe and overrides, or a new --out:", *changed]))
-    return checkpoint
-
-
-def _is_run(out: Path) -> bool:
-    return any((out / name).exists() for name in ("checkpoints", "metrics.jsonl", ".lock"))
-
-
-def _open_folder(options: Options, checkpoint: Checkpoint | None) -> None:
-    if options.overwrite and checkpoint is None and options.out.is_dir():
-        with RunLock(options.out):  # never delete a run that is going on
-            pass
-        shutil.rmtree(options.out)
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot create --out {options.out}: {error.strerror}; choose a folder that can be written") from error

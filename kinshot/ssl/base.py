@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,8 @@ class Method(nn.Module):
 
     encoder: nn.Module
     projector: nn.Module
+    view_count: ClassVar[int] = 2
+    """Views of each image that `loss` takes."""
 
     def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
         """The scalar to minimize under "loss", and any further terms to log.
