@@ -159,8 +159,8 @@ def test_fewshot_eval_prints_the_table_and_json(trained: Path) -> None:
     args += ["--heads", "prototype,prototype:distance=euclidean:transform=cl2n,imprint,nearest,logistic"]
     found = result(run("fewshot", *args, "--json", "--results", "out/r.json", cwd=trained.parent))
     models = {(row["model"], row["feature"]) for row in found["rows"]}
-    assert models == {(m, f) for m in ("pretrained", "untrained") for f in ("backbone", "projector")} | {("raw pixels", "pixels")}
-    assert len(found["rows"]) == 5 * 5 * 2
+    assert models == {(m, f) for m in ("pretrained", "untrained") for f in ("backbone", "projector", "joint")} | {("raw pixels", "pixels")}
+    assert len(found["rows"]) == 7 * 5 * 2
     assert all(33 < row["mean"] <= 100 and row["n"] == 50 for row in found["rows"])
     assert set(json.loads((trained.parent / "out" / "r.json").read_text())) == {
         "name", "command", "data", "seeds", "cpu_minutes", "versions", "rows",
@@ -227,4 +227,4 @@ def test_fewshot_eval_on_folder_of_colour_photos(trained: Path, tmp_path: Path) 
         for i in range(6):
             Image.fromarray((rng.integers(0, 100, (31, 40, 3)) + 50 * c).astype(np.uint8)).save(tmp_path / "data" / name / f"{i}.jpg")
     args = ["eval", trained, "--data", "folder:data", "--ways", "3", "--shots", "1", "--queries", "4", "--episodes", "10", "--json"]
-    assert len(result(run("fewshot", *args, cwd=tmp_path))["rows"]) == 5
+    assert len(result(run("fewshot", *args, cwd=tmp_path))["rows"]) == 7

@@ -36,7 +36,7 @@ def fewshot() -> None:
 @click.option("--episodes", default=600, show_default=True, help="Episodes per task.")
 @click.option("--seed", default=0, show_default=True, help="Key of the episodes.")
 @click.option("--heads", default="prototype", show_default=True, help="Heads with settings: prototype,logistic:C=1,...")
-@click.option("--features", default="backbone,projector", show_default=True, help="backbone, projector or both.")
+@click.option("--features", default="backbone,projector,joint", show_default=True, help="Some of the three.")
 @click.option("--no-reference", is_flag=True, help="Leave out the raw pixels and the untrained encoder.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--results", type=click.Path(path_type=Path), help="Also write the rows to this JSON file.")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 import kinshot
 from kinshot.core.checkpoint import Checkpoint, load_checkpoint
@@ -46,7 +47,7 @@ class Protocol:
         episodes: episodes per task.
         seed: key of the episodes.
         heads: (text, name, settings) of each head.
-        features: backbone, projector or both.
+        features: some of backbone, projector and joint.
         reference: measure raw pixels and the untrained encoder too.
     """
 
@@ -180,7 +181,10 @@ def _measure(
 
 
 def features_of(model: Embedder | None, source: Source, device: torch.device) -> dict[str, Tensor]:
-    """Cached features of every image: backbone and projector of a model, or the raw pixels."""
+    """Features of every image: a model's `backbone` and `projector` (cached) and both as `joint`, or the raw pixels.
+
+    `joint` is [backbone, projector], each at unit length: one image, one forward pass, two opinions of equal weight.
+    """
     if model is None:
         return {"pixels": torch.cat([raw_pixels(source.load(part)) for part in torch.arange(len(source)).split(1024)])}
     spec = model.input
@@ -192,7 +196,8 @@ def features_of(model: Embedder | None, source: Source, device: torch.device) ->
         "device": device.type,
     }
     model = model.to(device).to(memory_format=torch.channels_last)
-    return cached_features(parts, lambda: extract(model.embed, source, lambda images: images, device=device))
+    found = cached_features(parts, lambda: extract(model.embed, source, lambda images: images, device=device))
+    return {**found, "joint": torch.cat([normalize(found[name], dim=1) for name in ("backbone", "projector")], dim=1)}
 
 
 def _over_checkpoints(lines: list[Line]) -> list[Line]:

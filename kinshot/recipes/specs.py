@@ -9,6 +9,8 @@ from kinshot.core.errors import ConfigError
 from kinshot.datasets import SOURCES
 from kinshot.recipes.recipe import Choice
 
+FEATURES = ("backbone", "projector", "joint")
+
 
 def parse_data(text: str, split: str | None, options: tuple[str, ...] | list[str]) -> Choice:
     """`NAME[:ROOT]` with a split and further `key=value` settings as a checked data choice. Raises ConfigError.
@@ -44,9 +46,9 @@ def parse_numbers(text: str, option: str) -> list[int]:
 
 
 def parse_features(text: str) -> list[str]:
-    """`backbone,projector` as a list. Raises ConfigError for any other name."""
+    """`backbone,projector,joint` as a list. Raises ConfigError for any other name."""
     names = [part.strip() for part in text.split(",")]
     for name in names:
-        if name not in ("backbone", "projector"):
-            raise ConfigError(f"--features: expected backbone, projector or both, got {name!r}")
+        if name not in FEATURES:
+            raise ConfigError(f"--features: expected some of {', '.join(FEATURES)}, got {name!r}")
     return list(dict.fromkeys(names))
