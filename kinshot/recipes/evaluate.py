@@ -5,9 +5,10 @@ Features of the whole split are computed once per model and cached by content; e
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from kinshot.fewshot.episodes import Episodes, sample_episodes
 from kinshot.fewshot.evaluate import build_head, episode_accuracy
 from kinshot.fewshot.statistics import RULE, interval
 from kinshot.recipes.embedder import Embedder, from_checkpoint, input_spec, untrained
-from kinshot.recipes.recipe import Choice, parse
+from kinshot.recipes.recipe import Choice, differences, load_recipe, parse, recipe_names
 
 Say = Callable[[str], None]
 SEED_RULE = "Student t, 95 %, over checkpoints"
@@ -92,7 +93,6 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say) -> di
 
     Raises CheckpointError for a bad checkpoint, DataError for data that cannot give the episodes, ConfigError for settings.
     """
-    started = time.process_time()
     where = resolve_device(device)
     checkpoints = [load_checkpoint(path, parts=("encoder", "projector")) for path in paths]
     data = protocol.data or _own_data(checkpoints[0])
@@ -109,11 +109,11 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say) -> di
     if protocol.reference:
         lines += _measure("untrained", untrained(checkpoints[0]), checkpoints[0], source, tasks, protocol, where, say)
         lines += _measure("raw pixels", None, checkpoints[0], source, tasks, protocol, where, say)
-    training = sum(float(c.state.get("cpu_seconds", 0.0)) for c in checkpoints)
+    training = [round(float(c.state.get("cpu_seconds", 0.0)) / 60, 2) for c in checkpoints]
     return {
         "checkpoints": [str(c.path) for c in checkpoints],
         "weights": [weights_hash(c.encoder) for c in checkpoints],
-        "recipe": parse(checkpoints[0].config, "").name,
+        "pretrained_by": [_pretrain_command(checkpoint, path) for checkpoint, path in zip(checkpoints, paths, strict=True)],
         "seeds": [parse(c.config, "").seed for c in checkpoints],
         "data": {"name": source.name, **data.settings, "classes": len(source.class_names), "images": len(source)},
         "protocol": {
@@ -125,7 +125,7 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say) -> di
         },
         "rows": [asdict(line) for line in lines],
         "beats_references": _beats(lines) if protocol.reference else None,
-        "cpu_minutes": {"training": round(training / 60, 2), "evaluation": round((time.process_time() - started) / 60, 2)},
+        "cpu_minutes": {"training of each": training, "evaluation of all": round(time.process_time() / 60, 2)},
         "versions": {"kinshot": kinshot.__version__, "torch": torch.__version__, "numpy": np.__version__},
     }
 
@@ -138,6 +138,17 @@ def build_source(data: Choice, input: InputSpec) -> Source:
         if key in known and key not in settings:
             settings[key] = value
     return SOURCES.build(data.name, settings=settings)
+
+
+def _pretrain_command(checkpoint: Checkpoint, path: Path) -> str:
+    """The command that made a checkpoint: its recipe, its seed, and what it set otherwise (but for the place of the data)."""
+    recipe = parse(checkpoint.config, "")
+    changed: list[str] = []
+    if recipe.name in recipe_names():
+        shipped = replace(load_recipe(recipe.name), seed=recipe.seed)
+        found = [re.fullmatch(r"(\S+): .* -> (.*)", line) for line in differences(shipped, recipe)]
+        changed = [f"{match[1]}={match[2]}" for match in found if match and match[1] != "data.root"]
+    return " ".join(["ssl pretrain", recipe.name, *changed, f"--seed {recipe.seed} --out {path}"])
 
 
 def _own_data(checkpoint: Checkpoint) -> Choice:

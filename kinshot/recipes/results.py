@@ -26,7 +26,7 @@ def write_results(path: Path, result: dict[str, Any], command: str) -> None:
     ]
     document = {
         "name": path.stem,
-        "command": command,
+        "command": "\n".join([*result["pretrained_by"], command]),
         "data": {**result["data"], **result["protocol"]},
         "seeds": result["seeds"],
         "cpu_minutes": result["cpu_minutes"],
