@@ -328,7 +328,11 @@ class SignalProbe(Source):
 
 def test_workers_leave_interrupts_to_the_parent():
     probe = SignalProbe("probe", (1, 1, 1), None, (), 2)
-    values = [[images.item() for images, _ in in_order(probe, 1, workers)] for workers in (0, 1)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
+    try:
+        values = [[images.item() for images, _ in in_order(probe, 1, workers)] for workers in (0, 1)]
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert values == [[0, 0], [1, 1]]
 
 
