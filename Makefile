@@ -18,10 +18,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per process: with several test processes, or on a busy machine, more threads only get in each other's way.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install demo test lint results lock clean distclean
+.PHONY: help install demo test learn2learn lint results lock clean distclean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z0-9]+:.*##' Makefile | sed -E 's/^([a-z0-9]+):[^#]*## /  make \1\t/' | expand -t 18
 
 install: $(STAMP) ## create .venv and install kinshot with its pinned dependencies (once)
 
@@ -52,14 +52,22 @@ lint: $(STAMP) ## style and types
 test: lint ## lint, then every test
 	$(THREADS) $(BIN)/python -m pytest -q -n $(JOBS)
 
+learn2learn: $(STAMP) ## the tests against learn2learn and easyfsl, in a second environment that is made first
+	.ci/learn2learn $(VENV)
+
 results: $(STAMP) ## regenerate docs/results.md and the results in README.md from docs/results/*.json
 	$(BIN)/python docs/make_results.py
 
-lock: ## resolve the dependencies of setup.py anew (needs the tool uv); commit requirements.lock and constraints.txt
+# What the second environment puts before the first: two libraries, what only they need, and what builds them.
+PEERS := learn2learn==0.2.0 easyfsl==1.5.0 numpy\<2 gym gym-notices requests urllib3 certifi charset-normalizer pandas\<3 pytz cython ziglang
+
+lock: ## resolve all dependencies anew (needs the tool uv); commit requirements*.lock and constraints.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile setup.py --extra dev --extra timm --universal --python-version 3.11 \
 		--no-annotate --generate-hashes --quiet -o requirements.lock
 	UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile setup.py --extra dev --extra timm --universal --python-version 3.11 \
 		--no-annotate --quiet --constraints requirements.lock -o constraints.txt
+	printf '%s\n' $(PEERS) | UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile - --no-deps --universal --python-version 3.11 \
+		--no-annotate --generate-hashes --quiet -o requirements-peers.lock
 
 clean: ## remove caches and build output (keeps .venv and runs)
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -31,7 +31,7 @@ from kinshot.core.errors import Interrupted
 from kinshot.core.loop import Run, StepResult, train
 from kinshot.core.runtime import resolve_precision
 from kinshot.datasets.base import Source
-from kinshot.recipes.pretrain import build
+from kinshot.recipes.train import build
 from kinshot.recipes.recipe import parse
 
 METHODS = {"simclr": "SimCLR", "moco": "MoCo"}

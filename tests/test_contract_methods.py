@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from kinshot.core.errors import ConfigError
+from kinshot.core.method import METHODS
+from kinshot.core.method.base import MethodContext
 from kinshot.core.tokens import MASK
 from kinshot.encoders.base import FeatureSpec, InputSpec, TokenSpec
 from kinshot.encoders.mlp import MLP
+from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.text_transformer import TextTransformer
-from kinshot.ssl import METHODS
-from kinshot.ssl.base import MethodContext
 
 N, B = 48, 8
 VARIANTS = {
@@ -41,9 +42,18 @@ class Case(NamedTuple):
     settings: dict[str, Any]
 
 
+EPISODE = {"ways": 2, "shots": 1, "queries": 3}
+
+
+def settings_of(name):
+    """Variants of a method's settings; those that learn from episodes get some that fill a batch."""
+    episodes = EPISODE if "ways" in METHODS.entry(name).parameters else {}
+    return [{**episodes, **settings} for settings in [{}, *VARIANTS.get(name, [])]]
+
+
 def cases():
-    found = [Case(name, "image", settings) for name in METHODS.names() for settings in [{}, *VARIANTS.get(name, [])]]
-    found += [Case(name, kind, {}) for name in METHODS.names() for kind in ("features", "tokens")]
+    found = [Case(name, "image", settings) for name in METHODS.names() for settings in settings_of(name)]
+    found += [Case(name, kind, settings_of(name)[0]) for name in METHODS.names() for kind in ("features", "tokens")]
     return [pytest.param(case, id=f"{case.name}-{case.kind}" + "".join(f"-{k}={v}" for k, v in case.settings.items())) for case in found]
 
 
@@ -94,12 +104,25 @@ def inputs(method, indices, step):
     return [*views, clean] if method.needs_clean else views
 
 
+def supervised(name):
+    return METHODS.entry(name).flags.get("supervised", False)
+
+
+def projector_for(name):
+    if name == "dual_path":
+        return PathProjector(12, 16, 8, 2, ("structural", "contrastive"), last_norm=False)
+    if supervised(name):  # recipes of methods that learn from labels have no projector
+        return nn.Identity()
+    return nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8))
+
+
 def build(case, batch=B, count=N, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         encoder = encoder_for(case.kind)
-        projector = nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8))
-    context = MethodContext(num_samples=count, batch_size=batch, steps_per_epoch=count // batch, total_steps=100, seed=seed)
+        projector = projector_for(case.name)
+    labels = torch.arange(count) % 6 if supervised(case.name) else None
+    context = MethodContext(count, batch, steps_per_epoch=count // batch, total_steps=100, seed=seed, labels=labels)
     return METHODS.build(case.name, encoder, projector, context, settings=case.settings)
 
 
@@ -115,7 +138,9 @@ def extractor(method):
     return extract
 
 
-def batch_of(step, batch=B):
+def batch_of(method, step, batch=B):
+    if method.order is not None:
+        return method.order(step // 6)[step % 6]
     order = torch.randperm(N, generator=torch.Generator().manual_seed(step // 6))
     return order[(step % 6) * batch :][:batch]
 
@@ -129,7 +154,7 @@ def train(method, optimizer, first, last):
     for step in range(first, last):
         if step % 6 == 0:
             method.start_epoch(step // 6, extractor(method))
-        indices = batch_of(step)
+        indices = batch_of(method, step)
         terms = method.loss(inputs(method, indices, step), indices, step)
         optimizer.zero_grad()
         terms["loss"].backward()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from kinshot.core.errors import DivergedError, Interrupted
 from kinshot.core.loop import Plan, Run, train
+from kinshot.core.method.base import Method
 from kinshot.core.optim import WeightAverage, build_optimizer, decay_groups, lr_factor
-from kinshot.ssl.base import Method
 from kinshot.ssl.knn import knn_accuracy
 
 

@@ -11,10 +11,10 @@ import torch
 import kinshot
 from kinshot.core.config import apply_override, flatten, parse_override, parse_yaml, to_yaml
 from kinshot.core.errors import ConfigError
-from kinshot.recipes.pretrain import pretrain
 from kinshot.recipes.recipe import differences, load_recipe, parse, recipe_names
 from kinshot.recipes.results import results_page, write_page
 from kinshot.recipes.start import Options
+from kinshot.recipes.train import train_recipe
 from tests.tiny import TINY
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -26,7 +26,7 @@ def test_shipped_recipes_are_valid_and_resolve_to_themselves(name: str) -> None:
     text = path.read_text(encoding="utf-8")
     recipe = load_recipe(name)
     assert recipe.description
-    assert re.match(rf"# ssl (pretrain|sweep) {name} ", text)
+    assert re.match(rf"# (ssl (pretrain|sweep)|fewshot train) {name} ", text)
     assert parse(parse_yaml(to_yaml(recipe.to_dict()), name), name) == recipe
     assert differences(recipe, recipe) == []
 
@@ -64,7 +64,7 @@ def test_nested_override_cannot_pass_through_a_value() -> None:
 
 def test_a_checkpoint_from_python(tmp_path: Path) -> None:
     recipe = load_recipe(str(TINY), ["monitor.tensorboard=false", "train.epochs=1"])
-    pretrain(recipe, Options(tmp_path / "run", quiet=True), lambda text: None)
+    train_recipe(recipe, Options(tmp_path / "run", quiet=True), lambda text: None)
     model = kinshot.load(tmp_path / "run")
     assert not model.training
     for images in (torch.randint(0, 255, (3, 1, 16, 16), dtype=torch.uint8), torch.rand(3, 3, 40, 30)):

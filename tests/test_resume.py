@@ -13,9 +13,9 @@ import pytest
 
 from kinshot.core.checkpoint import load_checkpoint
 from kinshot.core.features import weights_hash
-from kinshot.recipes.pretrain import pretrain
 from kinshot.recipes.recipe import load_recipe
 from kinshot.recipes.start import Options
+from kinshot.recipes.train import train_recipe
 from tests.tiny import METHODS, TINY, arguments, command, environment, result, run
 
 
@@ -31,7 +31,7 @@ def hashes(path: Path) -> dict[str, str]:
 
 def quiet(recipe, out: Path, resume: str = "never") -> None:
     """One run in this process."""
-    pretrain(recipe, Options(out, resume, quiet=True), lambda text: None)
+    train_recipe(recipe, Options(out, resume, quiet=True), lambda text: None)
 
 
 @pytest.mark.parametrize("method", [*METHODS, "ours", "structure"])

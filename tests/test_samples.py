@@ -15,6 +15,7 @@ from torch import nn
 from kinshot.core.errors import CheckpointError, ConfigError, DataError
 from kinshot.core.features import raw_features
 from kinshot.core.graph import from_edges, from_labels
+from kinshot.core.method.base import MethodContext
 from kinshot.core.tokens import ALPHABET, MASK, PADDING, UNKNOWN, encode, vocabulary_size
 from kinshot.datasets.base import ArraySource, pixel_statistics
 from kinshot.datasets.features import FeatureSource
@@ -36,7 +37,6 @@ from kinshot.encoders.mlp import MLP
 from kinshot.encoders.projector import mlp_projector
 from kinshot.encoders.text_transformer import TextTransformer
 from kinshot.recipes.embedder import Embedder, input_spec
-from kinshot.ssl.base import MethodContext
 from kinshot.ssl.methods.reconstruction import Reconstruction
 from kinshot.ssl.views.token_mask import TokenMask
 

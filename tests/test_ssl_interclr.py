@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from kinshot.core.errors import ConfigError, DataError, DivergedError, KinshotError
+from kinshot.core.method.base import MethodContext
 from kinshot.core.rng import keyed_generator
 from kinshot.objectives.info_nce import unit
-from kinshot.ssl.base import MethodContext
 from kinshot.ssl.interclr.settings import StepSettings, scaled_sizes
 from kinshot.ssl.interclr.step import advance_, choose, inter_loss, iteration
 from kinshot.ssl.methods.interclr import InterCLR

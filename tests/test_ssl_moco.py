@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kinshot.core.errors import ConfigError
+from kinshot.core.method.base import MethodContext
 from kinshot.objectives.info_nce import info_nce, unit
-from kinshot.ssl.base import MethodContext
 from kinshot.ssl.methods.moco import MoCo
 from kinshot.ssl.momentum import KeyNetwork, follow_
 from kinshot.ssl.queue import KeyQueue, embedding_dim, queue_length

@@ -14,11 +14,11 @@ from kinshot.core.checkpoint import load_checkpoint
 from kinshot.core.errors import ConfigError
 from kinshot.core.features import weights_hash
 from kinshot.core.graph import from_edges, from_labels
-from kinshot.recipes.pretrain import pretrain
+from kinshot.core.method import METHODS
+from kinshot.core.method.base import MethodContext
 from kinshot.recipes.recipe import load_recipe
 from kinshot.recipes.start import Options
-from kinshot.ssl import METHODS
-from kinshot.ssl.base import MethodContext
+from kinshot.recipes.train import train_recipe
 from kinshot.ssl.structure.inducing import StructureInducing
 from kinshot.ssl.structure.neighborhood import Neighborhood
 from kinshot.ssl.structure.settings import StructureSettings, check_structure
@@ -181,7 +181,7 @@ def test_every_method_can_be_wrapped(name, tmp_path):
     views = ["views.views=1"] if name == "reconstruction" else []
     overrides = [f"method={name}", *extra, *views, "graph=labels", "structure.loss=multi_similarity", "train.epochs=1"]
     recipe = load_recipe(str(TINY), [*overrides, "monitor.tensorboard=false"])
-    result = pretrain(recipe, Options(tmp_path / "run", quiet=True), lambda text: None)
+    result = train_recipe(recipe, Options(tmp_path / "run", quiet=True), lambda text: None)
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert result["steps"] > 0
     assert any(f"{name}/gradient_ratio" in record for record in records)
@@ -194,7 +194,7 @@ def test_weight_zero_trains_the_very_weights_of_the_base_alone(tmp_path):
     hashes = []
     for name, extra in (("alone", []), ("zero", ["graph=labels", "structure.weight=0"])):
         recipe = load_recipe(str(TINY), ["monitor.tensorboard=false", *extra])
-        pretrain(recipe, Options(tmp_path / name, quiet=True), lambda text: None)
+        train_recipe(recipe, Options(tmp_path / name, quiet=True), lambda text: None)
         checkpoint = load_checkpoint(tmp_path / name)
         hashes.append((weights_hash(checkpoint.encoder), weights_hash(checkpoint.projector)))
     assert hashes[0] == hashes[1]
@@ -204,7 +204,7 @@ def test_loader_processes_change_nothing(tmp_path):
     found = set()
     for workers in (0, 2):
         recipe = load_recipe(str(TINY), [*STRUCTURE, f"train.workers={workers}", "train.epochs=1", "monitor.tensorboard=false"])
-        found.add(pretrain(recipe, Options(tmp_path / str(workers), quiet=True), lambda text: None)["weights"])
+        found.add(train_recipe(recipe, Options(tmp_path / str(workers), quiet=True), lambda text: None)["weights"])
     assert len(found) == 1
 
 

@@ -63,6 +63,19 @@ def show(data: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
     click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **data}, indent=1) if as_json else text())
 
 
+def lines(data: dict[str, Any], indent: str = "") -> str:
+    """A nested result as indented text."""
+    rows = []
+    for key, value in data.items():
+        if isinstance(value, dict):
+            rows += [f"{indent}{key}:", lines(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], str):
+            rows += [f"{indent}{key}:", *(f"{indent}  {item}" for item in value)]
+        else:
+            rows.append(f"{indent}{key}: {value}")
+    return "\n".join(row for row in rows if row)
+
+
 def _trace() -> None:
     if os.environ.get("KINSHOT_TRACEBACK"):
         traceback.print_exc()

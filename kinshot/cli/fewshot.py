@@ -10,12 +10,27 @@ import click
 
 import kinshot
 from kinshot.cli.common import Group, run, say, show
+from kinshot.cli.options import (
+    DEVICE,
+    JSON,
+    NO_REFERENCE,
+    QUIET,
+    base_data,
+    check_counts,
+    checkpoint_arguments,
+    chosen_data,
+    data_options,
+    episode_options,
+    head_options,
+    parsed_heads,
+    parsed_ways,
+)
+from kinshot.cli.report import report_command
+from kinshot.cli.studies import COMMANDS
+from kinshot.cli.train import run_training, training_options
 from kinshot.core.errors import ConfigError
 from kinshot.fewshot import HEADS
-from kinshot.fewshot.specs import parse_head, split_heads
-from kinshot.recipes.specs import parse_data, parse_features, parse_numbers
-
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+from kinshot.recipes.specs import parse_features, parse_numbers
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,28 +40,20 @@ def fewshot() -> None:
 
 
 @fewshot.command(name="eval")
-@click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--data", metavar="NAME[:ROOT]", help="Source to draw episodes from [default: the checkpoint's own data, split test].")
-@click.option("--split", help="Split of the source [default: test where the source has one].")
-@click.option("--set", "options", multiple=True, metavar="KEY=VALUE", help="Further settings of the source; may be repeated.")
-@click.option("--base", metavar="NAME[:ROOT]", help="Base classes, for heads that know them [default: the checkpoint's training data].")
-@click.option("--ways", default="5", show_default=True, help="Classes per episode; several with commas, `all` for every class.")
-@click.option("--shots", default="1,5", show_default=True, help="Support images per class; several with commas.")
-@click.option("--queries", default=15, show_default=True, help="Query images per class.")
-@click.option("--episodes", default=600, show_default=True, help="Episodes per task.")
-@click.option("--seed", default=0, show_default=True, help="Key of the episodes.")
+@checkpoint_arguments("CHECKPOINTS...")
+@data_options()
+@episode_options(shots="1,5")
 @click.option(
     "--unbalanced", default=0.0, metavar="ALPHA", help="Draw the classes' shares of the queries from Dirichlet(ALPHA), 2 in the literature."
 )
 @click.option("--episode-list", default="", metavar="lake|FILE", help="Lake's 20 published one-shot runs, or episodes that were saved.")
 @click.option("--save-episodes", type=click.Path(path_type=Path), metavar="FILE", help="Keep the episodes (.npz or .json).")
-@click.option("--heads", default="prototype", show_default=True, help="Heads with settings: prototype,logistic:C=1,...")
-@click.option("--features", default="backbone,projector,joint", show_default=True, help="Some of the three.")
+@head_options(heads="prototype", features="backbone,projector,joint")
 @click.option("--compare", default="", metavar="SETTING", help="Group checkpoints by this setting; its effect, paired by seed.")
-@click.option("--no-reference", is_flag=True, help="Leave out the raw pixels and the untrained encoder.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@NO_REFERENCE
+@DEVICE
 @click.option("--results", type=click.Path(path_type=Path), help="Also write the rows to this JSON file.")
-@click.option("-q", "--quiet", is_flag=True, help="No messages on stderr.")
+@QUIET
 @JSON
 def eval_command(
     checkpoints: tuple[Path, ...], data: str | None, split: str | None, options: tuple[str, ...], base: str | None, ways: str, shots: str,
@@ -54,17 +61,11 @@ def eval_command(
     as_json: bool, compare: str, unbalanced: float, episode_list: str, save_episodes: Path | None,
 ) -> None:  # fmt: skip
     """Measure CHECKPOINTS (or run folders, or a sweep's folder) on seeded episodes; several give the mean over them too."""
-    if data is None and (split or options):
-        raise ConfigError("--split and --set need --data: say which source they belong to")
-    if queries < 1 or episodes < 2:
-        raise ConfigError(f"--queries must be at least 1 and --episodes at least 2, got {queries} and {episodes}")
-    chosen = parse_data(data, split or _default_split(data), options) if data else None
-    bases = parse_data(base, None, ()) if base else None
-    parsed = [(text, *parse_head(text)) for text in split_heads(heads)]
+    check_counts(queries, episodes)
+    chosen, bases, parsed = chosen_data(data, split, options), base_data(base), parsed_heads(heads)
     if unbalanced < 0:
         raise ConfigError(f"--unbalanced: expected a number above 0, got {unbalanced}")
-    way_list = [0] if ways == "all" else parse_numbers(ways, "--ways")
-    shot_list, feature_list = parse_numbers(shots, "--shots"), parse_features(features)
+    way_list, shot_list, feature_list = parsed_ways(ways), parse_numbers(shots, "--shots"), parse_features(features)
     from kinshot.recipes import evaluate
     from kinshot.recipes.tasks import Drawing
 
@@ -80,10 +81,21 @@ def eval_command(
     show(result, as_json, lambda: accuracy_table(result))
 
 
+@fewshot.command(name="train")
+@training_options
+def train_command(**given: Any) -> None:
+    """Train RECIPE on base classes: a shipped recipe's name or a YAML file, with settings overridden as KEY=VALUE.
+
+    Starts from scratch or, with --init, from a checkpoint of `ssl pretrain`; a recipe with `validation` keeps the checkpoint that
+    classifies unseen validation classes best.
+    """
+    run_training("fewshot train", **given)
+
+
 @fewshot.command(name="list")
 @JSON
 def list_command(as_json: bool) -> None:
-    """List heads and their settings."""
+    """List heads and their settings. What `fewshot train` can train is under `ssl list method`."""
     found: dict[str, dict[str, Any]] = {
         entry.name: {"summary": entry.summary, "settings": {p.name: f"{p.annotation} = {p.default}" for p in entry.parameters.values()}}
         for entry in HEADS.entries.values()
@@ -98,18 +110,14 @@ def list_command(as_json: bool) -> None:
     show({"heads": found}, as_json, text)
 
 
-def _default_split(data: str) -> str | None:
-    from kinshot.datasets import SOURCES
-
-    entry = SOURCES.entry(data.partition(":")[0])
-    split: Any = entry.parameters.get("split")
-    return "test" if split is not None and "'test'" in split.annotation else None
-
-
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     return run(fewshot, argv)
 
+
+fewshot.add_command(report_command)
+for study in COMMANDS:
+    fewshot.add_command(study)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,11 +11,12 @@ from typing import Any
 import click
 
 import kinshot
-from kinshot.cli.common import Group, run, say, show
+from kinshot.cli.common import Group, lines, run, say, show
+from kinshot.cli.train import run_training, training_options
 from kinshot.core.config import dataclass_parameters
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.core.schema import Parameter
-from kinshot.recipes.recipe import PARTS, SECTIONS, load_recipe, recipe_names, recipe_path
+from kinshot.recipes.recipe import PARTS, SECTIONS, load_recipe, recipe_names, recipe_path, train_command
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
@@ -27,29 +28,10 @@ def ssl() -> None:
 
 
 @ssl.command(name="pretrain")
-@click.argument("recipe")
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder [default: runs/RECIPE].")
-@click.option("--resume", default="never", metavar="auto|never|PATH", help="Continue a run: its newest checkpoint, or the one at PATH.")
-@click.option("--overwrite", is_flag=True, help="Delete an earlier run in the run folder.")
-@click.option("--device", help="auto, cpu, cuda, cuda:N or mps (short for train.device=...).")
-@click.option("--seed", type=int, help="Short for seed=....")
-@click.option("--dry-run", is_flag=True, help="Build everything, run one step, write nothing.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-@JSON
-def pretrain_command(
-    recipe: str, overrides: tuple[str, ...], out: Path | None, resume: str, overwrite: bool, device: str | None, seed: int | None,
-    dry_run: bool, quiet: bool, as_json: bool,
-) -> None:  # fmt: skip
+@training_options
+def pretrain_command(**given: Any) -> None:
     """Pretrain RECIPE: a shipped recipe's name or a YAML file, with settings overridden as KEY=VALUE."""
-    extra = [f"train.device={device}"] * (device is not None) + [f"seed={seed}"] * (seed is not None)
-    checked = load_recipe(recipe, [*overrides, *extra])
-    from kinshot.recipes import pretrain
-    from kinshot.recipes.start import Options
-
-    options = Options(out or Path("runs") / checked.name, resume, overwrite, quiet)
-    result = pretrain.dry_run(checked, options) if dry_run else pretrain.pretrain(checked, options, (lambda text: None) if quiet else say)
-    show(result, as_json, lambda: _lines(result))
+    run_training("ssl pretrain", **given)
 
 
 @ssl.command(name="list")
@@ -113,7 +95,7 @@ def copy_command(name: str, target: Path, overwrite: bool) -> None:
     if not target.parent.is_dir():
         raise ConfigError(f"no folder {target.parent}: create it first")
     write_text(target, source.read_text(encoding="utf-8"))
-    say(f"wrote {target}; run it with: ssl pretrain {target}")
+    say(f"wrote {target}; run it with: {train_command(load_recipe(str(target)))} {target}")
 
 
 @ssl.command(name="validate")
@@ -136,7 +118,7 @@ def inspect_command(checkpoint: Path, as_json: bool) -> None:
     from kinshot.recipes.inspect import describe
 
     result = describe(checkpoint)
-    show(result, as_json, lambda: _lines(result))
+    show(result, as_json, lambda: lines(result))
 
 
 @ssl.command(name="sweep")
@@ -232,18 +214,6 @@ def _default(value: Any) -> Any:
     from kinshot.core.schema import REQUIRED
 
     return "required" if value is REQUIRED else value
-
-
-def _lines(data: dict[str, Any], indent: str = "") -> str:
-    rows = []
-    for key, value in data.items():
-        if isinstance(value, dict):
-            rows += [f"{indent}{key}:", _lines(value, indent + "  ")]
-        elif isinstance(value, list) and value and isinstance(value[0], str):
-            rows += [f"{indent}{key}:", *(f"{indent}  {item}" for item in value)]
-        else:
-            rows.append(f"{indent}{key}: {value}")
-    return "\n".join(row for row in rows if row)
 
 
 def main(argv: list[str] | None = None) -> int:

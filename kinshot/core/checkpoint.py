@@ -34,7 +34,7 @@ from kinshot.core.checkpoint_files import (
 )
 from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.optimizer_state import pack_optimizer, unpack_optimizer
-from kinshot.core.run_folder import checkpoint_path, is_complete, latest, prune, sweep
+from kinshot.core.run_folder import checkpoint_path, chosen, is_complete, latest, prune, sweep
 from kinshot.core.runlock import RunLock
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ __all__ = [
     "Checkpoint",
     "RunLock",
     "checkpoint_path",
+    "chosen",
     "is_complete",
     "latest",
     "load_checkpoint",
@@ -213,10 +214,10 @@ def _resolve(path: Path) -> Path:
             return candidate
     for run_folder in (path, path.parent if path.name == "checkpoints" else path):
         if (run_folder / "checkpoints").is_dir():
-            newest = latest(run_folder)
-            if newest is None:
+            known_by = chosen(run_folder)
+            if known_by is None:
                 raise CheckpointError(f"{run_folder}: no complete checkpoint in its folder checkpoints; start the run again")
-            return newest
+            return known_by
     raise foreign(path)
 
 

@@ -38,6 +38,21 @@ class SampleSource(Protocol):
         """uint8 images (B, C, H, W), float32 features (B, F), or tokens (B, L)."""
 
 
+def named_features(z: Tensor, projector: nn.Module) -> dict[str, Tensor]:
+    """Features by name of backbone features z (B, dim), float32: `backbone`, `projector`, and each output of a projector that names them.
+
+    A projector with several outputs has `outputs(z) -> dict`, and their concatenation is its `forward`.
+    """
+    outputs = {name: value.float() for name, value in projector.outputs(z).items()} if hasattr(projector, "outputs") else {}
+    whole = torch.cat(list(outputs.values()), dim=1) if outputs else projector(z).float()
+    return {"backbone": z.float(), "projector": whole, **outputs}
+
+
+def joint_feature(found: Mapping[str, Tensor]) -> Tensor:
+    """[backbone, projector], each at unit length: one sample, one forward pass, two opinions of equal weight; (N, dim + D)."""
+    return torch.cat([nn.functional.normalize(found[name], dim=1) for name in ("backbone", "projector")], dim=1)
+
+
 def extract(
     embed: Embed,
     source: SampleSource,

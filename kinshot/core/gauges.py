@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from kinshot.core.errors import DataError
+from kinshot.core.sphere import log_mean_potential, mean_power
 
 
 @torch.no_grad()
@@ -51,7 +52,7 @@ def alignment(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
     """
     if x.shape != y.shape:
         raise DataError(f"alignment compares two views of one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
-    return (normalize(_checked(x), dim=1) - normalize(_checked(y), dim=1)).norm(dim=1).pow(alpha).mean()
+    return mean_power((normalize(_checked(x), dim=1) - normalize(_checked(y), dim=1)).norm(dim=1), alpha)
 
 
 @torch.no_grad()
@@ -61,8 +62,7 @@ def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
     Spread evenly over a sphere of many dimensions it tends to -2t. Memory: B (B - 1) / 2 floats.
     Paper: Wang, Isola, 2020, arXiv 2005.10242.
     """
-    squared = torch.pdist(normalize(_checked(z), dim=1)).square()
-    return torch.logsumexp(-t * squared, 0) - math.log(len(squared))
+    return log_mean_potential(torch.pdist(normalize(_checked(z), dim=1)), t)
 
 
 def _checked(z: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class Plan:
 
 @dataclass
 class Run:
-    """What moves during a run, and is in its checkpoints. `method` follows `kinshot.ssl.base.Method`."""
+    """What moves during a run, and is in its checkpoints. `method` follows `kinshot.core.method.base.Method`."""
 
     method: Any
     optimizer: torch.optim.Optimizer

@@ -26,13 +26,14 @@ Part = TypeVar("Part", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a part lives and what can be said of it without importing it."""
+    """Where a part lives and what can be said of it without importing it; `flags` are its class's attributes set to True or False."""
 
     name: str
     module: str
     summary: str
     docstring: str
     parameters: dict[str, Parameter]
+    flags: dict[str, bool]
 
 
 class Registry:
@@ -40,12 +41,12 @@ class Registry:
 
     Args:
         kind: what a part is called in messages, for example "method".
-        package: dotted name of the folder whose files register the parts.
+        packages: dotted names of the folders whose files register the parts.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, *packages: str) -> None:
         self.kind = kind
-        self.package = package
+        self.packages = packages
         self._parts: dict[str, Callable[..., Any]] = {}
 
     def register(self, name: str) -> Callable[[Part], Part]:
@@ -64,7 +65,8 @@ class Registry:
     def entries(self) -> dict[str, Entry]:
         """Every part by name, read from source text alone."""
         found: dict[str, Entry] = {}
-        for module, path in [*self._folder_modules(), *self._plugin_modules()]:
+        folders = [module for package in self.packages for module in _folder_modules(package)]
+        for module, path in [*folders, *self._plugin_modules()]:
             for entry in _read_entries(module, path):
                 if entry.name in found:
                     raise ConfigError(f"{self.kind} {entry.name!r} is registered by {found[entry.name].module} and by {module}: rename one")
@@ -100,13 +102,6 @@ class Registry:
             raise ConfigError("; ".join(problems))
         return self.get(name)(*args, **checked, **wired)
 
-    def _folder_modules(self) -> list[tuple[str, Path]]:
-        spec = importlib.util.find_spec(self.package)
-        if spec is None or not spec.submodule_search_locations:
-            return []
-        folder = Path(next(iter(spec.submodule_search_locations)))
-        return [(f"{self.package}.{path.stem}", path) for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
-
     def _plugin_modules(self) -> list[tuple[str, Path]]:
         found = []
         for point in importlib.metadata.entry_points(group="kinshot." + self.kind.replace(" ", "_")):
@@ -119,6 +114,14 @@ class Registry:
         return found
 
 
+def _folder_modules(package: str) -> list[tuple[str, Path]]:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return []
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    return [(f"{package}.{path.stem}", path) for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
+
+
 def _read_entries(module: str, path: Path) -> list[Entry]:
     text = path.read_text(encoding="utf-8")
     if ".register(" not in text:
@@ -129,8 +132,16 @@ def _read_entries(module: str, path: Path) -> list[Entry]:
             continue
         for name in _registered_names(node):
             doc = ast.get_docstring(node) or ""
-            entries.append(Entry(name, module, doc.split("\n", 1)[0], doc, read_parameters(node, doc)))
+            entries.append(Entry(name, module, doc.split("\n", 1)[0], doc, read_parameters(node, doc), _flags(node)))
     return entries
+
+
+def _flags(node: ast.ClassDef | ast.FunctionDef) -> dict[str, bool]:
+    found = {}
+    for line in node.body if isinstance(node, ast.ClassDef) else ():
+        if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, bool):
+            found |= {target.id: line.value.value for target in line.targets if isinstance(target, ast.Name)}
+    return found
 
 
 def _registered_names(node: ast.ClassDef | ast.FunctionDef) -> list[str]:

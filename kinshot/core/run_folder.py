@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
-from kinshot.core.atomic import remove_folder, sweep_orphans
+from kinshot.core.atomic import remove_folder, sweep_orphans, write_json
 from kinshot.core.checkpoint_files import read_manifest
 from kinshot.core.errors import CheckpointError, ConfigError
 
+BEST = "best.json"
 _STEP = re.compile(r"^(?P<hidden>\.?)step-(?P<step>\d+)(?P<old>\.old-\d+)?$")
 
 
@@ -35,18 +38,40 @@ def latest(run_folder: str | Path) -> Path | None:
     return None
 
 
+def read_best(run_folder: str | Path) -> dict[str, Any] | None:
+    """What `write_best` wrote, while the checkpoint that it names is complete; else None."""
+    try:
+        found = json.loads((Path(run_folder) / BEST).read_text(encoding="utf-8"))
+        complete = is_complete(checkpoint_path(run_folder, int(found["step"])))
+        return found if complete and isinstance(found["accuracy"], float) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_best(run_folder: str | Path, step: int, measured: dict[str, Any]) -> None:
+    """Make the checkpoint of `step`, which must be complete, the one that the run is known by."""
+    write_json(Path(run_folder) / BEST, {"step": step, **measured})
+
+
+def chosen(run_folder: str | Path) -> Path | None:
+    """The checkpoint that a run is known by: the best on validation classes where there was validation, else the newest."""
+    best = read_best(run_folder)
+    return checkpoint_path(run_folder, best["step"]) if best else latest(run_folder)
+
+
 def prune(run_folder: str | Path, keep: int) -> list[Path]:
-    """Delete all but the newest `keep` complete checkpoints of a run; returns what it deleted.
+    """Delete all but the newest `keep` complete checkpoints of a run and its best one; returns what it deleted.
 
     Incomplete ones older than those kept go too. Raises ConfigError if `keep` < 1, CheckpointError if a folder cannot be deleted.
     """
     if keep < 1:
         raise ConfigError(f"cannot keep {keep} checkpoints: keep at least 1")
+    best = read_best(run_folder)
     kept, deleted = 0, []
-    for _, path in reversed(_steps(Path(run_folder) / "checkpoints")):
+    for step, path in reversed(_steps(Path(run_folder) / "checkpoints")):
         if kept < keep:
             kept += is_complete(path)
-        else:
+        elif best is None or step != best["step"]:
             try:
                 remove_folder(path)
             except OSError as problem:

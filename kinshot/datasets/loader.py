@@ -16,15 +16,24 @@ from kinshot.datasets.base import Source
 Batch = tuple[torch.Tensor, torch.Tensor]
 Companions = Callable[[torch.Tensor, int], torch.Tensor]
 """(int64 indices (B,) of a batch, step of the whole run) -> int64 (P,) further samples that belong with it. Picklable."""
+Order = Callable[[int], torch.Tensor]
+"""epoch -> int64 (steps, B) samples of every batch."""
 
 
 def batches(
-    source: Source, batch_size: int, seed: int, epoch: int, start_step: int = 0, workers: int = 0, companions: Companions | None = None
+    source: Source,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    start_step: int = 0,
+    workers: int = 0,
+    companions: Companions | None = None,
+    order: Order | None = None,
 ) -> Iterator[Batch]:
     """One epoch of shuffled batches: (samples (B, ...), int64 indices (B,)), companions behind the batch that called for them.
 
-    The order is a permutation drawn from (seed, epoch) alone, without replacement; the last partial batch is dropped.
-    A run resumed at `start_step` gets exactly the batches that it has not seen.
+    The order is a permutation drawn from (seed, epoch) alone, without replacement, where no `order` is given; the last partial
+    batch is dropped. A run resumed at `start_step` gets exactly the batches that it has not seen.
 
     Args:
         source: where the images are.
@@ -34,6 +43,7 @@ def batches(
         start_step: first batch to give.
         workers: processes that decode ahead; 0 loads in this process. The batches are the same.
         companions: what to load beside each batch, for example graph neighbors; a pure function, called where the batch is loaded.
+        order: which samples make up each batch of an epoch, for example episodes; then `batch_size` only numbers the steps.
 
     Raises:
         ConfigError: at once, when the sizes do not fit.
@@ -44,10 +54,13 @@ def batches(
         raise ConfigError(f"batch size {batch_size} is larger than {source.name}, which holds {len(source)} images: lower it")
     if start_step < 0:
         raise ConfigError(f"start_step must be at least 0, got {start_step}")
-    order = torch.randperm(len(source), generator=keyed_generator(seed, "order", epoch))
     steps = len(source) // batch_size
-    chunks = list(order[: steps * batch_size].split(batch_size))[start_step:]
-    return _stream(_Chunks(source, chunks, companions, epoch * steps + start_step), workers)
+    if order is None:
+        shuffled = torch.randperm(len(source), generator=keyed_generator(seed, "order", epoch))
+        chunks = shuffled[: steps * batch_size].view(steps, batch_size)
+    else:
+        chunks = order(epoch)
+    return _stream(_Chunks(source, list(chunks)[start_step:], companions, epoch * steps + start_step), workers)
 
 
 def in_order(source: Source, batch_size: int, workers: int = 0) -> Iterator[Batch]:

@@ -31,11 +31,12 @@ def omniglot(
     split: Literal["train", "val", "test", "background", "evaluation", "all"] = "train",
     scheme: Literal["vinyals", "lake"] = "vinyals",
     size: int = 28,
+    rotations: bool = False,
 ) -> ArraySource:
     """Omniglot handwritten characters from the official folders, white ink on black.
 
     Reads root/images_background and root/images_evaluation (/<Alphabet>/characterNN/*.png), or the same below
-    root/omniglot-py. Classes are in the official order of character ids; none is rotated. Decoded images are cached.
+    root/omniglot-py. Classes are in the official order of character ids. Decoded images are cached.
 
     Paper: Lake, Salakhutdinov, Tenenbaum 2015, Science 350; splits of Vinyals et al. 2016, arXiv:1606.04080
 
@@ -44,6 +45,7 @@ def omniglot(
         split: train, val, test (vinyals), background, evaluation (lake), or all.
         scheme: vinyals splits the characters 1028/172/423; lake splits the alphabets 30/20 (964 and 659 characters).
         size: side in pixels; the 105x105 ink mask is averaged over boxes.
+        rotations: whether every character turned by 90, 180 and 270 degrees is a class of its own, as in most few-shot papers.
     """
     if not 1 <= size <= 512:
         raise ConfigError(f"omniglot: size must be in 1..512, got {size}")
@@ -58,7 +60,15 @@ def omniglot(
     key = f"omniglot-{size}-{_VERSION}-{digest}"
     images = cached_images(key, (len(paths), *shape), lambda: decode_all(paths, decode, shape, threads=1))
     labels = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    return ArraySource(images, labels, [name for _, name in classes], f"omniglot/{split}")
+    names = [name for _, name in classes]
+    return ArraySource(*(_turned(images, labels, names) if rotations else (images, labels, names)), f"omniglot/{split}")
+
+
+def _turned(images: np.ndarray, labels: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Four times the classes: as they are, then each quarter turn counterclockwise of all of them."""
+    turned = np.concatenate([np.rot90(images, turns, axes=(2, 3)) for turns in range(4)])
+    more = [name if turns == 0 else f"{name} turned {90 * turns}" for turns in range(4) for name in names]
+    return turned, np.concatenate([labels + turns * len(names) for turns in range(4)]), more
 
 
 def ink_averages(image: Image.Image, *, size: int) -> np.ndarray:

@@ -27,11 +27,13 @@ class ConvBlock(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         self.norm: nn.Module = nn.BatchNorm2d(outputs)
         self.ceil_mode = ceil_mode
+        self.fused = True
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H / 2, W / 2), channels-last."""
-        if self.training and x.device.type == "cpu" and type(self.norm) is nn.BatchNorm2d and not torch.is_autocast_enabled("cpu"):
-            return self._fused(x, self.norm)
+        norm, on_cpu = self.norm, x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        if self.training and self.fused and on_cpu and type(norm) is nn.BatchNorm2d:
+            return self._fused(x, norm)
         return F.max_pool2d(F.relu(self.norm(self.conv(x))), 2, ceil_mode=self.ceil_mode)
 
     def _fused(self, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:

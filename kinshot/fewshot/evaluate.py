@@ -109,9 +109,9 @@ def build_head(
     return partial(function, **checked, **{key: value for key, value in wired.items() if key in takes})
 
 
-def needs_base(name: str) -> bool:
-    """Whether a registered head takes statistics of the base classes."""
-    return "base" in inspect.signature(HEADS.get(name)).parameters
+def takes(name: str, parameter: str) -> bool:
+    """Whether a registered head has a parameter, for example `base` (statistics of base classes) or `network` (trained weights)."""
+    return parameter in inspect.signature(HEADS.get(name)).parameters
 
 
 def episode_accuracy(

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from kinshot.core.checkpoint import Checkpoint, load_checkpoint
-from kinshot.core.errors import CheckpointError, DataError
+from kinshot.core.errors import CheckpointError, ConfigError, DataError
+from kinshot.core.features import named_features
 from kinshot.core.tokens import encode
-from kinshot.encoders.base import InputSpec, Spec, TokenSpec, normalize, spec_from_dict
+from kinshot.datasets.base import Source
+from kinshot.encoders.base import InputSpec, Spec, TokenSpec, input_of, normalize, spec_from_dict
 from kinshot.encoders.build import build_encoder, keyed_initialisation
+from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.projector import mlp_projector
 from kinshot.recipes.recipe import Recipe, parse
 
@@ -55,9 +58,8 @@ class Embedder(nn.Module):
 
     @torch.no_grad()
     def embed(self, samples: Tensor | Sequence[str]) -> dict[str, Tensor]:
-        """Features of samples as `prepare` takes them: `backbone` (B, dim) and `projector` (B, D)."""
-        backbone = self.encoder(self.prepare(samples))
-        return {"backbone": backbone.float(), "projector": self.projector(backbone).float()}
+        """Features of samples as `prepare` takes them: `backbone` (B, dim), `projector` (B, D) and its outputs by name."""
+        return named_features(self.encoder(self.prepare(samples)), self.projector)
 
     def forward(self, samples: Tensor | Sequence[str]) -> Tensor:
         """Backbone features with gradients, for fine-tuning."""
@@ -97,12 +99,15 @@ def build_model(recipe: Recipe, input: Spec) -> tuple[nn.Module, nn.Module]:
     encoder = build_encoder(recipe.encoder.name, recipe.encoder.settings, input, seed=recipe.seed)
     p = recipe.projector
     with keyed_initialisation(recipe.seed, "init projector"):
-        projector = mlp_projector(encoder.dim, p.hidden, p.dim, p.layers, last_norm=p.last_norm)
+        if p.paths:
+            projector: nn.Module = PathProjector(encoder.dim, p.hidden, p.dim, p.layers, p.paths, last_norm=p.last_norm)
+        else:
+            projector = mlp_projector(encoder.dim, p.hidden, p.dim, p.layers, last_norm=p.last_norm)
     return encoder, projector
 
 
 def load(path: str | Path, device: str = "cpu") -> Embedder:
-    """The model in a checkpoint or in a run folder (its newest checkpoint), verified, in evaluation mode.
+    """The model in a checkpoint or in a run folder (its best on validation classes, or its newest), verified, in evaluation mode.
 
     Raises CheckpointError when it is missing, damaged or not kinshot's.
     """
@@ -137,3 +142,32 @@ def input_spec(checkpoint: Checkpoint) -> Spec:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         problem = f"{checkpoint.path}: state.json does not describe the input ({error})"
         raise CheckpointError(f"{problem}; it was not written by ssl pretrain") from error
+
+
+def initial_input(checkpoint: Checkpoint, source: Source) -> Spec:
+    """What the encoder of `init` was made for, which training it further keeps. Raises ConfigError where the source's samples differ."""
+    made_for, found = input_spec(checkpoint), input_of(source)
+    same = made_for.kind == found.kind and _shape(made_for) == _shape(found)
+    if not same:
+        raise ConfigError(
+            f"init {checkpoint.path} was made for {made_for.kind} {_shape(made_for)}, {source.name} gives {found.kind} {_shape(found)}: "
+            "set data.size, or choose other data or another init"
+        )
+    return made_for
+
+
+def initialize(encoder: nn.Module, checkpoint: Checkpoint, recipe: Recipe) -> None:
+    """Put the weights of `init` into a freshly built encoder. Raises ConfigError naming both where the encoders differ."""
+    made = parse(checkpoint.config, "").encoder
+    if made != recipe.encoder:
+        raise ConfigError(
+            f"init {checkpoint.path} has the encoder {made.name} {made.settings}, the recipe {recipe.encoder.name} "
+            f"{recipe.encoder.settings}: set encoder to that of init"
+        )
+    encoder.load_state_dict(checkpoint.encoder)
+
+
+def _shape(spec: Spec) -> tuple[object, ...]:
+    if isinstance(spec, InputSpec):
+        return spec.channels, spec.size, spec.size
+    return (spec.length, spec.alphabet) if isinstance(spec, TokenSpec) else (spec.dim,)

@@ -15,22 +15,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 import kinshot
 from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.errors import DataError
-from kinshot.core.features import cached_features, extract, raw_features, weights_hash
+from kinshot.core.features import cached_features, extract, joint_feature, raw_features, weights_hash
 from kinshot.core.runtime import resolve_device
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.encoders.base import InputSpec, Spec, check_source
 from kinshot.fewshot.base_statistics import BaseStatistics, base_statistics
-from kinshot.fewshot.evaluate import build_head, episode_accuracy, needs_base
+from kinshot.fewshot.evaluate import episode_accuracy, takes
 from kinshot.fewshot.statistics import RULE
 from kinshot.recipes.embedder import Embedder, from_checkpoint, input_spec, untrained
-from kinshot.recipes.recipe import Choice, differences, load_recipe, parse, recipe_names
+from kinshot.recipes.recipe import Choice, differences, load_recipe, parse, recipe_names, train_command
+from kinshot.recipes.specs import check_features
 from kinshot.recipes.summaries import (
+    REFERENCES,
     SEED_RULE,
     Difference,
     Line,
@@ -43,6 +44,7 @@ from kinshot.recipes.summaries import (
 )
 from kinshot.recipes.sweep import runs_of, sweep_commands
 from kinshot.recipes.tasks import Drawing, Tasks, make_tasks
+from kinshot.recipes.trained_heads import INPUT, flat_inputs, trained_heads
 
 Say = Callable[[str], None]
 
@@ -76,7 +78,10 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say) -> di
     Raises CheckpointError for a bad checkpoint, DataError for data that cannot give the episodes, ConfigError for settings.
     """
     where, paths = resolve_device(device), runs_of(paths)
-    checkpoints = [load_checkpoint(path, parts=("encoder", "projector")) for path in paths]
+    parts = ("encoder", "projector", *["training"] * any(takes(name, "network") for _, name, _ in protocol.heads))
+    checkpoints = [load_checkpoint(path, parts=parts) for path in paths]
+    for checkpoint in checkpoints:
+        check_features(protocol.features, parse(checkpoint.config, "").projector.paths)
     data = protocol.data or _own_data(checkpoints[0])
     source = build_source(data, input_spec(checkpoints[0]))
     if source.labels is None:
@@ -94,7 +99,7 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say) -> di
     elif len(paths) > 1:
         lines = over_checkpoints(lines) + lines
     if protocol.reference:
-        for label, model in (("untrained", untrained(checkpoints[0])), ("raw pixels", None)):
+        for label, model in zip(REFERENCES, (untrained(checkpoints[0]), None), strict=True):
             lines += summarized(_measure(label, model, checkpoints[0], source, tasks, protocol, where, say))
     training = [round(float(c.state.get("cpu_seconds", 0.0)) / 60, 2) for c in checkpoints]
     return {
@@ -141,7 +146,7 @@ def _pretrain_command(checkpoint: Checkpoint, path: Path) -> str:
         shipped = replace(load_recipe(recipe.name), seed=recipe.seed)
         found = [re.fullmatch(r"(\S+): .* -> (.*)", line) for line in differences(shipped, recipe)]
         changed = [f"{match[1]}={match[2]}" for match in found if match and match[1] != "data.root"]
-    return " ".join(["ssl pretrain", recipe.name, *changed, f"--seed {recipe.seed} --out {path}"])
+    return " ".join([train_command(recipe), recipe.name, *changed, f"--seed {recipe.seed} --out {path}"])
 
 
 def _own_data(checkpoint: Checkpoint) -> Choice:
@@ -165,10 +170,15 @@ def _measure(
 ) -> list[Measured]:
     found = features_of(model, source, device)
     bases = _base_statistics(model, checkpoint, protocol, device)
+    heads = trained_heads(checkpoint, model if label not in REFERENCES else None)
     measured = []
-    for feature in protocol.features if model is not None else ["pixels"]:
+    for feature in _features(model, protocol):
+        if feature == INPUT and model is not None:
+            found[INPUT] = flat_inputs(model, source)
         for text, name, settings in protocol.heads:
-            head = build_head(name, settings, base=bases.get(feature))
+            head = heads.build(name, settings, feature, bases.get(feature))
+            if head is None:
+                continue
             for (ways, shots), episodes in tasks.items():
                 accuracy = 100 * episode_accuracy(found[feature], episodes, head, ways)
                 measured.append(Measured(label, feature, text, ways, shots, accuracy))
@@ -176,9 +186,17 @@ def _measure(
     return measured
 
 
+def _features(model: Embedder | None, protocol: Protocol) -> list[str]:
+    """The features to measure on, with the samples themselves where a head takes the encoder."""
+    if model is None:
+        return ["pixels"]
+    whole = any(takes(name, "encoder") for _, name, _ in protocol.heads)
+    return [*protocol.features, INPUT] if whole else protocol.features
+
+
 def _base_statistics(model: Embedder | None, checkpoint: Checkpoint, protocol: Protocol, device: torch.device) -> dict[str, BaseStatistics]:
     """Moments of the base classes' features by name, where a head needs them: covariances only for heads that take them."""
-    whole = any(needs_base(name) for _, name, _ in protocol.heads)
+    whole = any(takes(name, "base") for _, name, _ in protocol.heads)
     if not whole and not any(settings.get("transform") == "cl2n" for _, _, settings in protocol.heads):
         return {}
     source = build_source(protocol.base or parse(checkpoint.config, "").data, input_spec(checkpoint))
@@ -190,10 +208,7 @@ def _base_statistics(model: Embedder | None, checkpoint: Checkpoint, protocol: P
 
 
 def features_of(model: Embedder | None, source: Source, device: torch.device) -> dict[str, Tensor]:
-    """Features of every image: a model's `backbone` and `projector` (cached) and both as `joint`, or the raw pixels.
-
-    `joint` is [backbone, projector], each at unit length: one image, one forward pass, two opinions of equal weight.
-    """
+    """Features of every image by name: a model's (cached) with `joint`, see `named_features` and `joint_feature`, or the raw pixels."""
     if model is None:
         return {"pixels": torch.cat([raw_features(source.load(part)) for part in torch.arange(len(source)).split(1024)])}
     spec = model.input
@@ -206,4 +221,4 @@ def features_of(model: Embedder | None, source: Source, device: torch.device) ->
     }
     model = model.to(device).to(memory_format=torch.channels_last)
     found = cached_features(parts, lambda: extract(model.embed, source, lambda images: images, device=device))
-    return {**found, "joint": torch.cat([normalize(found[name], dim=1) for name in ("backbone", "projector")], dim=1)}
+    return {**found, "joint": joint_feature(found)}

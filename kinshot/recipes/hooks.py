@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 import kinshot
 from kinshot.core.atomic import write_json, write_text
-from kinshot.core.checkpoint import pack_optimizer, prune, save_checkpoint
+from kinshot.core.checkpoint import chosen, pack_optimizer, prune, save_checkpoint
 from kinshot.core.config import flatten, to_yaml
 from kinshot.core.features import weights_hash
 from kinshot.core.gauges import alignment, effective_rank, feature_std, uniformity
@@ -24,10 +25,11 @@ from kinshot.core.progress import Progress
 from kinshot.core.rng import keyed_generator, keyed_numpy
 from kinshot.encoders.base import InputSpec, spec_to_dict
 from kinshot.recipes.diagnose import numbers_of
+from kinshot.recipes.validation import Validator
 from kinshot.ssl.knn import knn_accuracy
 
 if TYPE_CHECKING:
-    from kinshot.recipes.pretrain import Job
+    from kinshot.recipes.train import Job
 
 RETRIEVAL_SAMPLES = 500
 Say = Callable[[str], None]
@@ -43,6 +45,8 @@ class RunHooks:
         self.job, self.out, self.say = job, out, say
         self.resumed_cpu = resumed_cpu
         self.final: dict[str, float] = {}
+        self.saved_step = -1
+        self.validator = Validator(job.recipe, out) if job.recipe.validation.split else None
         self.monitor = Monitor(out, resume_step=job.run.step, tensorboard=job.recipe.monitor.tensorboard)
         self.progress = Progress(job.plan.total_steps, job.run.step, quiet=quiet)
         write_text(out / "config.yaml", to_yaml(job.recipe.to_dict()))
@@ -65,19 +69,25 @@ class RunHooks:
 
     def after_epoch(self, run: Run, epoch: int) -> None:
         """Probe when it is due: with kNN if the source has labels, and how well distances give the graph back if there is one."""
-        every = self.job.recipe.monitor.knn_every
         last = run.step == self.job.plan.total_steps
+        if self.validator is not None and (last or (epoch + 1) % self.validator.settings.every == 0):
+            self._validate(self.validator, run, epoch)
+        every = self.job.recipe.monitor.knn_every
         if not every or not (last or (epoch + 1) % every == 0):
             return
-        found = {f"eval/knn/{name}": value for name, value in self._knn().items()} if self.job.source.labels is not None else {}
-        found |= {f"eval/graph/{name}": value for name, value in self._retrieval().items()}
+        with exported(run):
+            found = {f"eval/knn/{name}": value for name, value in self._knn().items()} if self.job.source.labels is not None else {}
+            found |= {f"eval/graph/{name}": value for name, value in self._retrieval().items()}
         self.final |= found
         if found:
             self.monitor.scalars(run.step, found, epoch=epoch)
 
     def save(self, run: Run) -> None:
-        """Write `checkpoints/step-N`, then delete the oldest beyond `monitor.keep`."""
+        """Write `checkpoints/step-N`, then delete the oldest beyond `monitor.keep`; once for every step."""
         job = self.job
+        if self.saved_step == run.step:
+            return
+        self.saved_step = run.step
         exported = run.average.state if run.average else run.method.state_dict()
         prefix = run.method.prefix
         optimizer, optimizer_meta = pack_optimizer(run.optimizer)
@@ -121,11 +131,12 @@ class RunHooks:
             "schema_version": 1,
             "recipe": self.job.recipe.name,
             "out": str(self.out),
-            "checkpoint": str(self.out / "checkpoints" / f"step-{run.step:08d}"),
+            "checkpoint": str(chosen(self.out)),
             "steps": run.step,
             "weights": weights_hash(run.method.encoder.state_dict()),
             "cpu_minutes": round((self.resumed_cpu + time.process_time()) / 60, 2),
             "wall_minutes": round(seconds / 60, 2),
+            **({"best": self.validator.best} if self.validator else {}),
             "metrics": {name: round(value, 6) for name, value in self.final.items()},
             "versions": {"kinshot": kinshot.__version__, "torch": torch.__version__},
         }
@@ -143,17 +154,27 @@ class RunHooks:
             self.monitor.scalars(0, {f"graph/{name}": value for name, value in numbers_of(found).items()}, epoch=0)
 
     def _collapse(self, run: Run, views: list[Tensor]) -> dict[str, float]:
-        """Collapse gauges of up to 256 pairs of views, in evaluation mode, so that training state is not touched."""
+        """Collapse gauges of up to 256 samples, or pairs of views, in evaluation mode, so that training state is not touched."""
         run.method.eval()
         with torch.no_grad():
-            z1, z2 = (run.method.embed(view[:256])["projector"].float() for view in views[:2])
+            z = [run.method.embed(view[:256])["projector"].float() for view in views[: min(2, run.method.view_count)]]
         run.method.train()
-        return {
-            "collapse/feature_std": float(feature_std(z1)),
-            "collapse/effective_rank": float(effective_rank(z1)),
-            "collapse/alignment": float(alignment(z1, z2)),
-            "collapse/uniformity": float(uniformity(z1)),
-        }
+        found = {"feature_std": feature_std(z[0]), "effective_rank": effective_rank(z[0]), "uniformity": uniformity(z[0])}
+        if len(z) == 2:
+            found["alignment"] = alignment(z[0], z[1])
+        return {f"collapse/{name}": float(value) for name, value in found.items()}
+
+    def _validate(self, validator: Validator, run: Run, epoch: int) -> None:
+        """Measure the validation episodes; when the run is better than ever, its checkpoint is written and becomes the chosen one."""
+        with exported(run):
+            trained = run.method.trains_head == validator.settings.head
+            weights = run.method.network.state_dict() if trained else None
+            measured = validator.accuracy(self.job.embed_source(validator.source)[validator.settings.feature], weights)
+        self.monitor.scalars(run.step, {"eval/validation/accuracy": measured}, epoch=epoch)
+        self.final["eval/validation/accuracy"] = measured
+        if validator.improved(run.step, measured):
+            self.save(run)
+            validator.record(run.step, measured)
 
     def _knn(self) -> dict[str, float]:
         job = self.job
@@ -185,6 +206,20 @@ class RunHooks:
             names = [source.class_names[label] for label in labels[rows]]
         images = source.load(rows) if source.kind == "image" else None
         self.monitor.embedding(self.job.embed(None, rows), images, names, step)
+
+
+@contextmanager
+def exported(run: Run) -> Iterator[None]:
+    """Inside, the method has the weights that checkpoints export: with `train.ema`, the averaged ones."""
+    if run.average is None:
+        yield
+        return
+    live = {name: value.clone() for name, value in run.method.state_dict().items()}
+    try:
+        run.method.load_state_dict(run.average.state)
+        yield
+    finally:
+        run.method.load_state_dict(live)
 
 
 def _pixels(views: list[Tensor], spec: InputSpec) -> list[Tensor]:

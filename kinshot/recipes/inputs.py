@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kinshot.core.method.base import Method
 from kinshot.encoders.base import Spec, normalize
-from kinshot.ssl.base import Method
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from typing import Any, Literal, NamedTuple
 
 from kinshot.core.config import apply_override, dataclass_parameters, flatten, parse_override, read_yaml
 from kinshot.core.errors import ConfigError, suggest
+from kinshot.core.method import METHODS
 from kinshot.core.registry import Registry
 from kinshot.core.schema import check_parameters
 from kinshot.datasets import SOURCES
 from kinshot.datasets.graphs import GRAPHS
 from kinshot.encoders import ENCODERS
-from kinshot.ssl import METHODS, VIEWS
+from kinshot.ssl import VIEWS
 from kinshot.ssl.structure.settings import StructureSettings, check_structure
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -38,12 +39,14 @@ class ProjectorConfig:
         hidden: width of the hidden layers.
         dim: width of the output.
         last_norm: batch-normalise the output too.
+        paths: names of several such networks side by side, each ending at unit length; empty for a single one.
     """
 
     layers: int = 2
     hidden: int = 1024
     dim: int = 128
     last_norm: bool = False
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,37 @@ class MonitorConfig:
     tensorboard: bool = True
 
 
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Episodes of validation classes, by which the checkpoint that a run is known by is chosen.
+
+    Args:
+        split: split of the same data whose classes are held out, for example val; empty for no validation: the last checkpoint counts.
+        ways: classes of an episode.
+        shots: support images of each class.
+        queries: query images of each class.
+        episodes: number of episodes, the same ones every time.
+        every: epochs between measurements; the last epoch is always measured.
+        head: head that classifies them.
+        feature: backbone, projector, or another output of the projector.
+    """
+
+    split: str = ""
+    ways: int = 5
+    shots: int = 1
+    queries: int = 15
+    episodes: int = 600
+    every: int = 1
+    head: str = "prototype"
+    feature: str = "backbone"
+
+
 SECTIONS: dict[str, type] = {
     "structure": StructureSettings,
     "projector": ProjectorConfig,
     "train": TrainConfig,
     "monitor": MonitorConfig,
+    "validation": ValidationConfig,
 }
 # settings that change where or how fast a run computes, never what it computes: a resumed run may change them
 FREE = {"train.workers", "train.allocator", "train.device", "monitor.log_every", "monitor.checkpoint_every", "monitor.keep"}
@@ -128,7 +157,10 @@ FREE = {"train.workers", "train.allocator", "train.device", "monitor.log_every",
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe: every setting of every part has its value. Without a `graph`, `structure` plays no part."""
+    """A checked recipe: every setting of every part has its value.
+
+    Without a `graph`, `structure` plays no part. `init` is a checkpoint or run whose encoder the training starts from.
+    """
 
     name: str
     data: Choice
@@ -137,17 +169,21 @@ class Recipe:
     method: Choice
     description: str = ""
     seed: int = 0
+    init: str = ""
     graph: Choice | None = None
     structure: StructureSettings = field(default_factory=StructureSettings)
     projector: ProjectorConfig = field(default_factory=ProjectorConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `parse` reads back to an equal recipe."""
         parts = {section: {"name": c.name, **c.settings} for section in PARTS for c in [getattr(self, section)] if c is not None}
-        sections = {section: asdict(getattr(self, section)) for section in SECTIONS if self.graph or section != "structure"}
-        return {"name": self.name, "description": self.description, "seed": self.seed, **parts, **sections}
+        unused = {*["structure"] * (self.graph is None), *["validation"] * (not self.validation.split)}
+        sections = {section: asdict(getattr(self, section)) for section in SECTIONS if section not in unused}
+        init = {"init": self.init} if self.init else {}
+        return {"name": self.name, "description": self.description, "seed": self.seed, **init, **parts, **sections}
 
 
 def recipe_names() -> list[str]:
@@ -185,7 +221,7 @@ def parse(data: dict[str, Any], name: str) -> Recipe:
     seed = data.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         problems.append(f"seed: expected a whole number from 0, got {seed!r}")
-    values["seed"] = seed
+    values["seed"], values["init"] = seed, str(data.get("init") or "")
     for section, registry in PARTS.items():
         if section in OPTIONAL and data.get(section) is None:
             continue
@@ -206,6 +242,11 @@ def parse(data: dict[str, Any], name: str) -> Recipe:
     return Recipe(**values)
 
 
+def train_command(recipe: Recipe) -> str:
+    """The command that trains a recipe: `fewshot train` for methods that learn from class labels, else `ssl pretrain`."""
+    return "fewshot train" if METHODS.entry(recipe.method.name).flags.get("supervised") else "ssl pretrain"
+
+
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """Settings that decide results and differ between two recipes, as `key: old -> new`."""
     before, after = flatten(old.to_dict()), flatten(new.to_dict())
@@ -213,7 +254,7 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
     return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys if _norm(before.get(key)) != _norm(after.get(key))]
 
 
-_KEYS = ["name", "description", "seed", *PARTS, *SECTIONS]
+_KEYS = ["name", "description", "seed", "init", *PARTS, *SECTIONS]
 
 
 def _norm(value: Any) -> Any:
@@ -252,6 +293,7 @@ _LOWEST = {
     "train.epochs": 0, "train.batch_size": 2, "train.lr": 0, "train.weight_decay": 0, "train.warmup": 0, "train.final_lr": 0,
     "train.ema": 0, "train.workers": 0, "train.threads": 0, "train.momentum": 0, "train.clip": 0,
     "monitor.log_every": 1, "monitor.checkpoint_every": 0.001, "monitor.keep": 1, "monitor.knn_every": 0, "monitor.knn_samples": 10,
+    "validation.ways": 2, "validation.shots": 1, "validation.queries": 1, "validation.episodes": 2, "validation.every": 1,
     "monitor.knn_k": 1, "monitor.projector_points": 0, "projector.layers": 0, "projector.hidden": 1, "projector.dim": 1,
 }  # fmt: skip
 _HIGHEST = {"train.warmup": 1.0, "train.final_lr": 1.0, "train.ema": 0.99999, "train.momentum": 0.99999}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kinshot.core.config import parse_override
-from kinshot.core.errors import ConfigError
+from kinshot.core.errors import ConfigError, suggest
 from kinshot.datasets import SOURCES
 from kinshot.recipes.recipe import Choice
 
@@ -46,9 +46,17 @@ def parse_numbers(text: str, option: str, lowest: int = 1) -> list[int]:
 
 
 def parse_features(text: str) -> list[str]:
-    """`backbone,projector,joint` as a list. Raises ConfigError for any other name."""
+    """`backbone,projector,joint` as a list; others are outputs of a projector. Raises ConfigError for what is no name."""
     names = [part.strip() for part in text.split(",")]
     for name in names:
-        if name not in FEATURES:
-            raise ConfigError(f"--features: expected some of {', '.join(FEATURES)}, got {name!r}")
+        if not name.isidentifier():
+            raise ConfigError(f"--features: expected some of {', '.join(FEATURES)}, or names of the projector's outputs, got {name!r}")
     return list(dict.fromkeys(names))
+
+
+def check_features(names: list[str], outputs: tuple[str, ...], option: str = "--features") -> None:
+    """Raise ConfigError for a feature that a checkpoint, whose projector has these named outputs, does not give."""
+    known = [*FEATURES, *outputs]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{option}: this encoder has no feature {name!r}: {suggest(name, known)}")

@@ -45,7 +45,7 @@ def starting_point(recipe: Recipe, options: Options) -> Checkpoint | None:
             if not _is_run(out):
                 raise ConfigError(f"--out {out} is no run of kinshot, so --overwrite will not delete it; choose another folder")
         return None
-    path = latest(out) if options.resume == "auto" else Path(options.resume)
+    path = latest(out) if options.resume == "auto" else _newest(Path(options.resume))
     if path is None:
         if out.is_dir() and any(out.iterdir()) and not _is_run(out):
             raise ConfigError(f"--out {out} is not empty and holds no run of kinshot; choose another folder")
@@ -68,6 +68,11 @@ def finished_result(out: Path, checkpoint: Checkpoint | None) -> dict[str, Any] 
         return json.loads(report.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None  # written anew from the checkpoint
+
+
+def _newest(path: Path) -> Path:
+    """A run folder's newest checkpoint, not its best: that is where it goes on; another path as it is."""
+    return latest(path) or path if (path / "checkpoints").is_dir() else path
 
 
 def _is_run(out: Path) -> bool:

@@ -12,6 +12,7 @@ from kinshot.core.errors import ConfigError
 from kinshot.fewshot.statistics import interval, paired_test
 from kinshot.recipes.recipe import Recipe
 
+REFERENCES = ("untrained", "raw pixels")
 SEED_RULE = "Student t, 95 %, over checkpoints"
 
 
@@ -137,7 +138,7 @@ def beats(lines: list[Line]) -> bool:
     """Whether on every task the best pretrained row lies above every reference row with disjoint intervals."""
     for ways, shots in {(line.ways, line.shots) for line in lines}:
         task = [line for line in lines if (line.ways, line.shots) == (ways, shots)]
-        ours = max(line.low for line in task if line.model not in ("untrained", "raw pixels"))
-        if ours <= max(line.high for line in task if line.model in ("untrained", "raw pixels")):
+        ours = max(line.low for line in task if line.model not in REFERENCES)
+        if ours <= max(line.high for line in task if line.model in REFERENCES):
             return False
     return True

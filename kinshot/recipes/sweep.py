@@ -53,13 +53,13 @@ def plan_sweep(recipe: str, settings: tuple[str, ...], seeds: list[int], out: Pa
 
 def run_sweep(planned: list[Planned], say: Say) -> list[dict[str, Any]]:
     """Run what is not finished yet; returns each run's result. A signal ends it after a checkpoint, and the next call continues."""
-    from kinshot.recipes.pretrain import pretrain
     from kinshot.recipes.start import Options
+    from kinshot.recipes.train import train_recipe
 
     results = []
     for number, job in enumerate(planned, 1):
         say(f"[{number}/{len(planned)}] {job.out}")
-        results.append(pretrain(job.recipe, Options(job.out, "auto", quiet=True), lambda text: None))
+        results.append(train_recipe(job.recipe, Options(job.out, "auto", quiet=True), lambda text: None))
     return results
 
 

@@ -5,5 +5,4 @@ The folder is called `ssl`, the import is always `kinshot.ssl`: a top-level `ssl
 
 from kinshot.core.registry import Registry
 
-METHODS = Registry("method", "kinshot.ssl.methods")
 VIEWS = Registry("views", "kinshot.ssl.views")

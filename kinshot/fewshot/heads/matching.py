@@ -1,7 +1,8 @@
-"""Matching networks without context: a query attends to the support images and takes over their labels."""
+"""Matching networks: a query attends to the support images and takes over their labels."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from kinshot.core.errors import ConfigError
 from kinshot.fewshot import HEADS
+from kinshot.fewshot.full_context import full_context
 from kinshot.fewshot.transforms import cosine, one_hot, unit
 from kinshot.fewshot.transforms import transform as transformed
 
@@ -26,8 +28,9 @@ def matching(
     temperature: float = 1.0,
     transform: Literal["none", "l2n", "cl2n"] = "none",
     base_mean: Tensor | None = None,
+    network: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """Softmax attention over the support images (MatchingNet without full context embeddings); inductive.
+    """Softmax attention over the support images (MatchingNet), with full context embeddings where they were trained; inductive.
 
     P_c(q) = sum over support rows i of class c of softmax_i(similarity(q, s_i) / temperature). Classes share the attention
     by their number of support rows, as in the paper: with an unbalanced support set, larger classes are favored.
@@ -40,7 +43,8 @@ def matching(
     `paper` and `log` predict the same; the other two attend more sharply and may not.
 
     Paper: Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra, 2016, arXiv 1606.04080
-    Departures: the full context embeddings (LSTMs over support and query) are left out; the paper has no temperature.
+    Departures: without `network` there are no full context embeddings (LSTMs over support and query), and with it the order of the
+    support rows does not matter (`full_context`); the paper has no temperature.
 
     Args:
         support: (E, S, D) support features, rows in any order.
@@ -51,18 +55,37 @@ def matching(
         temperature: divides the similarity, positive; smaller attends to fewer images.
         transform: what is done to every feature first; cl2n needs the base classes.
         base_mean: mean base feature (D,), for `cl2n`.
+        network: trained weights as `full_context` names them, which then follows the transform; None leaves the context out.
 
     Returns:
         Scores (E, Q, W): probabilities for `paper`, their logarithm otherwise.
 
     Raises:
         ConfigError: temperature not positive, or `cl2n` without `base_mean`.
-        DataError: a way without support.
+        DataError: a way without support, or a network of another width.
     """
     if temperature <= 0:
         raise ConfigError(f"head matching: temperature must be positive, got {temperature}")
     hot = one_hot(labels, ways, query)
     support, query = transformed(support, transform, base_mean), transformed(query, transform, base_mean)
+    if network is not None:
+        support, query = full_context(support, query, network)
+    return attention_scores(support, hot, query, variant, temperature)
+
+
+def attention_scores(support: Tensor, hot: Tensor, query: Tensor, variant: str, temperature: float) -> Tensor:
+    """The scores of `matching` of features that are ready to be compared.
+
+    Args:
+        support: (E, S, D).
+        hot: ways of the support rows as indicators (E, S, W).
+        query: (E, Q, D).
+        variant: as in `matching`; all but `paper` give logarithms of probabilities.
+        temperature: divides the similarity.
+
+    Returns:
+        (E, Q, W).
+    """
     probability = (_similarity(query, support, variant) / temperature).softmax(-1) @ hot
     if variant == "paper":
         return probability

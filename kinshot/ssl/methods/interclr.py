@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from kinshot.core.errors import DataError, DivergedError, KinshotError
+from kinshot.core.method import METHODS
+from kinshot.core.method.base import Extract, Method, MethodContext
 from kinshot.core.rng import keyed_generator
 from kinshot.objectives.info_nce import info_nce, unit
 from kinshot.objectives.nt_xent import nt_xent
-from kinshot.ssl import METHODS
-from kinshot.ssl.base import Extract, Method, MethodContext
 from kinshot.ssl.interclr.bank import Bank, fill_bank_
 from kinshot.ssl.interclr.neighbors import mutual_neighbors
 from kinshot.ssl.interclr.settings import StepSettings, at_least, scaled_sizes

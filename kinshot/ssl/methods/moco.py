@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
+from kinshot.core.method import METHODS
+from kinshot.core.method.base import Extract, Method, MethodContext
 from kinshot.objectives.info_nce import info_nce, unit
-from kinshot.ssl import METHODS
-from kinshot.ssl.base import Extract, Method, MethodContext
 from kinshot.ssl.momentum import KeyNetwork
 from kinshot.ssl.queue import KeyQueue, embedding_dim, queue_length
 

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
+from kinshot.core.method import METHODS
+from kinshot.core.method.base import Method, MethodContext
 from kinshot.encoders.base import FeatureSpec, InputSpec, TokenSpec
 from kinshot.encoders.build import keyed_initialisation
-from kinshot.ssl import METHODS
-from kinshot.ssl.base import Method, MethodContext
 from kinshot.ssl.queue import embedding_dim
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
+from kinshot.core.method import METHODS
+from kinshot.core.method.base import Method, MethodContext
 from kinshot.objectives.nt_xent import nt_xent
-from kinshot.ssl import METHODS
-from kinshot.ssl.base import Method, MethodContext
 
 
 @METHODS.register("simclr")

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from kinshot.core.graph import RelationGraph
+from kinshot.core.method.base import Extract, Method, MethodContext
 from kinshot.core.relations import Listed, Relation, constructors
 from kinshot.objectives.margin_contrastive import margin_contrastive
 from kinshot.objectives.multi_similarity import multi_similarity
 from kinshot.objectives.triplet import triplet
-from kinshot.ssl.base import Extract, Method, MethodContext
 from kinshot.ssl.structure.neighborhood import Drawn, Neighborhood
 from kinshot.ssl.structure.settings import StructureSettings, require_structure
 
@@ -49,6 +49,7 @@ class StructureInducing(Method):
         super().__init__()
         self.base, self.settings, self.context = base, require_structure(settings), context
         self.neighborhood = Neighborhood(graph, settings, context.seed)
+        self.order = base.order
         self.companions = self.neighborhood if settings.weight > 0 and settings.per_anchor > 0 else None
         self.partner_input = settings.partner
         self.gauge_every = gauge_every

@@ -1,4 +1,4 @@
-"""`ssl pretrain`: wire a recipe to its parts and run the loop.
+"""`ssl pretrain` and `fewshot train`: wire a recipe to its parts and run the loop.
 
 Reads in the order things happen: check the output folder, build data and model, restore or prepare, train, close.
 Raises ConfigError (2), DataError or CheckpointError (3), DivergedError (4), Interrupted (130, 143).
@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinshot.core.checkpoint import Checkpoint, RunLock, sweep, unpack_optimizer
+from kinshot.core.checkpoint import Checkpoint, RunLock, load_checkpoint, sweep, unpack_optimizer
 from kinshot.core.errors import CheckpointError, ConfigError
-from kinshot.core.features import extract
+from kinshot.core.features import extract, joint_feature
 from kinshot.core.graph import RelationGraph
 from kinshot.core.loop import Plan, Run, train
+from kinshot.core.method import METHODS
+from kinshot.core.method.base import Method, MethodContext
 from kinshot.core.optim import WeightAverage, build_optimizer, lr_factor
 from kinshot.core.runtime import allocator_obstacle, deterministic, resolve_device, resolve_precision, set_threads, tune_allocator
 from kinshot.core.signals import StopRequest
@@ -27,15 +29,14 @@ from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
 from kinshot.datasets.loader import batches
-from kinshot.encoders.base import Spec, input_of, normalize, spec_to_dict
+from kinshot.encoders.base import Spec, input_of, spec_from_dict, spec_to_dict
 from kinshot.recipes.diagnose import diagnose, report_lines
-from kinshot.recipes.embedder import build_model
+from kinshot.recipes.embedder import build_model, initial_input, initialize
 from kinshot.recipes.hooks import RunHooks, Say
-from kinshot.recipes.inputs import MethodInputs, channels_last
-from kinshot.recipes.recipe import Recipe
+from kinshot.recipes.inputs import MethodInputs
+from kinshot.recipes.recipe import Recipe, train_command
 from kinshot.recipes.start import Options, finished_result, open_folder, starting_point
-from kinshot.ssl import METHODS, VIEWS
-from kinshot.ssl.base import Method, MethodContext
+from kinshot.ssl import VIEWS
 from kinshot.ssl.structure.inducing import StructureInducing
 
 
@@ -63,17 +64,18 @@ class Job:
 
     def embed(self, head: torch.nn.Module | None = None, rows: np.ndarray | None = None) -> Tensor:
         """The same for all samples or some `rows`."""
+        return extract(Features(self.method, head), self.source, self.views.clean, rows=rows, device=self.plan.device)["z"]
 
-        def prepare(images: Tensor) -> Tensor:
-            return channels_last(normalize(images, self.input))
-
-        return extract(Features(self.method, head), self.source, prepare, rows=rows, device=self.plan.device)["z"]
+    def embed_source(self, source: Source) -> dict[str, Tensor]:
+        """Features by name, `joint` among them, of another source of the same kind of samples."""
+        found = extract(self.method.embed, source, self.views.clean, device=self.plan.device)
+        return {**found, "joint": joint_feature(found)}
 
     def batches(self, epoch: int, first: int) -> Any:
         """This epoch's batches from step `first` of it."""
         t = self.recipe.train
-        more = self.method.companions
-        return batches(self.source, t.batch_size, self.recipe.seed, epoch, start_step=first, workers=t.workers, companions=more)
+        more, order = self.method.companions, self.method.order
+        return batches(self.source, t.batch_size, self.recipe.seed, epoch, first, t.workers, companions=more, order=order)
 
 
 class Features(torch.nn.Module):
@@ -88,8 +90,8 @@ class Features(torch.nn.Module):
         return {"z": self.head(self.encoder(x))}
 
 
-def pretrain(recipe: Recipe, options: Options, say: Say) -> dict[str, Any]:
-    """Run a recipe into `options.out`; returns the result that `ssl pretrain --json` prints."""
+def train_recipe(recipe: Recipe, options: Options, say: Say) -> dict[str, Any]:
+    """Run a recipe into `options.out`; returns the result that the command prints with `--json`."""
     started, cpu = time.perf_counter(), time.process_time()
     checkpoint = starting_point(recipe, options)
     finished = finished_result(options.out, checkpoint)
@@ -97,7 +99,7 @@ def pretrain(recipe: Recipe, options: Options, say: Say) -> dict[str, Any]:
         say(f"{options.out} is complete already: nothing to do")
         return finished
     source = SOURCES.build(recipe.data.name, settings=recipe.data.settings)
-    job = build(recipe, source)
+    job = build(recipe, source, spec_from_dict(checkpoint.state["input"]) if checkpoint else None)
     open_folder(options, checkpoint)
     with RunLock(options.out), StopRequest() as stop:
         sweep(options.out)
@@ -122,8 +124,12 @@ def pretrain(recipe: Recipe, options: Options, say: Say) -> dict[str, Any]:
             hooks.close()
 
 
-def build(recipe: Recipe, source: Source) -> Job:
-    """The recipe's model, method, optimizer and plan for a source; draws initial weights, reads no checkpoint."""
+def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
+    """The recipe's model, method, optimizer and plan for a source.
+
+    A fresh run, one without `input`, draws its initial weights, or takes the encoder's from `recipe.init`; a resumed one is given
+    the input that its encoder was made for, and its weights come later.
+    """
     t = recipe.train
     device = resolve_device(t.device)
     precision, reason = resolve_precision(t.precision, device)
@@ -132,12 +138,16 @@ def build(recipe: Recipe, source: Source) -> Job:
         set_threads(t.threads)
     if t.deterministic:
         deterministic()
-    input = input_of(source)
+    given = load_checkpoint(recipe.init, parts=("encoder",)) if recipe.init and input is None else None
+    if input is None:
+        input = input_of(source) if given is None else initial_input(given, source)
     encoder, projector = build_model(recipe, input)
+    if given is not None:
+        initialize(encoder, given, recipe)
     steps = len(source) // t.batch_size
     if steps == 0:
         raise ConfigError(f"train.batch_size is {t.batch_size} but {source.name} has {len(source)} samples; lower train.batch_size")
-    context = MethodContext(len(source), t.batch_size, steps, steps * t.epochs, recipe.seed)
+    context = MethodContext(len(source), t.batch_size, steps, steps * t.epochs, recipe.seed, _labels(recipe, source))
     method = METHODS.build(recipe.method.name, encoder, projector, context, settings=recipe.method.settings)
     graph = GRAPHS.build(recipe.graph.name, source, settings=recipe.graph.settings) if recipe.graph else None
     if graph is not None:
@@ -167,6 +177,12 @@ def build(recipe: Recipe, source: Source) -> Job:
     notes = [threads, f"precision: {precision} ({reason})", allocator or f"allocator: {allocator_obstacle()}"]
     inputs = MethodInputs(views, input, method, t.batch_size)
     return Job(recipe, source, input, Run(method, optimizer, average), plan, inputs, notes, graph)
+
+
+def _labels(recipe: Recipe, source: Source) -> Tensor | None:
+    """Class labels for a method that learns from them; the others never see any."""
+    supervised = train_command(recipe) == "fewshot train"
+    return torch.from_numpy(np.asarray(source.labels, dtype=np.int64)) if supervised and source.labels is not None else None
 
 
 def restore(job: Job, checkpoint: Checkpoint) -> float:
@@ -212,7 +228,7 @@ def dry_run(recipe: Recipe, options: Options) -> dict[str, Any]:
         "state_megabytes": round(sum(v.numel() * v.element_size() for v in method.state_dict().values()) / 1e6, 2),
         "steps_per_epoch": job.plan.steps_per_epoch,
         "total_steps": job.plan.total_steps,
-        "loss": {name: round(float(value), 4) for name, value in terms.items()},
+        "loss": {name: round(float(value.detach()), 4) for name, value in terms.items()},
         "first_step_seconds": round(time.perf_counter() - started, 3),
         "notes": job.notes,
         "out": str(options.out),

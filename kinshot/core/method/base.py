@@ -1,4 +1,4 @@
-"""The contract of a pretraining method: what the training loop calls, and in which order."""
+"""The contract of a training method: what the training loop calls, and in which order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from kinshot.core.features import named_features
+
 Companions = Callable[[Tensor, int], Tensor]
+Order = Callable[[int], Tensor]
+"""epoch -> int64 (steps, B): the samples of every batch of that epoch; a pure function of the epoch, picklable."""
 
 
 class Extract(Protocol):
@@ -31,6 +35,7 @@ class MethodContext:
         steps_per_epoch: steps in one epoch.
         total_steps: steps in the whole run.
         seed: the run's seed, for `kinshot.core.rng`.
+        labels: class of every sample, int64 (N,), 0..C-1, for a method that is `supervised`; None for all others.
     """
 
     num_samples: int
@@ -38,10 +43,11 @@ class MethodContext:
     steps_per_epoch: int
     total_steps: int
     seed: int
+    labels: Tensor | None = None
 
 
 class Method(nn.Module):
-    """Base of every pretraining method.
+    """Base of every training method.
 
     A method owns `encoder`, `projector` and, as buffers or submodules, every piece of state that a resumed run needs
     (queues, banks, labels, centroids): what is in `state_dict` is what continues. It is not a trainer.
@@ -52,6 +58,8 @@ class Method(nn.Module):
 
     encoder: nn.Module
     projector: nn.Module
+    supervised: ClassVar[bool] = False
+    """Whether it learns from class labels: it is then given `context.labels`, and `fewshot train` runs it."""
     view_count: ClassVar[int] = 2
     """Views of each sample that `loss` takes."""
     needs_clean: ClassVar[bool] = False
@@ -60,6 +68,10 @@ class Method(nn.Module):
     """What to load beside each batch: (indices (B,), step) -> further indices (P,); they come last in `views` and `indices`."""
     partner_input: Literal["clean", "view"] = "clean"
     """How the companions' samples come: as evaluation sees them, or as a view."""
+    order: Order | None = None
+    """Which samples make up each batch; None shuffles all samples anew every epoch."""
+    trains_head: ClassVar[str] = ""
+    """The few-shot head that takes the weights of the method's submodule `network` at test time; empty for none."""
     prefix: ClassVar[str] = ""
     """What stands before `encoder.` and `projector.` in `state_dict`, for a method that wraps another."""
 
@@ -86,6 +98,5 @@ class Method(nn.Module):
 
     @torch.no_grad()
     def embed(self, x: Tensor) -> dict[str, Tensor]:
-        """Features of a normalised batch by name: `backbone` (B, dim) and `projector` (B, D), as evaluation sees them."""
-        backbone = self.encoder(x)
-        return {"backbone": backbone, "projector": self.projector(backbone)}
+        """Features of a normalised batch by name, as evaluation sees them: see `named_features`."""
+        return named_features(self.encoder(x), self.projector)

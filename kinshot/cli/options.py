@@ -1,0 +1,106 @@
+"""What `fewshot eval` and `fewshot report` share: options, and what they say together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kinshot.core.errors import ConfigError
+from kinshot.fewshot.specs import parse_head, split_heads
+from kinshot.recipes.recipe import Choice
+from kinshot.recipes.specs import parse_data, parse_numbers
+
+Decorator = Callable[[Any], Any]
+
+NO_REFERENCE = click.option("--no-reference", is_flag=True, help="Leave out the raw pixels and the untrained encoder.")
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="No messages on stderr.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+
+def checkpoint_arguments(name: str) -> Decorator:
+    """The checkpoints that a command measures, called `name` in its usage."""
+    return click.argument("checkpoints", metavar=name, nargs=-1, required=True, type=click.Path(path_type=Path))
+
+
+def data_options() -> Decorator:
+    """Where the episodes' samples and the base classes come from."""
+    return _stacked(
+        click.option(
+            "--data", metavar="NAME[:ROOT]", help="Source to draw episodes from [default: the checkpoint's own data, split test]."
+        ),
+        click.option("--split", help="Split of the source [default: test where the source has one]."),
+        click.option("--set", "options", multiple=True, metavar="KEY=VALUE", help="Further settings of the source; may be repeated."),
+        click.option(
+            "--base", metavar="NAME[:ROOT]", help="Base classes, for heads that know them [default: the checkpoint's training data]."
+        ),
+    )
+
+
+def episode_options(*, shots: str) -> Decorator:
+    """How many episodes of which size, with a default for the shots."""
+    return _stacked(
+        click.option("--ways", default="5", show_default=True, help="Classes per episode; several with commas, `all` for every class."),
+        click.option("--shots", default=shots, show_default=True, help="Support images per class; several with commas."),
+        click.option("--queries", default=15, show_default=True, help="Query images per class."),
+        click.option("--episodes", default=600, show_default=True, help="Episodes per task."),
+        click.option("--seed", default=0, show_default=True, help="Key of the episodes."),
+    )
+
+
+def head_options(*, heads: str, features: str) -> Decorator:
+    """Which heads on which features, with their defaults."""
+    return _stacked(
+        click.option("--heads", default=heads, show_default=True, help="Heads with settings: prototype,logistic:C=1,..."),
+        click.option("--features", default=features, show_default=True, help="Some of the three."),
+    )
+
+
+def base_data(base: str | None) -> Choice | None:
+    """The source of the base classes that was asked for. Raises ConfigError."""
+    return parse_data(base, None, ()) if base else None
+
+
+def parsed_ways(ways: str) -> list[int]:
+    """`5,20` as [5, 20], and `all` as [0]. Raises ConfigError."""
+    return [0] if ways == "all" else parse_numbers(ways, "--ways")
+
+
+def parsed_heads(heads: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """(text, name, settings) of each head. Raises ConfigError."""
+    return [(text, *parse_head(text)) for text in split_heads(heads)]
+
+
+def chosen_data(data: str | None, split: str | None, options: tuple[str, ...]) -> Choice | None:
+    """The source that was asked for, its test split where it has one and none was named. Raises ConfigError."""
+    if data is None and (split or options):
+        raise ConfigError("--split and --set need --data: say which source they belong to")
+    return parse_data(data, split or _default_split(data), options) if data else None
+
+
+def check_counts(queries: int, episodes: int) -> None:
+    """Raise ConfigError where there is nothing to ask, or too few episodes for an interval."""
+    if queries < 1 or episodes < 2:
+        raise ConfigError(f"--queries must be at least 1 and --episodes at least 2, got {queries} and {episodes}")
+
+
+def _default_split(data: str) -> str | None:
+    from kinshot.datasets import SOURCES
+
+    entry = SOURCES.entry(data.partition(":")[0])
+    split: Any = entry.parameters.get("split")
+    return "test" if split is not None and "'test'" in split.annotation else None
+
+
+def _stacked(*options: Decorator) -> Decorator:
+    """One decorator for several options, listed by --help in this order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate

@@ -1,0 +1,63 @@
+"""`fewshot report`: one page that shows what a checkpoint can and cannot tell apart."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from kinshot.cli.common import say, show
+from kinshot.cli.options import (
+    DEVICE,
+    JSON,
+    NO_REFERENCE,
+    QUIET,
+    base_data,
+    check_counts,
+    checkpoint_arguments,
+    chosen_data,
+    data_options,
+    episode_options,
+    head_options,
+    parsed_heads,
+    parsed_ways,
+)
+from kinshot.recipes.specs import parse_features, parse_numbers
+
+
+@click.command(name="report")
+@checkpoint_arguments("RUN...")
+@data_options()
+@episode_options(shots="1,2,5,10")
+@head_options(heads="prototype,nearest,ridge", features="backbone")
+@NO_REFERENCE
+@click.option("--out", type=click.Path(path_type=Path), default="report", show_default=True, help="Folder of the report.")
+@click.option("--overwrite", is_flag=True, help="Write into a folder that holds other things, which stay.")
+@DEVICE
+@QUIET
+@JSON
+def report_command(
+    checkpoints: tuple[Path, ...], data: str | None, split: str | None, options: tuple[str, ...], base: str | None, ways: str, shots: str,
+    queries: int, episodes: int, seed: int, heads: str, features: str, no_reference: bool, out: Path, overwrite: bool, device: str,
+    quiet: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Measure RUNs (checkpoints, run folders, or a sweep's folder) and write a page with figures: report.html, report.json, *.png.
+
+    Details (classes, confusions, calibration, episodes, gallery) are those of the first run, feature, head, number of ways and
+    number of shots: put first what you want to see. An earlier report in the folder is replaced.
+    """
+    check_counts(queries, episodes)
+    chosen, bases, parsed = chosen_data(data, split, options), base_data(base), parsed_heads(heads)
+    way_list, shot_list, feature_list = parsed_ways(ways), parse_numbers(shots, "--shots"), parse_features(features)
+    from kinshot.recipes.evaluate import Protocol
+    from kinshot.recipes.report.write import report
+    from kinshot.recipes.tasks import Drawing
+
+    drawing = Drawing(way_list, list(dict.fromkeys(shot_list)), queries, episodes, seed)
+    protocol = Protocol(chosen, bases, drawing, parsed, feature_list, not no_reference)
+    messages = (lambda text: None) if quiet else say
+    command = shlex.join(["fewshot", *sys.argv[1:]])
+    written = report(list(checkpoints), protocol, out, device, messages, command=command, overwrite=overwrite)
+    show({"page": str(written[0]), "files": [str(path) for path in written]}, as_json, lambda: f"wrote {written[0]}")

@@ -1,0 +1,63 @@
+"""Several projectors side by side on one backbone, each with a name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kinshot.core.errors import ConfigError
+from kinshot.encoders.projector import mlp_projector
+
+TAKEN = ("backbone", "projector", "joint")
+"""Names of features that every checkpoint has, which no path can have."""
+
+
+class PathProjector(nn.Module):
+    """One multilayer perceptron for each named path, (B, dim) to unit rows (B, out); together they are the projector.
+
+    Paper: Li, Cui, Li, Wang, Wong 2021, arXiv 2112.12359 (two paths on a shared backbone). A reconstruction from its abstract: what
+        the paths are made of is not known to us.
+
+    Args:
+        dim: features in.
+        hidden: width of every layer but the last.
+        out: features out of each path.
+        layers: linear layers of each path; 0 makes each of them the backbone's feature at unit length.
+        names: of the paths, in the order of `forward`; identifiers, all different.
+        last_norm: whether batch normalisation follows the last linear layer.
+
+    Raises:
+        ConfigError: no name, a name twice, one that is no identifier or is taken, or widths out of range.
+    """
+
+    def __init__(self, dim: int, hidden: int, out: int, layers: int, names: Sequence[str], last_norm: bool) -> None:
+        super().__init__()
+        _check_names(names)
+        self.names = tuple(names)
+        self.paths = nn.ModuleDict({name: mlp_projector(dim, hidden, out, layers, last_norm=last_norm) for name in self.names})
+
+    def outputs(self, z: Tensor) -> dict[str, Tensor]:
+        """Unit rows (B, out) of every path by name, in float32 or better."""
+        return {name: _unit(path(z)) for name, path in self.paths.items()}
+
+    def forward(self, z: Tensor) -> Tensor:
+        """The paths' unit rows side by side, (B, paths * out): of length sqrt(paths)."""
+        return torch.cat(list(self.outputs(z).values()), dim=1)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return F.normalize(rows.float() if rows.dtype in (torch.bfloat16, torch.float16) else rows, dim=1)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    own = nn.ModuleDict()  # which refuses the names of its own attributes
+    bad = [name for name in names if not name.isidentifier() or name in TAKEN or hasattr(own, name)]
+    if bad or not names or len(set(names)) < len(names):
+        got = ", ".join(names) or "none"
+        raise ConfigError(
+            f"projector: paths must be one or more different names of letters, digits and _, none of them {', '.join(TAKEN)} or a "
+            f"word that modules use, got {got}: write for example paths: [structural, contrastive]"
+        )

@@ -1,0 +1,1 @@
+"""Methods that learn from base classes, one file each."""

@@ -1,0 +1,93 @@
+"""The answers behind the details of a report: every head on one task, with one feature of one checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from kinshot.core.checkpoint import Checkpoint
+from kinshot.core.errors import ConfigError, DataError
+from kinshot.datasets.base import Source
+from kinshot.fewshot.evaluate import takes
+from kinshot.fewshot.records import Records, episode_records
+from kinshot.recipes import evaluate
+from kinshot.recipes.embedder import from_checkpoint, input_spec
+from kinshot.recipes.tasks import Drawing, Tasks, make_tasks
+from kinshot.recipes.trained_heads import INPUT, flat_inputs, trained_heads
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a report measures on: a labelled source and the episodes of every task."""
+
+    source: Source
+    tasks: Tasks
+
+
+def field_of(checkpoint: Checkpoint, protocol: evaluate.Protocol) -> Field:
+    """The source and the episodes of a protocol.
+
+    Raises:
+        DataError: no labels, too few classes, or shot counts that the classes are too small for, with the counts.
+    """
+    data = protocol.data or evaluate._own_data(checkpoint)
+    source = evaluate.build_source(data, input_spec(checkpoint))
+    if source.labels is None:
+        raise DataError(f"{source.name} has no labels, and episodes need classes: give --data with one folder per class")
+    check_shots(np.asarray(source.labels), source.class_names, source.name, protocol.drawing)
+    return Field(source, make_tasks(source, protocol.drawing))
+
+
+def check_shots(labels: np.ndarray, names: list[str], where: str, drawing: Drawing) -> None:
+    """Raise DataError where a class has too few images for some of the shot counts, naming those and the ones that fit."""
+    classes, counts = np.unique(labels, return_counts=True)
+    most = int(counts.min()) - drawing.queries if len(counts) else 0
+    short = [k for k in drawing.shots if k > most]
+    if drawing.list or not len(counts) or not short:
+        return
+    smallest = names[int(classes[counts.argmin()])]
+    needed = ", ".join(f"{k} + {drawing.queries} = {k + drawing.queries}" for k in short)
+    fitting = ",".join(str(k) for k in drawing.shots if k <= most)
+    advice = f"--shots {fitting}" if fitting else f"fewer than --queries {drawing.queries}"
+    raise DataError(
+        f"{where}: the smallest class {smallest!r} has {counts.min()} images, and an episode takes shots + queries of a class: "
+        f"{needed} are too many; use {advice}{', or fewer queries' if fitting else ''}, or leave small classes out of the split"
+    )
+
+
+def focus_records(
+    field: Field, checkpoint: Checkpoint, protocol: evaluate.Protocol, device: torch.device
+) -> tuple[str, dict[str, Records]]:
+    """The feature of the details, and the answers of every head that works on it, by its text, on the first task of a protocol.
+
+    The feature is the first that some head works on: heads with trained parts know a feature of their own.
+
+    Args:
+        field: source and episodes.
+        checkpoint: with the parts `parts_for(protocol)`.
+        protocol: what is measured.
+        device: where features are computed.
+
+    Raises:
+        ConfigError: no head works on any of the features.
+    """
+    model = from_checkpoint(checkpoint)
+    found = evaluate.features_of(model, field.source, device)
+    bases = evaluate._base_statistics(model, checkpoint, protocol, device)
+    heads = trained_heads(checkpoint, model)
+    (ways, _), episodes = next(iter(field.tasks.items()))
+    for feature in evaluate._features(model, protocol):
+        if feature == INPUT:
+            found[INPUT] = flat_inputs(model, field.source)
+        built = {text: heads.build(name, settings, feature, bases.get(feature)) for text, name, settings in protocol.heads}
+        records = {text: episode_records(found[feature], episodes, head, ways) for text, head in built.items() if head is not None}
+        if records:
+            return feature, records
+    raise ConfigError(f"no head works on the features {', '.join(protocol.features)}: add backbone, which all but a few know")
+
+
+def parts_for(protocol: evaluate.Protocol) -> tuple[str, ...]:
+    """What is needed of a checkpoint: more where a head has a trained network."""
+    return ("encoder", "projector", *["training"] * any(takes(name, "network") for _, name, _ in protocol.heads))

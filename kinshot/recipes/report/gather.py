@@ -1,0 +1,99 @@
+"""Everything that a report shows, measured: the lines of `fewshot eval`, and the details of one head on one task."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from kinshot.core.checkpoint import load_checkpoint
+from kinshot.core.runtime import resolve_device
+from kinshot.datasets.base import Source
+from kinshot.recipes.evaluate import Protocol, Say, evaluate
+from kinshot.recipes.report.content import Content, Focus
+from kinshot.recipes.report.details import classes_of, confusion_of, gallery_of, reliability_of, spread_of
+from kinshot.recipes.report.focus import Field, field_of, focus_records, parts_for
+from kinshot.recipes.summaries import Difference, Line
+from kinshot.recipes.sweep import runs_of
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
+
+
+def gather(paths: list[Path], protocol: Protocol, device: str, say: Say, command: str) -> tuple[Content, Source]:
+    """Measure checkpoints under a protocol; returns the report, and the source that its images are loaded from.
+
+    Details are those of the first checkpoint, feature, head, number of ways and number of shots.
+
+    Args:
+        paths: checkpoints, run folders, or folders of sweeps.
+        protocol: what is measured.
+        device: auto, cpu, cuda, cuda:N or mps.
+        say: takes messages for the person who waits.
+        command: what the report says that it was made by.
+
+    Raises:
+        CheckpointError: a bad checkpoint.
+        DataError: data that cannot give the episodes.
+        ConfigError: settings.
+    """
+    where, runs = resolve_device(device), runs_of(paths)
+    first = load_checkpoint(runs[0], parts=parts_for(protocol))
+    field = field_of(first, protocol)
+    result = evaluate(paths, protocol, device, say)
+    say("reading the answers of the first task")
+    feature, records = focus_records(field, first, protocol, where)
+    names = [printable(name) for name in field.source.class_names]
+    head, answers = next(iter(records.items()))
+    (ways, shots), _ = next(iter(field.tasks.items()))
+    main = "pretrained" if len(runs) == 1 else f"mean of {len(runs)}"
+    model = main if len(runs) == 1 else str(runs[0])
+    content = Content(
+        title=f"{printable(field.source.name)}, {ways}-way",
+        command=printable(command),
+        about=_about(result, field),
+        focus=Focus(printable(model), feature, head, ways, shots),
+        main=main,
+        rows=[Line(**_known(Line, row)) for row in result["rows"]],
+        beats_references=result["beats_references"],
+        paired=[Difference(**_known(Difference, row)) for row in result["heads paired"]],
+        classes=classes_of(records, names),
+        confusion=confusion_of(answers, names),
+        reliability=reliability_of(records),
+        spread=spread_of(answers, names),
+        gallery=gallery_of(answers, names),
+        versions={**result["versions"], "matplotlib": matplotlib.__version__},
+        weights=result["weights"],
+        hashes={f"{ways}-way {shots}-shot": episodes.hash() for (ways, shots), episodes in field.tasks.items()},
+    )
+    return content, field.source
+
+
+def printable(text: str) -> str:
+    """The text with the replacement character for what no page can show: control characters and broken Unicode."""
+    return _UNPRINTABLE.sub("\ufffd", text.encode("utf-8", "replace").decode("utf-8"))
+
+
+def _known(kind: type[Line] | type[Difference], row: dict[str, Any]) -> dict[str, Any]:
+    known = {field.name for field in fields(kind)}
+    return {key: printable(value) if isinstance(value, str) else value for key, value in row.items() if key in known}
+
+
+def _about(result: dict[str, Any], field: Field) -> dict[str, str | list[str]]:
+    """What was measured, in words: label to text or to several texts."""
+    data, protocol = result["data"], result["protocol"]
+    settings = [f"{key} {value}" for key, value in data.items() if key not in ("name", "classes", "images")]
+    drawn = [f"{key} {protocol[key]}" for key in ("episodes", "from", "seed", "queries") if key in protocol]
+    named = zip(result["checkpoints"], result["weights"], strict=True)
+    found: dict[str, str | list[str]] = {
+        "Checkpoints": [f"{path} (weights {digest[:16]})" for path, digest in named],
+        "Trained by": result["pretrained_by"],
+        "Seeds of training": ", ".join(map(str, result["seeds"])),
+        "Data": ", ".join([field.source.name, *settings, f"{data['classes']} classes, {data['images']} samples"]),
+        "Episodes": f"per task: {', '.join(drawn)}; support and query {protocol['support and query']}",
+        "Episode hashes (SHA-256)": [f"{ways}-way {shots}-shot: {e.hash()}" for (ways, shots), e in field.tasks.items()],
+        "Intervals": protocol["interval"],
+    }
+    return {key: printable(text) if isinstance(text, str) else [printable(part) for part in text] for key, text in found.items()}

@@ -1,0 +1,181 @@
+"""What the studies of trained checkpoints share: the runs, the sources named for them, rows with intervals, and the result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import kinshot
+from kinshot.core.checkpoint import Checkpoint, load_checkpoint
+from kinshot.core.errors import ConfigError, DataError
+from kinshot.core.features import weights_hash
+from kinshot.datasets import SOURCES
+from kinshot.datasets.base import Source
+from kinshot.encoders.base import Spec
+from kinshot.fewshot.draws import pool_of
+from kinshot.fewshot.statistics import interval
+from kinshot.recipes.embedder import Embedder, from_checkpoint, input_spec
+from kinshot.recipes.evaluate import _pretrain_command, build_source
+from kinshot.recipes.recipe import Choice, Recipe, parse
+from kinshot.recipes.specs import check_features
+from kinshot.recipes.summaries import SEED_RULE
+from kinshot.recipes.sweep import runs_of, sweep_commands
+
+Say = Callable[[str], None]
+Row = dict[str, Any]
+"""`{label, metric, mean, ci95, n}` as in result files, and `block` and `column`, of which the metric is made, for tables."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint under study.
+
+    Args:
+        label: what rows call it: its path where there are several, else "pretrained".
+        path: as it was given.
+        checkpoint: what was read.
+        recipe: what trained it.
+        model: encoder and projector, in evaluation mode.
+    """
+
+    label: str
+    path: Path
+    checkpoint: Checkpoint
+    recipe: Recipe
+    model: Embedder
+
+    @property
+    def input(self) -> Spec:
+        """The samples that the encoder expects."""
+        return input_spec(self.checkpoint)
+
+
+def load_runs(paths: Sequence[Path], parts: tuple[str, ...] = ("encoder", "projector")) -> list[Trained]:
+    """The checkpoints of runs, a sweep's folder standing for its runs. Raises CheckpointError for a bad one."""
+    found = runs_of(list(paths))
+    runs = []
+    for path in found:
+        checkpoint = load_checkpoint(path, parts=parts)
+        label = str(path) if len(found) > 1 else "pretrained"
+        runs.append(Trained(label, path, checkpoint, parse(checkpoint.config, path.name), from_checkpoint(checkpoint)))
+    return runs
+
+
+def check_run_features(names: list[str], runs: Sequence[Trained]) -> None:
+    """Raise ConfigError for a feature that a run does not give."""
+    for run in runs:
+        check_features(names, run.recipe.projector.paths)
+
+
+def same_data(runs: Sequence[Trained]) -> None:
+    """Raise ConfigError where runs were trained on other data than the first, or made for samples of another kind or size."""
+    for run in runs[1:]:
+        if _data(run) != _data(runs[0]):
+            raise ConfigError(f"{run.path} was trained on {_data(run)}, {runs[0].path} on {_data(runs[0])}: study them one at a time")
+        if build_key(run.input) != build_key(runs[0].input):
+            raise ConfigError(f"{run.path} and {runs[0].path} were made for different samples: study them one at a time")
+
+
+def build_key(input: Spec) -> tuple[Any, ...]:
+    """What of an encoder's input decides how `build_source` renders a source."""
+    return input.kind, getattr(input, "size", None), getattr(input, "channels", None)
+
+
+def _data(run: Trained) -> str:
+    own = run.recipe.data
+    return " ".join([own.name, *(f"{key}={value}" for key, value in own.settings.items() if key != "root")])
+
+
+def with_split(choice: Choice, split: str) -> Choice | None:
+    """The same data with another split, whole classes of it; None where it has no such split, or is it already."""
+    parameters = SOURCES.entry(choice.name).parameters
+    if "split" not in parameters or f"'{split}'" not in parameters["split"].annotation or choice.settings.get("split") == split:
+        return None
+    # `part` divides the images of every class: another split's classes are unseen, so that all their images will do
+    return Choice(choice.name, {**{key: value for key, value in choice.settings.items() if key != "part"}, "split": split})
+
+
+def labelled(choice: Choice, input: Spec, option: str) -> tuple[Source, np.ndarray]:
+    """A source and its labels. Raises DataError, naming the option that would give others, where it has none."""
+    source = build_source(choice, input)
+    if source.labels is None:
+        raise DataError(f"{source.name} has no labels, and classes are needed: give {option} with one folder per class")
+    return source, np.asarray(source.labels)
+
+
+def feasible(shots: Sequence[int], labels: np.ndarray, name: str, say: Say, *, beside: int = 1) -> list[int]:
+    """The numbers of shots for which every class has that many images and `beside` more; says which are left out.
+
+    Raises DataError where none is left.
+    """
+    smallest = int(pool_of(labels).counts.min())
+    kept = [count for count in shots if count + beside <= smallest]
+    if not kept:
+        raise DataError(
+            f"{name}: its smallest class has {smallest} images, {min(shots)} shots and {beside} test image need {min(shots) + beside}: "
+            "lower --shots, or use other data"
+        )
+    if len(kept) < len(shots):
+        left = ", ".join(str(count) for count in shots if count not in kept)
+        say(f"{name}: its smallest class has {smallest} images, which leaves no test image at {left} shots: left out")
+    return kept
+
+
+def make_row(label: str, block: str, column: str, values: Sequence[float] | np.ndarray) -> Row:
+    """Mean and 95 % half-width (0 for a single value) of one figure per draw or checkpoint."""
+    found = np.asarray(values, dtype=np.float64)
+    half = interval(found).half_width if len(found) > 1 else 0.0
+    metric = f"{block}: {column}"
+    return {"label": label, "metric": metric, "mean": float(found.mean()), "ci95": half, "n": len(found), "block": block, "column": column}
+
+
+def over_runs(found: dict[str, list[Row]], *, always: bool = False) -> list[Row]:
+    """Rows of every run under its name; several runs also give the mean of each row over them, first.
+
+    Args:
+        found: rows of each run, by the run's name, whose labels say what was measured but not on which run.
+        always: put the run's name before the label of a single run, too.
+    """
+    named = [{**row, "label": f"{name}, {row['label']}"} for name, rows in found.items() for row in rows]
+    if len(found) == 1:
+        return named if always else next(iter(found.values()))
+    groups: dict[tuple[str, str, str], list[float]] = {}
+    for row in (row for rows in found.values() for row in rows):
+        groups.setdefault((row["label"], row["block"], row["column"]), []).append(row["mean"])
+    return [make_row(f"mean of {len(values)}, {label}", block, column, values) for (label, block, column), values in groups.items()] + named
+
+
+def study_result(runs: Sequence[Trained], data: dict[str, Any], protocol: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
+    """What a study prints with --json, and what `results.write_document` takes beside the rows."""
+    paths = [run.path for run in runs]
+    rule = protocol.get("interval", "")
+    training = [round(float(run.checkpoint.state.get("cpu_seconds", 0.0)) / 60, 2) for run in runs]
+    return {
+        "checkpoints": [str(run.checkpoint.path) for run in runs],
+        "weights": [weights_hash(run.checkpoint.encoder) for run in runs],
+        "pretrained_by": sweep_commands(paths) or [_pretrain_command(run.checkpoint, run.path) for run in runs],
+        "seeds": [run.recipe.seed for run in runs],
+        "data": data,
+        "protocol": {**protocol, "interval": rule if len(runs) == 1 else f"{rule}; means: {SEED_RULE}"},
+        "rows": rows,
+        "cpu_minutes": {"training of each": training, "evaluation of all": round(time.process_time() / 60, 2)},
+        "versions": {"kinshot": kinshot.__version__, "torch": torch.__version__, "numpy": np.__version__},
+    }
+
+
+def written_rows(rows: Sequence[Row]) -> list[Row]:
+    """The rows as result files hold them."""
+
+    def rounded(row: Row) -> Row:
+        digits = 3 if "%" in row["metric"] else 6
+        return {
+            name: round(row[name], digits) if name in ("mean", "ci95") else row[name] for name in ("label", "metric", "mean", "ci95", "n")
+        }
+
+    return [rounded(row) for row in rows]

@@ -1,0 +1,80 @@
+"""Choosing the checkpoint of a run by episodes of validation classes, which are neither trained on nor tested."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kinshot.core.errors import ConfigError, DataError
+from kinshot.core.run_folder import read_best, write_best
+from kinshot.datasets import SOURCES
+from kinshot.fewshot import HEADS
+from kinshot.recipes.recipe import Recipe
+from kinshot.recipes.specs import check_features
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from kinshot.datasets.base import Source
+    from kinshot.fewshot.episodes import Episodes
+
+
+def validation_source(recipe: Recipe) -> Source:
+    """The recipe's own data with the split that `validation` names. Raises ConfigError where the data has no such split."""
+    data, split = recipe.data, recipe.validation.split
+    if "split" not in SOURCES.entry(data.name).parameters:
+        raise ConfigError(f"validation.split is {split!r}, but {data.name} has no splits: leave validation out, or use data that has them")
+    if data.settings["split"] == split:
+        raise ConfigError(f"validation.split and data.split are both {split!r}: a checkpoint is chosen on classes that it never saw")
+    return SOURCES.build(data.name, settings={**data.settings, "split": split})
+
+
+class Validator:
+    """Accuracy on validation episodes, the same ones every time, and the best so far as the run's `best.json` has it.
+
+    Raises ConfigError or DataError at once where the validation classes cannot give the episodes.
+    """
+
+    def __init__(self, recipe: Recipe, out: Path) -> None:
+        from kinshot.fewshot.episodes import sample_episodes
+
+        self.settings, self.out = recipe.validation, out
+        self._check(recipe)
+        self.source = validation_source(recipe)
+        if self.source.labels is None:
+            raise DataError(f"{self.source.name} has no labels, and validation needs classes: leave validation out")
+        v = self.settings
+        self.episodes: Episodes = sample_episodes(
+            np.asarray(self.source.labels), ways=v.ways, shots=v.shots, queries=v.queries, episodes=v.episodes, seed=recipe.seed,
+            class_names=self.source.class_names,
+        )  # fmt: skip
+        found = read_best(out)
+        self.best: dict[str, Any] = found or {"step": -1, "accuracy": -1.0}
+
+    def accuracy(self, features: Tensor, network: Mapping[str, Tensor] | None) -> float:
+        """Mean accuracy in percent of the validation episodes on features (N, D) of the whole validation source.
+
+        `network` are the weights of the head where the method trains them with the encoder.
+        """
+        from kinshot.fewshot.evaluate import build_head, episode_accuracy
+
+        v = self.settings
+        head = build_head(v.head, {}, **({"network": network} if network else {}))
+        return float(100 * episode_accuracy(features, self.episodes, head, v.ways).mean())
+
+    def _check(self, recipe: Recipe) -> None:
+        HEADS.entry(self.settings.head)
+        check_features([self.settings.feature], recipe.projector.paths, "validation.feature")
+
+    def improved(self, step: int, accuracy: float) -> bool:
+        """Whether the run is better than ever; then `record` it once its checkpoint is complete."""
+        return accuracy > self.best["accuracy"] or step == self.best["step"]
+
+    def record(self, step: int, accuracy: float) -> None:
+        """Make the checkpoint of `step` the run's chosen one."""
+        self.best = {"step": step, "accuracy": accuracy}
+        write_best(self.out, step, {"accuracy": accuracy, "on": self.source.name, "episodes": self.episodes.hash()[:12]})
