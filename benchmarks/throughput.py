@@ -31,8 +31,8 @@ from kinshot.core.errors import Interrupted
 from kinshot.core.loop import Run, StepResult, train
 from kinshot.core.runtime import resolve_precision
 from kinshot.datasets.base import Source
-from kinshot.recipes.train import build
 from kinshot.recipes.recipe import parse
+from kinshot.recipes.train import build
 
 METHODS = {"simclr": "SimCLR", "moco": "MoCo"}
 # Ratios that are asked for; ResNet-18's presuppose bf16 instructions, which do most of the work there.

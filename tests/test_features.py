@@ -73,7 +73,7 @@ def test_extract_restores_the_mode_after_an_error():
 def test_extract_refuses_what_is_no_feature():
     with pytest.raises(DataError, match=r"\(B, D\)"):
         extract(lambda x: {"map": x}, Source(), lambda x: x.float())
-    with pytest.raises(DataError, match="sample 7 are not finite"):
+    with pytest.raises(DataError, match=r"of 1 of .* samples are not finite, the first is sample 7"):
         extract(lambda x: {"f": torch.where(x == 42, torch.nan, x)}, Source(), lambda x: x.flatten(1).float(), batch_size=4)
     with pytest.raises(DataError, match="no sample"):
         extract(Encoder(), Source(0), raw_pixels)

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from kinshot.core.errors import ConfigError, DataError
+from kinshot.datasets.base import ArraySource, FileSource
 from kinshot.fewshot.dirichlet import dirichlet_episodes
-from kinshot.fewshot.duplicates import check_duplicates, content_hashes, duplicate_queries
+from kinshot.fewshot.duplicates import check_duplicates, duplicate_queries
 from kinshot.fewshot.episode_files import read_episodes, read_groups, write_episodes
 from kinshot.fewshot.episodes import Episodes, check_labels, sample_episodes
 from kinshot.fewshot.groups import EpisodeGroups
@@ -214,11 +215,19 @@ def test_copies_among_the_queries_are_found(drawn):
         duplicate_queries(drawn, names[:10])
 
 
-def test_content_hashes_tell_pixels_type_and_shape():
+def test_hashes_tell_samples_and_files_apart(tmp_path):
     images = np.zeros((4, 1, 2, 3), dtype=np.uint8)
     images[1, 0, 0, 0] = 1
-    found = content_hashes(images)
+    source = ArraySource(images, np.array([0, 0, 1, 1]))
+    found = source.digests(np.arange(4))
     assert found[0] == found[2] == found[3] != found[1]
-    other = content_hashes([images[0].reshape(1, 3, 2), images[0].astype(np.int8), images[0]])
-    assert len(set(other.tolist())) == 3
-    assert other[2] == found[0]
+    assert source.subset([1]).digests([0])[0] == found[2]
+    paths = [tmp_path / name for name in "abc"]
+    for path, content in zip(paths, (b"x", b"y", b"x"), strict=True):
+        path.write_bytes(content)
+    files = FileSource(paths, tmp_path, lambda path: images[0], (1, 2, 3))
+    found = files.digests(np.arange(3))
+    assert found[0] == found[2] != found[1]
+    paths[1].unlink()
+    with pytest.raises(DataError, match="cannot read"):
+        files.digests([1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -48,6 +48,13 @@ def fewshot() -> None:
 )
 @click.option("--episode-list", default="", metavar="lake|FILE", help="Lake's 20 published one-shot runs, or episodes that were saved.")
 @click.option("--save-episodes", type=click.Path(path_type=Path), metavar="FILE", help="Keep the episodes (.npz or .json).")
+@click.option(
+    "--duplicates",
+    type=click.Choice(["refuse", "allow"]),
+    default="refuse",
+    show_default=True,
+    help="What to do about queries that are copies of a support image.",
+)
 @head_options(heads="prototype", features="backbone,projector,joint")
 @click.option("--compare", default="", metavar="SETTING", help="Group checkpoints by this setting; its effect, paired by seed.")
 @NO_REFERENCE
@@ -58,7 +65,7 @@ def fewshot() -> None:
 def eval_command(
     checkpoints: tuple[Path, ...], data: str | None, split: str | None, options: tuple[str, ...], base: str | None, ways: str, shots: str,
     queries: int, episodes: int, seed: int, heads: str, features: str, no_reference: bool, device: str, results: Path | None, quiet: bool,
-    as_json: bool, compare: str, unbalanced: float, episode_list: str, save_episodes: Path | None,
+    as_json: bool, compare: str, unbalanced: float, episode_list: str, save_episodes: Path | None, duplicates: Literal["refuse", "allow"],
 ) -> None:  # fmt: skip
     """Measure CHECKPOINTS (or run folders, or a sweep's folder) on seeded episodes; several give the mean over them too."""
     check_counts(queries, episodes)
@@ -69,7 +76,7 @@ def eval_command(
     from kinshot.recipes import evaluate
     from kinshot.recipes.tasks import Drawing
 
-    drawing = Drawing(way_list, shot_list, queries, episodes, seed, unbalanced, episode_list, save_episodes)
+    drawing = Drawing(way_list, shot_list, queries, episodes, seed, unbalanced, episode_list, save_episodes, duplicates)
     protocol = evaluate.Protocol(chosen, bases, drawing, parsed, feature_list, not no_reference, compare)
     result = evaluate.evaluate(list(checkpoints), protocol, device, (lambda text: None) if quiet else say)
     if results is not None:

@@ -55,7 +55,7 @@ def head_options(*, heads: str, features: str) -> Decorator:
     """Which heads on which features, with their defaults."""
     return _stacked(
         click.option("--heads", default=heads, show_default=True, help="Heads with settings: prototype,logistic:C=1,..."),
-        click.option("--features", default=features, show_default=True, help="Some of the three."),
+        click.option("--features", default=features, show_default=True, help="backbone, projector, joint, or a projector's outputs."),
     )
 
 

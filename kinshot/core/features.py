@@ -43,7 +43,8 @@ def named_features(z: Tensor, projector: nn.Module) -> dict[str, Tensor]:
 
     A projector with several outputs has `outputs(z) -> dict`, and their concatenation is its `forward`.
     """
-    outputs = {name: value.float() for name, value in projector.outputs(z).items()} if hasattr(projector, "outputs") else {}
+    name_them: Callable[[Tensor], dict[str, Tensor]] | None = getattr(projector, "outputs", None)
+    outputs = {name: value.float() for name, value in name_them(z).items()} if name_them else {}
     whole = torch.cat(list(outputs.values()), dim=1) if outputs else projector(z).float()
     return {"backbone": z.float(), "projector": whole, **outputs}
 
@@ -210,8 +211,11 @@ def _write(path: Path, key: str, features: Mapping[str, Tensor]) -> None:
 def _check_finite(name: str, value: Tensor) -> None:
     finite = torch.isfinite(value).all(1)
     if not bool(finite.all()):
-        sample = int((~finite).nonzero()[0])
-        raise DataError(f"features {name!r} of sample {sample} are not finite: the weights have diverged or are damaged")
+        wrong = (~finite).nonzero()
+        raise DataError(
+            f"features {name!r} of {len(wrong)} of {len(value)} samples are not finite, the first is sample {int(wrong[0])}: "
+            "the weights have diverged or are damaged; use another checkpoint"
+        )
 
 
 @contextlib.contextmanager

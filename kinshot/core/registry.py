@@ -137,7 +137,7 @@ def _read_entries(module: str, path: Path) -> list[Entry]:
 
 
 def _flags(node: ast.ClassDef | ast.FunctionDef) -> dict[str, bool]:
-    found = {}
+    found: dict[str, bool] = {}
     for line in node.body if isinstance(node, ast.ClassDef) else ():
         if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, bool):
             found |= {target.id: line.value.value for target in line.targets if isinstance(target, ast.Name)}

@@ -77,6 +77,11 @@ class Source(ABC):
     def _content(self) -> Iterable[bytes | np.ndarray]:
         """What identifies the samples: chunks that are hashed in order."""
 
+    def digests(self, indices: Indices) -> np.ndarray:
+        """A hash of each sample's content, bytes (B,): equal where samples are equal."""
+        parts = torch.as_tensor(indices, dtype=torch.int64).split(1024)
+        return np.array([_digest(sample.tobytes()) for part in parts for sample in self.load(part).numpy()], dtype="S32")
+
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per channel of images, in [0, 1], or per feature; both empty for tokens."""
         if self.kind == "tokens":
@@ -188,6 +193,13 @@ class FileSource(Source):
             batch[row] = self.decode(self.paths[index])
         return torch.from_numpy(batch)
 
+    def digests(self, indices: Indices) -> np.ndarray:
+        """A hash of each image's file, bytes (B,), without decoding it. Raises DataError naming a file that cannot be read."""
+        try:
+            return np.array([_digest(self.paths[index].read_bytes()) for index in np.asarray(indices)], dtype="S32")
+        except OSError as error:
+            raise DataError(f"cannot read {error.filename}: {error.strerror}: put the file back or rebuild the source") from error
+
     def _content(self) -> Iterable[bytes | np.ndarray]:
         yield listing_bytes(self.paths, self.root)
 
@@ -223,9 +235,17 @@ class ClassSubset(Source):
         """The parent's samples for this subset's `indices`: (B, *shape)."""
         return self.parent.load(self.indices[np.asarray(indices, dtype=np.int64)])
 
+    def digests(self, indices: Indices) -> np.ndarray:
+        """The parent's hashes for this subset's `indices`."""
+        return self.parent.digests(self.indices[np.asarray(indices, dtype=np.int64)])
+
     def _content(self) -> Iterable[bytes | np.ndarray]:
         yield self.parent.fingerprint().encode()
         yield np.ascontiguousarray(self.indices)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()  # not raw bytes: numpy drops NULs at their end
 
 
 def _leaves(value: Any) -> Iterable[bytes]:

@@ -45,6 +45,7 @@ def grocery_store(
     split: Literal["train", "val", "test", "all"] = "train",
     label: Literal["fine", "coarse"] = "fine",
     size: int = 48,
+    part: Literal["all", "train", "val", "test"] = "all",
 ) -> ArraySource:
     """Grocery Store: 5,421 colour photographs of 81 fine classes in 43 coarse and 3 super classes, split by class for few-shot use.
 
@@ -60,13 +61,14 @@ def grocery_store(
         split: train, val or test, parts with no class in common, or all.
         label: fine or coarse; both, and super, are attributes of the source, too.
         size: side in pixels.
+        part: published folder whose images are taken, or all; train and test divide the images of every class, val lacks some classes.
     """
     if not 1 <= size <= 512:
         raise ConfigError(f"grocery_store: size must be in 1..512, got {size}")
     place = _place(Path(root).expanduser())
     table = read_classes(place / "classes.csv")
     classes = _chosen(table, split, place)
-    paths, fine = _files(place, table, [entry.fine for entry in classes])
+    paths, fine = _files(place, table, [entry.fine for entry in classes], _FOLDERS if part == "all" else (part,))
     digest = hashlib.sha256(listing_bytes(paths, place)).hexdigest()[:24]
     shape = (3, size, size)
     key = f"grocery-{size}-{_VERSION}-{digest}"
@@ -131,10 +133,10 @@ def _place(root: Path) -> Path:
     raise DataError(f"no Grocery Store data in {root}: looked for classes.csv and train, val, test there and in dataset; set root")
 
 
-def _files(place: Path, table: dict[str, Grocery], names: Sequence[str]) -> tuple[list[Path], np.ndarray]:
+def _files(place: Path, table: dict[str, Grocery], names: Sequence[str], folders: Sequence[str]) -> tuple[list[Path], np.ndarray]:
     """The images of the named classes, class by class, and each one's place in `names`."""
     groups: dict[str, list[Path]] = {name: [] for name in table}
-    for path in (path for folder in _FOLDERS for path in _published(place, folder)):
+    for path in (path for folder in folders for path in _published(place, folder)):
         if path.parent.name not in groups:
             raise DataError(f"{path} lies in a folder that classes.csv does not name: move it to the folder of its class, or remove it")
         groups[path.parent.name].append(path)

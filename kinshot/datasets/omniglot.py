@@ -61,7 +61,9 @@ def omniglot(
     images = cached_images(key, (len(paths), *shape), lambda: decode_all(paths, decode, shape, threads=1))
     labels = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     names = [name for _, name in classes]
-    return ArraySource(*(_turned(images, labels, names) if rotations else (images, labels, names)), f"omniglot/{split}")
+    if rotations:
+        images, labels, names = _turned(images, labels, names)
+    return ArraySource(images, labels, names, f"omniglot/{split}")
 
 
 def _turned(images: np.ndarray, labels: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
-
 import numpy as np
 
 from kinshot.core.errors import DataError
 from kinshot.fewshot.episodes import Episodes
-
-
-def content_hashes(images: Iterable[np.ndarray]) -> np.ndarray:
-    """One hash per image of its pixels, type and shape: bytes (N,), equal where the images are."""
-    return np.array([_hash(image) for image in images], dtype="S32")
-
-
-def _hash(image: np.ndarray) -> str:
-    digest = hashlib.blake2b(f"{image.dtype}{image.shape}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(image).tobytes())
-    return digest.hexdigest()
 
 
 def duplicate_queries(episodes: Episodes, hashes: np.ndarray) -> np.ndarray:
@@ -27,7 +13,7 @@ def duplicate_queries(episodes: Episodes, hashes: np.ndarray) -> np.ndarray:
 
     Args:
         episodes: index tensors.
-        hashes: what tells the content of every image, (N,), of any type that can be sorted; `content_hashes` makes one.
+        hashes: what tells the content of every image, (N,), of any type that can be sorted; `Source.digests` makes one.
 
     Raises:
         DataError: not one hash for each image that the episodes use.
@@ -56,5 +42,6 @@ def check_duplicates(episodes: Episodes, hashes: np.ndarray) -> None:
     twin = next(s for s in episodes.support[e].tolist() if hashes[s] == hashes[query])
     raise DataError(
         f"{int(found.sum())} queries in {int(found.any(1).sum())} of {len(episodes)} episodes are copies of a support image; the first is "
-        f"image {query} in episode {e}, equal to image {twin}: leave one of each pair out of the data"
+        f"image {query} in episode {e}, equal to image {twin}: leave one of each pair out of the data, or "
+        "accept an answer that is given away with --duplicates allow"
     )

@@ -20,7 +20,7 @@ from kinshot.fewshot.cross_domain import cross_domain
 from kinshot.fewshot.evaluate import takes
 from kinshot.fewshot.statistics import RULE
 from kinshot.recipes.embedder import Embedder, untrained
-from kinshot.recipes.evaluate import Protocol, _measure, build_source
+from kinshot.recipes.evaluate import Protocol, build_source, measure
 from kinshot.recipes.recipe import Choice, Recipe
 from kinshot.recipes.study import Row, Say, Trained, build_key, check_run_features, load_runs, make_row, study_result
 from kinshot.recipes.summaries import REFERENCES, Measured
@@ -136,7 +136,7 @@ def _measured(
     def said(text: str) -> None:
         say(f"{text}, on {sources.names[column]}")
 
-    return _measure(name, model, run.checkpoint, source, tasks, wanted.protocol, device, said)
+    return measure(name, model, run.checkpoint, source, tasks, wanted.protocol, device, said)
 
 
 def _put(cells: _Cells, found: Measured, evaluated: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.encoders.base import InputSpec, Spec, check_source
 from kinshot.fewshot.base_statistics import BaseStatistics, base_statistics
-from kinshot.fewshot.evaluate import episode_accuracy, takes
+from kinshot.fewshot.evaluate import takes
+from kinshot.fewshot.records import Records, episode_records
 from kinshot.fewshot.statistics import RULE
 from kinshot.recipes.embedder import Embedder, from_checkpoint, input_spec, untrained
 from kinshot.recipes.recipe import Choice, differences, load_recipe, parse, recipe_names, train_command
@@ -82,7 +83,7 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say) -> di
     checkpoints = [load_checkpoint(path, parts=parts) for path in paths]
     for checkpoint in checkpoints:
         check_features(protocol.features, parse(checkpoint.config, "").projector.paths)
-    data = protocol.data or _own_data(checkpoints[0])
+    data = protocol.data or own_data(checkpoints[0])
     source = build_source(data, input_spec(checkpoints[0]))
     if source.labels is None:
         raise DataError(f"{source.name} has no labels, and episodes need classes: give --data with one folder per class")
@@ -91,7 +92,7 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say) -> di
     differences: list[Difference] = []
     for path, checkpoint in zip(paths, checkpoints, strict=True):
         label = str(path) if len(paths) > 1 else "pretrained"
-        measured = _measure(label, from_checkpoint(checkpoint), checkpoint, source, tasks, protocol, where, say)
+        measured = measure(label, from_checkpoint(checkpoint), checkpoint, source, tasks, protocol, where, say)
         lines += summarized(measured)
         differences += head_differences(measured)
     if protocol.compare:
@@ -100,13 +101,13 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say) -> di
         lines = over_checkpoints(lines) + lines
     if protocol.reference:
         for label, model in zip(REFERENCES, (untrained(checkpoints[0]), None), strict=True):
-            lines += summarized(_measure(label, model, checkpoints[0], source, tasks, protocol, where, say))
+            lines += summarized(measure(label, model, checkpoints[0], source, tasks, protocol, where, say))
     training = [round(float(c.state.get("cpu_seconds", 0.0)) / 60, 2) for c in checkpoints]
     return {
         "checkpoints": [str(c.path) for c in checkpoints],
         "weights": [weights_hash(c.encoder) for c in checkpoints],
         "pretrained_by": sweep_commands(paths)
-        or [_pretrain_command(checkpoint, path) for checkpoint, path in zip(checkpoints, paths, strict=True)],
+        or [training_command(checkpoint, path) for checkpoint, path in zip(checkpoints, paths, strict=True)],
         "seeds": [parse(c.config, "").seed for c in checkpoints],
         "data": {"name": source.name, **data.settings, "classes": len(source.class_names), "images": len(source)},
         "protocol": {
@@ -138,7 +139,7 @@ def build_source(data: Choice, input: Spec) -> Source:
     return source
 
 
-def _pretrain_command(checkpoint: Checkpoint, path: Path) -> str:
+def training_command(checkpoint: Checkpoint, path: Path) -> str:
     """The command that made a checkpoint: its recipe, its seed, and what it set otherwise (but for the place of the data)."""
     recipe = parse(checkpoint.config, "")
     changed: list[str] = []
@@ -149,7 +150,7 @@ def _pretrain_command(checkpoint: Checkpoint, path: Path) -> str:
     return " ".join([train_command(recipe), recipe.name, *changed, f"--seed {recipe.seed} --out {path}"])
 
 
-def _own_data(checkpoint: Checkpoint) -> Choice:
+def own_data(checkpoint: Checkpoint) -> Choice:
     """The test split of the data that the checkpoint was trained on."""
     own = parse(checkpoint.config, "").data
     settings = dict(own.settings)
@@ -158,7 +159,7 @@ def _own_data(checkpoint: Checkpoint) -> Choice:
     return Choice(own.name, settings)
 
 
-def _measure(
+def measure(
     label: str,
     model: Embedder | None,
     checkpoint: Checkpoint,
@@ -168,10 +169,40 @@ def _measure(
     device: torch.device,
     say: Say,
 ) -> list[Measured]:
+    """Accuracy of every head on every feature of one model, or of raw pixels, in every task."""
+    measured = []
+    for answered in answers(label, model, checkpoint, source, tasks, protocol, device):
+        accuracy = 100 * answered.records.accuracy
+        measured.append(Measured(label, answered.feature, answered.head, answered.ways, answered.shots, accuracy))
+        if (answered.ways, answered.shots) == list(tasks)[-1]:
+            say(f"measured {label}, {answered.feature}, {answered.head}")
+    return measured
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What one head answered on one task, with one feature of one model."""
+
+    feature: str
+    head: str
+    ways: int
+    shots: int
+    records: Records
+
+
+def answers(
+    label: str,
+    model: Embedder | None,
+    checkpoint: Checkpoint,
+    source: Source,
+    tasks: Tasks,
+    protocol: Protocol,
+    device: torch.device,
+) -> Iterator[Answered]:
+    """What every head answers on every task with every feature of a model; heads that have nothing to say about a feature are left out."""
     found = features_of(model, source, device)
     bases = _base_statistics(model, checkpoint, protocol, device)
     heads = trained_heads(checkpoint, model if label not in REFERENCES else None)
-    measured = []
     for feature in _features(model, protocol):
         if feature == INPUT and model is not None:
             found[INPUT] = flat_inputs(model, source)
@@ -180,10 +211,7 @@ def _measure(
             if head is None:
                 continue
             for (ways, shots), episodes in tasks.items():
-                accuracy = 100 * episode_accuracy(found[feature], episodes, head, ways)
-                measured.append(Measured(label, feature, text, ways, shots, accuracy))
-            say(f"measured {label}, {feature}, {text}")
-    return measured
+                yield Answered(feature, text, ways, shots, episode_records(found[feature], episodes, head, ways))
 
 
 def _features(model: Embedder | None, protocol: Protocol) -> list[str]:

@@ -40,6 +40,10 @@ BLOCKS = {
     "harmonic mean of base and novel, %": lambda g: g.harmonic,
 }
 JOINTLY = "all classes jointly"
+UNSIGNED = (
+    "the classifier's features are never negative, so that imprinted rows lie close to every image and trained rows lose against them; "
+    "the paper's classifier stands on a linear embedding, whose features have either sign"
+)
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,8 @@ def _rows_of_run(
     run: Trained, data: JointData, study: Study, candidates: list[Tuning], shots: list[int], device: torch.device, say: Say
 ) -> tuple[list[Row], dict[str, str]]:
     bench = _bench(run, data, study.fixed, device)
+    if bool((bench.base_features >= 0).all()):
+        say(f"{run.path}: {UNSIGNED}")
     test = _side(bench, data.novel, data.tested, max(shots), study.draws)
     tuned = [name for name in study.tunings if name != "none"]
     settings = {(name, count): candidates[0] for name in study.tunings for count in shots}

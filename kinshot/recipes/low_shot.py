@@ -67,8 +67,9 @@ def low_shot(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[st
     Raises CheckpointError for a bad checkpoint, DataError and ConfigError for data and settings that do not fit, with the counts.
     """
     for text, name, settings in wanted.heads:
-        if takes(name, "base") or settings.get("transform") == "cl2n":
-            raise ConfigError(f"--heads {text}: needs base classes, and a low-shot probe has none: choose another, logistic for example")
+        if takes(name, "base") or takes(name, "encoder") or settings.get("transform") == "cl2n":
+            problem = f"--heads {text}: needs base classes or the encoder itself, and a low-shot probe gives features alone"
+            raise ConfigError(f"{problem}: choose another, logistic for example")
     where, runs = resolve_device(device), load_runs(paths)
     check_run_features(wanted.features, runs)
     if wanted.data is None:

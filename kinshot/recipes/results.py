@@ -13,8 +13,8 @@ FIELDS = ("name", "command", "data", "seeds", "cpu_minutes", "versions", "rows")
 
 
 def write_results(path: Path, result: dict[str, Any], command: str) -> None:
-    """Write the rows of a `fewshot eval` as `{name, command, data, seeds, cpu_minutes, versions, rows}`."""
-    rows = [
+    """Write the rows of a `fewshot eval`, and its heads paired with the first one, as the fields of FIELDS."""
+    rows: list[dict[str, Any]] = [
         {
             "label": f"{row['model']}, {row['feature']}, {row['head']}",
             "metric": f"{row['ways']}-way {row['shots']}-shot accuracy, %",
@@ -24,11 +24,22 @@ def write_results(path: Path, result: dict[str, Any], command: str) -> None:
         }
         for row in result["rows"]
     ]
+    rows += [
+        {
+            "label": f"{d['model']}, {d['feature']}, {d['head']} minus {d['against']}",
+            "metric": f"{d['ways']}-way {d['shots']}-shot accuracy, %",
+            "mean": round(d["mean"], 3),
+            "ci95": round(d["ci95"], 3),
+            "n": d["n"],
+            "p": float(f"{d['p']:.2g}"),
+        }
+        for d in result["heads paired"]
+    ]
     write_document(path, result, command, rows)
 
 
 def write_document(path: Path, result: dict[str, Any], command: str, rows: list[dict[str, Any]]) -> None:
-    """Write a measurement with its rows `{label, metric, mean, ci95, n}` and the commands that made it."""
+    """Write a measurement with its rows `{label, metric, mean, ci95, n}` (and `p` of a tested difference) and the commands behind it."""
     document = {
         "name": path.stem,
         "command": "\n".join([*result["pretrained_by"], command]),
@@ -78,10 +89,15 @@ def _sentence(document: dict[str, Any]) -> str:
     return f"Data: {data}. Seeds: {document['seeds']}. CPU minutes: {document['cpu_minutes']}. Versions: {versions}."
 
 
+def _cell(row: dict[str, Any]) -> str:
+    count = f"n={row['n']}" + (f", p={row['p']:g}" if "p" in row else "")
+    return f"{row['mean']:.2f} ± {row['ci95']:.2f} ({count})"
+
+
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     labels = list(dict.fromkeys(row["label"] for row in rows))
-    cells = {(row["label"], row["metric"]): f"{row['mean']:.2f} ± {row['ci95']:.2f} (n={row['n']})" for row in rows}
+    cells = {(row["label"], row["metric"]): _cell(row) for row in rows}
     lines = ["| | " + " | ".join(metrics) + " |", "|" + "---|" * (len(metrics) + 1)]
     lines += [f"| {label} | " + " | ".join(cells.get((label, metric), "") for metric in metrics) + " |" for label in labels]
     return lines

@@ -21,7 +21,7 @@ from kinshot.encoders.base import Spec
 from kinshot.fewshot.draws import pool_of
 from kinshot.fewshot.statistics import interval
 from kinshot.recipes.embedder import Embedder, from_checkpoint, input_spec
-from kinshot.recipes.evaluate import _pretrain_command, build_source
+from kinshot.recipes.evaluate import build_source, training_command
 from kinshot.recipes.recipe import Choice, Recipe, parse
 from kinshot.recipes.specs import check_features
 from kinshot.recipes.summaries import SEED_RULE
@@ -159,7 +159,7 @@ def study_result(runs: Sequence[Trained], data: dict[str, Any], protocol: dict[s
     return {
         "checkpoints": [str(run.checkpoint.path) for run in runs],
         "weights": [weights_hash(run.checkpoint.encoder) for run in runs],
-        "pretrained_by": sweep_commands(paths) or [_pretrain_command(run.checkpoint, run.path) for run in runs],
+        "pretrained_by": sweep_commands(paths) or [training_command(run.checkpoint, run.path) for run in runs],
         "seeds": [run.recipe.seed for run in runs],
         "data": data,
         "protocol": {**protocol, "interval": rule if len(runs) == 1 else f"{rule}; means: {SEED_RULE}"},

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from kinshot.core.errors import ConfigError
 from kinshot.datasets.base import Source
 from kinshot.fewshot.dirichlet import dirichlet_episodes
+from kinshot.fewshot.duplicates import check_duplicates
 from kinshot.fewshot.episode_files import read_episodes, write_episodes
 from kinshot.fewshot.episodes import Episodes, sample_episodes
 from kinshot.fewshot.oneshot_runs import lake_oneshot_runs
@@ -35,6 +37,7 @@ class Drawing:
         unbalanced: alpha of the Dirichlet distribution that the classes' shares of the queries come from; 0 for equal shares.
         list: "lake" for the 20 published one-shot runs, or a file of episodes; empty to draw them.
         save: file to write the episodes of a single task to.
+        duplicates: what becomes of queries that are copies of a support image: refuse them, or allow them.
     """
 
     ways: list[int]
@@ -45,6 +48,7 @@ class Drawing:
     unbalanced: float = 0.0
     list: str = ""
     save: Path | None = None
+    duplicates: Literal["refuse", "allow"] = "refuse"
 
     def describe(self, tasks: Tasks) -> dict[str, str | int]:
         """What a report says of the episodes, their hashes among it: equal hashes are equal episodes."""
@@ -60,17 +64,28 @@ def make_tasks(source: Source, drawing: Drawing) -> Tasks:
 
     Raises:
         ConfigError: settings that contradict each other.
-        DataError: too few classes or images, or a file of episodes that does not fit the source; with the counts.
+        DataError: too few classes or images, a query that is a copy of a support image, or a file of episodes that does not fit the
+            source; with the counts.
     """
     if drawing.list:
         tasks = _listed(source, drawing.list)
     else:
         tasks = dict(_drawn(source, ways, shots, drawing) for ways in drawing.ways for shots in drawing.shots)
+    if drawing.duplicates == "refuse":
+        _refuse_duplicates(source, tasks)
     if drawing.save is not None:
         if len(tasks) != 1:
             raise ConfigError(f"--save-episodes keeps one task, got {len(tasks)}: give one of --ways and one of --shots")
         write_episodes(drawing.save, next(iter(tasks.values())), fingerprint=source.fingerprint())
     return tasks
+
+
+def _refuse_duplicates(source: Source, tasks: Tasks) -> None:
+    used = np.unique(np.concatenate([part.numpy().ravel() for e in tasks.values() for part in (e.support, e.query)]))
+    hashes = np.zeros(len(source), dtype="S32")
+    hashes[used] = source.digests(used)
+    for episodes in tasks.values():
+        check_duplicates(episodes, hashes)
 
 
 def _listed(source: Source, name: str) -> Tasks:

@@ -63,7 +63,8 @@ class Validator:
         from kinshot.fewshot.evaluate import build_head, episode_accuracy
 
         v = self.settings
-        head = build_head(v.head, {}, **({"network": network} if network else {}))
+        extra: dict[str, Any] = {"network": network} if network else {}
+        head = build_head(v.head, {}, **extra)
         return float(100 * episode_accuracy(features, self.episodes, head, v.ways).mean())
 
     def _check(self, recipe: Recipe) -> None:

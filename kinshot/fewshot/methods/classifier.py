@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
@@ -26,6 +27,8 @@ class Classifier(Method):
         kind: cosine (unit rows and features, learned scale, no bias) or linear (with bias).
         scale: starting value of the cosine's scale.
         smoothing: label smoothing, share of the target that all classes have in common.
+        feature: what the classifier stands on. To imprint, take a linear projector (layers: 1), whose features have either sign, as the
+            paper does: where none is negative, an imprinted row is close to every image and trained rows lose against it.
     """
 
     supervised = True
@@ -40,20 +43,35 @@ class Classifier(Method):
         kind: Literal["cosine", "linear"] = "cosine",
         scale: float = 10.0,
         smoothing: float = 0.0,
+        feature: Literal["backbone", "projector"] = "backbone",
     ) -> None:
         super().__init__()
         if not 0 <= smoothing < 1:
             raise ConfigError(f"classifier: smoothing must be at least 0 and below 1, got {smoothing}")
         labels = class_labels("classifier", context)
         self.encoder, self.projector, self.smoothing = encoder, projector, smoothing
+        self.labels: Tensor
         self.register_buffer("labels", labels, persistent=False)
         classes = int(labels.max()) + 1
         with keyed_initialisation(context.seed, "init classifier"):
-            self.rows = CosineRows(encoder.dim, classes, scale) if kind == "cosine" else nn.Linear(encoder.dim, classes)
+            dim: int = encoder.dim  # type: ignore[assignment]
+            width = dim if feature == "backbone" else _width(projector, dim)
+            self.rows = CosineRows(width, classes, scale) if kind == "cosine" else nn.Linear(width, classes)
+        self.feature = feature
 
     def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
         """Cross-entropy of the batch, and the share of it that is classified right."""
         target = self.labels[indices]
-        logits = self.rows(self.encoder(views[0])).float()
+        z = self.encoder(views[0])
+        logits = self.rows(self.projector(z) if self.feature == "projector" else z).float()
         found = nn.functional.cross_entropy(logits, target, label_smoothing=self.smoothing)
         return {"loss": found, "accuracy": (logits.detach().argmax(1) == target).float().mean()}
+
+
+def _width(projector: nn.Module, dim: int) -> int:
+    """Numbers that a projector gives of `dim`."""
+    before = projector.training
+    with torch.no_grad():
+        width = projector.eval()(torch.zeros(1, dim)).shape[1]
+    projector.train(before)
+    return width

@@ -141,9 +141,14 @@ def signed(value: float) -> str:
     return "0.00" if text[1:] == "0.00" else text
 
 
+def p_value(p: float) -> str:
+    """A p-value as a cell of a table."""
+    return "< 0.0001" if p < 0.0001 else f"{p:.2g}" if p >= 0.001 else f"{p:.4f}"
+
+
 def said_p(p: float) -> str:
     """A p-value in words."""
-    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}" if p >= 0.001 else f"p = {p:.4f}"
+    return f"p {p_value(p)}" if p < 0.0001 else f"p = {p_value(p)}"
 
 
 def spread_figure(spread: EpisodeSpread, theme: Theme) -> Figure:

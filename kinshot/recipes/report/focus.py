@@ -11,11 +11,10 @@ from kinshot.core.checkpoint import Checkpoint
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.base import Source
 from kinshot.fewshot.evaluate import takes
-from kinshot.fewshot.records import Records, episode_records
+from kinshot.fewshot.records import Records
 from kinshot.recipes import evaluate
 from kinshot.recipes.embedder import from_checkpoint, input_spec
 from kinshot.recipes.tasks import Drawing, Tasks, make_tasks
-from kinshot.recipes.trained_heads import INPUT, flat_inputs, trained_heads
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ def field_of(checkpoint: Checkpoint, protocol: evaluate.Protocol) -> Field:
     Raises:
         DataError: no labels, too few classes, or shot counts that the classes are too small for, with the counts.
     """
-    data = protocol.data or evaluate._own_data(checkpoint)
+    data = protocol.data or evaluate.own_data(checkpoint)
     source = evaluate.build_source(data, input_spec(checkpoint))
     if source.labels is None:
         raise DataError(f"{source.name} has no labels, and episodes need classes: give --data with one folder per class")
@@ -73,18 +72,13 @@ def focus_records(
     Raises:
         ConfigError: no head works on any of the features.
     """
+    task, episodes = next(iter(field.tasks.items()))
+    found: dict[str, dict[str, Records]] = {}
     model = from_checkpoint(checkpoint)
-    found = evaluate.features_of(model, field.source, device)
-    bases = evaluate._base_statistics(model, checkpoint, protocol, device)
-    heads = trained_heads(checkpoint, model)
-    (ways, _), episodes = next(iter(field.tasks.items()))
-    for feature in evaluate._features(model, protocol):
-        if feature == INPUT:
-            found[INPUT] = flat_inputs(model, field.source)
-        built = {text: heads.build(name, settings, feature, bases.get(feature)) for text, name, settings in protocol.heads}
-        records = {text: episode_records(found[feature], episodes, head, ways) for text, head in built.items() if head is not None}
-        if records:
-            return feature, records
+    for answered in evaluate.answers("", model, checkpoint, field.source, {task: episodes}, protocol, device):
+        found.setdefault(answered.feature, {})[answered.head] = answered.records
+    if found:
+        return next(iter(found.items()))
     raise ConfigError(f"no head works on the features {', '.join(protocol.features)}: add backbone, which all but a few know")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kinshot.recipes.report.content import Confusion, Content, Reliability
-from kinshot.recipes.report.figures import lines_of, said_p, signed
+from kinshot.recipes.report.figures import lines_of, p_value, signed
 from kinshot.recipes.report.gallery import episode_html
 from kinshot.recipes.report.markup import Html, fill, folded, illustrated, joined, named, paragraph, section, table
 from kinshot.recipes.report.pictures import Picture
@@ -87,6 +87,10 @@ def _focus(content: Content) -> str:
     return f"{f.ways}-way {f.shots}-shot, feature {f.feature} of {f.model}"
 
 
+def _task(ways: int, shots: int) -> Html:
+    return fill('<span class="whole">$ways-way $shots-shot</span>', ways=ways, shots=shots)
+
+
 def _accuracy(content: Content, drawn: list[Picture]) -> Html:
     tasks = sorted({(r.ways, r.shots) for r in content.rows})
     found: dict[tuple[str, str, str], dict[tuple[int, int], str]] = {}
@@ -94,7 +98,7 @@ def _accuracy(content: Content, drawn: list[Picture]) -> Html:
         found.setdefault((r.model, r.feature, r.head), {})[(r.ways, r.shots)] = f"{r.mean:.2f} ± {r.ci95:.2f}"
     rows = [[named(model), feature, head, *(cells.get(task, "") for task in tasks)] for (model, feature, head), cells in found.items()]
     chance = ", ".join(f"{100 / ways:.3g} % for {ways}-way" for ways in sorted({w for w, _ in tasks}))
-    titles = ["model", "feature", "head", *(f"{ways}-way {shots}-shot" for ways, shots in tasks)]
+    titles = ["model", "feature", "head", *(_task(ways, shots) for ways, shots in tasks)]
     told = f"Mean accuracy over episodes in percent; bands and ± are 95 % intervals. Chance is {chance}."
     references = [r for r in content.rows if r.model in REFERENCES]
     if references:
@@ -117,7 +121,7 @@ def _best(content: Content, tasks: list[tuple[int, int]], references: list[Line]
         )
         if best:
             cells = [f"{r.mean:.1f}, {r.model if r.model in REFERENCES else r.feature}, {r.head}" if r else "" for r in (best, *other)]
-            rows.append([f"{ways}-way {shots}-shot", *cells[: 1 + bool(references)]])
+            rows.append([_task(ways, shots), *cells[: 1 + bool(references)]])
     return table("The best line of each task", ["task", "best", *["best reference"] * bool(references)], rows, texts=3)
 
 
@@ -125,7 +129,7 @@ def _heads(content: Content, drawn: list[Picture]) -> Html:
     if not content.paired:
         return illustrated(drawn, paragraph("Only one head was measured, so there is no difference to show."))
     rows = [
-        [d.head, named(d.model), d.feature, f"{d.ways}-way {d.shots}-shot", f"{signed(d.mean)} ± {d.ci95:.2f}", said_p(d.p)[2:].strip(" ="),
+        [d.head, named(d.model), d.feature, _task(d.ways, d.shots), f"{signed(d.mean)} ± {d.ci95:.2f}", p_value(d.p),
          f"{d.wins} / {d.n - d.wins - d.losses} / {d.losses}"]
         for d in content.paired
     ]  # fmt: skip
@@ -135,6 +139,8 @@ def _heads(content: Content, drawn: list[Picture]) -> Html:
         f"Every head saw the same episodes, so differences to {first} are taken episode by episode (paired Student t, two-sided). "
         "The p-values are of single comparisons, not corrected for how many were made; hollow marks have p of 0.05 or more."
     )
+    if content.focus.model != content.main:
+        told += f" Bars are the {content.main} checkpoints; the figure of differences is of {content.focus.model}."
     paired = table(f"Difference to {first} in points of accuracy, on the same episodes", titles, rows, texts=4)
     return illustrated(drawn, paragraph(told), paired if len(rows) <= 2 * _FEW_ROWS else folded(f"All {len(rows)} differences", paired))
 
@@ -211,6 +217,7 @@ def _with_commas(names: Sequence[str]) -> list[object]:
 def _gallery(content: Content, samples: Mapping[int, Sample]) -> Html:
     told = (
         f"Some episodes as {content.focus.head} answered them: {_focus(content)}. A tick and a solid green frame mark a right answer; "
-        "a cross and a dashed red frame a wrong one, with the class that the sample was put into, by its name or by the letter of its row."
+        "a cross and a dashed red frame a wrong one, with the class that the sample was put into, by its name or by the letter of its "
+        "row. Pictures are as the encoder gets them."
     )
     return joined([paragraph(told), *(episode_html(episode, samples) for episode in content.gallery)])

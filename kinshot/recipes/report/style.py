@@ -63,6 +63,7 @@ code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace; }
 figure { margin: 0; min-width: 0; }
 figcaption { font-weight: 600; font-size: .95rem; margin-bottom: 4px; }
 picture img { display: block; max-width: 100%; height: auto; }
+.whole { white-space: nowrap; }
 .scroll { overflow: auto; max-height: 46em; margin: 14px 0; border: 1px solid var(--line); border-radius: 8px; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; overflow-wrap: normal; }
 caption { text-align: left; padding: 8px 12px; color: var(--soft); }
