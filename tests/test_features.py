@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -249,3 +251,45 @@ def test_no_pickle_in_the_cache(tmp_path):
     data = _only_file(tmp_path).read_bytes()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     assert set(header) == {"__metadata__", "backbone", "same"}
+
+
+WORKER = """
+import sys
+from pathlib import Path
+import torch
+from kinshot.core.features import cached_features
+
+folder, seed = Path(sys.argv[1]), int(sys.argv[2])
+expected = torch.arange(200_000, dtype=torch.float32).view(1000, 200)
+computed = 0
+def compute():
+    global computed
+    computed += 1
+    return {"f": expected.clone()}
+for turn in range(60):
+    if (turn + seed) % 5 == 0:  # the other process finds the entry gone, half written, or damaged
+        for entry in (folder / "features").glob("*.safetensors"):
+            try:
+                if turn % 2:
+                    entry.unlink()
+                else:
+                    with entry.open("r+b") as file:
+                        file.truncate(1000)
+            except FileNotFoundError:
+                pass
+    found = cached_features({"a": "1"}, compute, folder)
+    if not torch.equal(found["f"], expected):
+        sys.exit(f"other features in turn {turn}")
+print(computed)
+"""
+
+
+def test_two_processes_share_a_cache_that_is_damaged_under_them(tmp_path):
+    commands = [[sys.executable, "-c", WORKER, str(tmp_path), str(seed)] for seed in (0, 2)]
+    running = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands]
+    ended = [(process.communicate(timeout=120), process.returncode) for process in running]
+    assert [code for _, code in ended] == [0, 0], ended
+    assert all(1 <= int(out) < 60 for (out, _), _ in ended)  # the cache serves some and loses none
+    left = [path.name for path in (tmp_path / "features").iterdir()]
+    assert len(left) == 1
+    assert left[0].endswith(".safetensors")
