@@ -21,7 +21,7 @@ THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 .PHONY: help install demo test learn2learn lint results lock clean distclean
 
 help: ## list the targets
-	@grep -E '^[a-z0-9]+:.*##' Makefile | sed -E 's/^([a-z0-9]+):[^#]*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z0-9]+:.*##' Makefile | sed -E 's/^([a-z0-9]+):[^#]*## /  make \1\t/' | expand -t 21
 
 install: $(STAMP) ## create .venv and install kinshot with its pinned dependencies (once)
 

@@ -86,6 +86,27 @@ def test_checkpoints_that_differ_otherwise_too_are_not_paired():
         compared(lines, recipes, "structure.weight")
 
 
+def test_groups_by_two_settings_are_compared_with_the_last(tmp_path):
+    lines, recipes = [], {}
+    accuracy = {("0", "0"): [50, 51], ("0", "0.3"): [53, 53], ("0.2", "0"): [56, 59], ("0.2", "0.3"): [60, 65]}
+    for (warmup, weight), means in accuracy.items():
+        for seed, mean in enumerate(means):
+            name = f"{warmup} {weight} {seed}"
+            given = ["graph=labels", f"structure.weight={weight}", f"train.warmup={warmup}", f"seed={seed}"]
+            recipes[name] = load_recipe(str(TINY), given)
+            lines.append(Line(name, "backbone", "prototype", 5, 1, mean, 1.0, 10))
+    rows = compared(lines, recipes, "train.warmup,structure.weight")
+    found = {row.model: row.mean for row in rows}
+    assert len(rows) == 7
+    assert found["train.warmup 0.0, structure.weight 0.3"] == 53
+    to = "to train.warmup 0.2, structure.weight 0.3, paired"
+    assert found[f"train.warmup 0.0, structure.weight 0.0 {to}"] == 12
+    assert found[f"train.warmup 0.0, structure.weight 0.3 {to}"] == 9.5
+    assert found[f"train.warmup 0.2, structure.weight 0.0 {to}"] == 5
+    with pytest.raises(ConfigError, match="two values or more"):
+        compared(lines[:2], dict(list(recipes.items())[:2]), "train.warmup")
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")

@@ -56,7 +56,7 @@ def fewshot() -> None:
     help="What to do about queries that are copies of a support image.",
 )
 @head_options(heads="prototype", features="backbone,projector,joint")
-@click.option("--compare", default="", metavar="SETTING", help="Group checkpoints by this setting; its effect, paired by seed.")
+@click.option("--compare", default="", metavar="SETTING", help="Group checkpoints by this setting, or by several (a,b); paired by seed.")
 @NO_REFERENCE
 @DEVICE
 @click.option("--results", type=click.Path(path_type=Path), help="Also write the rows to this JSON file.")

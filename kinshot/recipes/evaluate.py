@@ -61,7 +61,7 @@ class Protocol:
         heads: (text, name, settings) of each head.
         features: some of backbone, projector and joint.
         reference: measure raw pixels and the untrained encoder too.
-        compare: a setting by which checkpoints are grouped, with the differences between its two values paired by seed; empty for none.
+        compare: a setting, or several with commas, by which checkpoints are grouped and compared, paired by seed; empty for none.
     """
 
     data: Choice | None

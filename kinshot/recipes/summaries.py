@@ -106,27 +106,44 @@ def over_checkpoints(lines: list[Line], title: str = "") -> list[Line]:
 
 
 def compared(lines: list[Line], recipes: dict[str, Recipe], key: str) -> list[Line]:
-    """Means for both values of a setting, and the differences paired by seed: same seed, same episodes.
+    """Means for every value of a setting, and the last value against each other one, paired by seed: same seed, same episodes.
 
-    Raises ConfigError unless the setting has two values among the recipes, which are given by the name of their line.
+    Args:
+        lines: accuracies of every checkpoint.
+        recipes: recipe of each checkpoint by the name of its lines.
+        key: the setting, or several separated by commas, whose values are then taken together.
+
+    Raises:
+        ConfigError: one value only, or several checkpoints of one value and one seed, which must differ otherwise too.
     """
-    values = {path: flatten(recipe.to_dict()).get(key) for path, recipe in recipes.items()}
-    found = sorted(set(values.values()), key=by_size)
-    if len(found) != 2:
-        raise ConfigError(f"--compare {key}: expected two values among the checkpoints, got {', '.join(map(str, found))}")
+    values = {path: _values(recipe, key) for path, recipe in recipes.items()}
+    found = sorted(set(values.values()), key=lambda value: [by_size(part) for part in value])
+    if len(found) < 2:
+        raise ConfigError(f"--compare {key}: expected two values or more among the checkpoints, got {_said(key, found[0])}")
     runs = [(value, recipes[path].seed) for path, value in values.items()]
     twice = next((run for run in runs if runs.count(run) > 1), None)
     if twice is not None:
-        problem = f"--compare {key}: several checkpoints have {key} {twice[0]} and seed {twice[1]}"
-        raise ConfigError(f"{problem}, so they differ otherwise too and cannot be paired: give those of one setting at a time")
-    means = [line for value in found for line in over_checkpoints([x for x in lines if values[x.model] == value], f"{key} {value}")]
+        problem = f"--compare {key}: several checkpoints have {_said(key, twice[0])} and seed {twice[1]}"
+        raise ConfigError(f"{problem}, so they differ otherwise too and cannot be paired: name that setting too, separated by a comma")
+    means = [line for value in found for line in over_checkpoints([x for x in lines if values[x.model] == value], _said(key, value))]
     of_seed = {(values[x.model], recipes[x.model].seed, x.feature, x.head, x.ways, x.shots): x.mean for x in lines}
+    last = [line for line in lines if values[line.model] == found[-1]]
     differences = []
-    for line in lines:
-        task = (recipes[line.model].seed, line.feature, line.head, line.ways, line.shots)
-        if values[line.model] == found[1] and (found[0], *task) in of_seed:
-            differences.append(replace(line, mean=line.mean - of_seed[(found[0], *task)]))
-    return means + over_checkpoints(differences, f"{key} {found[0]} to {found[1]}, paired")
+    for other in found[:-1]:
+        tasks = [(other, recipes[line.model].seed, line.feature, line.head, line.ways, line.shots) for line in last]
+        paired = [replace(line, mean=line.mean - of_seed[task]) for line, task in zip(last, tasks, strict=True) if task in of_seed]
+        end = _said(key, found[-1]) if len(other) > 1 else str(found[-1][0])
+        differences += over_checkpoints(paired, f"{_said(key, other)} to {end}, paired")
+    return means + differences
+
+
+def _values(recipe: Recipe, key: str) -> tuple[Any, ...]:
+    settings = flatten(recipe.to_dict())
+    return tuple(settings.get(part.strip()) for part in key.split(","))
+
+
+def _said(key: str, value: tuple[Any, ...]) -> str:
+    return ", ".join(f"{part.strip()} {found}" for part, found in zip(key.split(","), value, strict=True))
 
 
 def by_size(value: Any) -> tuple[int, float, str]:
