@@ -16,8 +16,8 @@ from kinshot.core.checkpoint import load_checkpoint, save_checkpoint
 from kinshot.datasets import SOURCES
 from kinshot.encoders.base import input_of, spec_to_dict
 from kinshot.fewshot.joint import novel_draws
+from kinshot.recipes.answers import features_of
 from kinshot.recipes.embedder import Embedder, build_model, from_checkpoint
-from kinshot.recipes.evaluate import features_of
 from kinshot.recipes.recipe import parse
 
 DIGITS = {"name": "digits", "split": "train", "size": 16}

@@ -73,12 +73,13 @@ def eval_command(
     if unbalanced < 0:
         raise ConfigError(f"--unbalanced: expected a number above 0, got {unbalanced}")
     way_list, shot_list, feature_list = parsed_ways(ways), parse_numbers(shots, "--shots"), parse_features(features)
-    from kinshot.recipes import evaluate
+    from kinshot.recipes.answers import Protocol
+    from kinshot.recipes.evaluate import evaluate
     from kinshot.recipes.tasks import Drawing
 
     drawing = Drawing(way_list, shot_list, queries, episodes, seed, unbalanced, episode_list, save_episodes, duplicates)
-    protocol = evaluate.Protocol(chosen, bases, drawing, parsed, feature_list, not no_reference, compare)
-    result = evaluate.evaluate(list(checkpoints), protocol, device, (lambda text: None) if quiet else say)
+    protocol = Protocol(chosen, bases, drawing, parsed, feature_list, not no_reference, compare)
+    result = evaluate(list(checkpoints), protocol, device, (lambda text: None) if quiet else say)
     if results is not None:
         from kinshot.recipes.results import write_results
 

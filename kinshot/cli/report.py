@@ -51,7 +51,7 @@ def report_command(
     check_counts(queries, episodes)
     chosen, bases, parsed = chosen_data(data, split, options), base_data(base), parsed_heads(heads)
     way_list, shot_list, feature_list = parsed_ways(ways), parse_numbers(shots, "--shots"), parse_features(features)
-    from kinshot.recipes.evaluate import Protocol
+    from kinshot.recipes.answers import Protocol
     from kinshot.recipes.report.write import report
     from kinshot.recipes.tasks import Drawing
 

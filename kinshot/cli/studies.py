@@ -104,7 +104,7 @@ def crossdomain_command(
     parsed, way_list = parsed_heads(heads), parsed_ways(ways)
     shot_list, feature_list = parse_numbers(shots, "--shots"), parse_features(features)
     from kinshot.recipes import cross_domain
-    from kinshot.recipes.evaluate import Protocol
+    from kinshot.recipes.answers import Protocol
     from kinshot.recipes.tasks import Drawing
 
     drawing = Drawing(way_list, shot_list, queries, episodes, seed)

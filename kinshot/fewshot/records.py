@@ -75,8 +75,10 @@ def episode_records(
             )  # fmt: skip
             scores = head(_gather(features, support), labels, _gather(features, query), ways)
             _check_scores(scores, (*query.shape, ways), first)
-            predictions.append(scores.argmax(-1).cpu())
-            confidences.append(scores.double().softmax(-1).amax(-1).cpu())
+            top, predicted = scores.max(-1)
+            predictions.append(predicted.cpu())
+            # the softmax at its own maximum: the largest term is exp(0)
+            confidences.append((scores - top.unsqueeze(-1)).double().exp_().sum(-1).reciprocal_().cpu())
     return Records(episodes, torch.cat(predictions).numpy(), torch.cat(confidences).numpy())
 
 
@@ -159,7 +161,8 @@ def _check(features: Tensor, episodes: Episodes, ways: int, batch: int | None, t
         raise ConfigError(f"the episodes are {episodes.ways}-way, the evaluation was asked for {ways} ways: pass the same number")
     if features.ndim != 2 or not features.is_floating_point():
         raise DataError(f"features must be float (N, D), got {features.dtype} {tuple(features.shape)}")
-    if not bool(torch.isfinite(features).all()):
+    # a sum is finite only if every term is, and needs no mask as large as the features; a sum may also overflow
+    if not bool(torch.isfinite(features.sum())) and not bool(torch.isfinite(features).all()):
         row = int((~torch.isfinite(features)).any(1).nonzero()[0])
         raise DataError(f"the features of image {row} are not finite: check the encoder's weights and the image")
     low = min(int(episodes.support.min()), int(episodes.query.min()))

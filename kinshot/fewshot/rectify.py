@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError
-from kinshot.fewshot.transforms import class_means, cosine, one_hot
+from kinshot.fewshot.transforms import class_means, cosine, one_hot, unit
 
 
 def shifted(support: Tensor, query: Tensor) -> Tensor:
@@ -46,9 +46,10 @@ def rectified(support: Tensor, labels: Tensor, query: Tensor, ways: int, *, vari
     if variant not in ("within", "across"):
         raise ConfigError(f"unknown rectification {variant!r}: use within or across")
     means = class_means(support, labels, ways)
-    moved = shifted(support, query)
-    near = torch.cat([cosine(support, means), cosine(moved, means)], dim=1).mT.contiguous()  # (E, W, S + Q)
-    chosen = torch.zeros_like(near).scatter_(1, near.argmax(1, keepdim=True), 1)
+    shift = support.mean(1, keepdim=True) - query.mean(1, keepdim=True)
+    near = torch.cat([cosine(support, means).mT, _shifted_cosine(query, shift, means)], dim=2)  # (E, W, S + Q)
+    nearest = near == near.amax(1, keepdim=True)
+    chosen = (nearest & (nearest.cumsum(1) == 1)).to(near.dtype)  # the first of equals; argmax and scatter take several times as long
     shots = support.shape[1]
     if variant == "within":
         chosen[..., :shots] = one_hot(labels, ways, near).mT
@@ -58,5 +59,20 @@ def rectified(support: Tensor, labels: Tensor, query: Tensor, ways: int, *, vari
     else:
         weight = chosen * (epsilon * near).softmax(1)
         total = chosen.sum(-1, keepdim=True)
-    summed = weight[..., :shots] @ support + weight[..., shots:] @ moved
+    of_query = weight[..., shots:]
+    summed = weight[..., :shots] @ support + of_query @ query + of_query.sum(-1, keepdim=True) * shift
     return torch.where(total > 0, summed / total, means)
+
+
+def _shifted_cosine(query: Tensor, shift: Tensor, rows: Tensor) -> Tensor:
+    """Cosine of query + shift and rows, (E, W, Q), without a shifted copy of the queries, the largest tensor.
+
+    Where a query and the shift nearly cancel, their sum is computed after all: its length would be what rounding left of it.
+    """
+    directions = unit(rows)
+    inner = torch.cat([directions, shift], dim=1) @ query.mT
+    length, added = torch.linalg.vector_norm(query, dim=-1).square().unsqueeze(1), shift.square().sum(-1, keepdim=True)
+    square = length + 2 * inner[:, -1:] + added
+    if bool((square <= 1e-2 * (length + added)).any()):  # also where all is 0
+        return cosine(query + shift, rows).mT
+    return (inner[:, :-1] + directions @ shift.mT) / square.sqrt()

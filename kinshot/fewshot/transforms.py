@@ -38,6 +38,11 @@ def transform(z: Tensor, kind: str, base_mean: Tensor | None = None) -> Tensor:
         return unit(z)
     if kind != "cl2n":
         raise ConfigError(f"unknown feature transform {kind!r}: use none, l2n or cl2n")
+    return unit(z - checked_base_mean(z, base_mean))
+
+
+def checked_base_mean(z: Tensor, base_mean: Tensor | None) -> Tensor:
+    """The base mean in the precision of the features. Raises as `transform` does."""
     if base_mean is None:
         raise ConfigError(
             "transform=cl2n centres features on the mean of the base classes, and none was given: "
@@ -47,7 +52,7 @@ def transform(z: Tensor, kind: str, base_mean: Tensor | None = None) -> Tensor:
         raise DataError(
             f"the base mean has shape {tuple(base_mean.shape)}, the features are {z.shape[-1]} wide: compute both with the same encoder"
         )
-    return unit(z - base_mean.to(z))
+    return base_mean.to(z)
 
 
 def one_hot(labels: Tensor, ways: int, like: Tensor) -> Tensor:
@@ -101,9 +106,31 @@ def similarity(a: Tensor, b: Tensor, distance: str) -> Tensor:
 
 def query_similarity(query: Tensor, rows: Tensor, distance: str, kind: str, base_mean: Tensor | None = None) -> Tensor:
     """`similarity` of the transformed queries (E, Q, D) to rows (E, B, D) that are transformed already; (E, Q, B)."""
-    if distance == "cosine" and kind == "l2n":
-        kind = "none"  # the cosine ignores a query's length: normalising it first would only copy the largest tensor
-    return similarity(transform(query, kind, base_mean), rows, distance)
+    if distance == "cosine":
+        # the cosine ignores a query's length: normalising it first would only copy the largest tensor
+        return cosine(transform(query, "none" if kind == "l2n" else kind, base_mean), rows)
+    if kind not in ("l2n", "cl2n") or distance not in ("euclidean", "squared"):
+        return similarity(transform(query, kind, base_mean), rows, distance)
+    if kind == "cl2n":
+        query = query - checked_base_mean(query, base_mean)
+    squared = unit_squared_distance(query, rows)
+    return -(squared.sqrt() if distance == "euclidean" else squared)
+
+
+def unit_squared_distance(query: Tensor, rows: Tensor) -> Tensor:
+    """||u(q) - r||^2 of all pairs, (E, Q, D) and (E, B, D) -> (E, Q, B), without a copy of the queries, the largest tensor.
+
+    With m the mean row it is ||u(q) - m||^2 - 2 <u(q) - m, r - m> + ||r - m||^2: what tells the rows apart is computed from their
+    differences, and loses as little to rounding as in `squared_distance`.
+    """
+    centre = rows.mean(1, keepdim=True)
+    shifted = rows - centre
+    norm = torch.linalg.vector_norm(query, dim=-1).unsqueeze(1)
+    divisor = norm.clamp_min(_EPS)
+    inner = (torch.cat([shifted, centre], dim=1) @ query.mT).div_(divisor)
+    common = (norm / divisor).square() - 2 * inner[:, -1:] + centre.square().sum(-1, keepdim=True)
+    own = (shifted * (shifted + 2 * centre)).sum(-1, keepdim=True)
+    return inner[:, :-1].mul(-2).add_(common).add_(own).clamp_min_(0).mT
 
 
 def class_top_mean(pairs: Tensor, labels: Tensor, ways: int, count: int) -> Tensor:

@@ -19,8 +19,8 @@ from kinshot.encoders.base import Spec
 from kinshot.fewshot.cross_domain import cross_domain
 from kinshot.fewshot.evaluate import takes
 from kinshot.fewshot.statistics import RULE
+from kinshot.recipes.answers import Protocol, build_source, measure
 from kinshot.recipes.embedder import Embedder, untrained
-from kinshot.recipes.evaluate import Protocol, build_source, measure
 from kinshot.recipes.recipe import Choice, Recipe
 from kinshot.recipes.study import Row, Say, Trained, build_key, check_run_features, load_runs, make_row, study_result
 from kinshot.recipes.summaries import REFERENCES, Measured

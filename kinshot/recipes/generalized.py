@@ -22,8 +22,8 @@ from kinshot.fewshot.imprinting import imprint_rows
 from kinshot.fewshot.joint import Answers, Best, NovelDraw, Score, answers, best_of, mean_sweep, novel_draws
 from kinshot.fewshot.statistics import RULE
 from kinshot.fewshot.transforms import class_means, squared_distance, unit
+from kinshot.recipes.answers import features_of
 from kinshot.recipes.base_classifier import base_classifier, needed_classifier
-from kinshot.recipes.evaluate import features_of
 from kinshot.recipes.joint_data import Images, JointChoices, JointData, joint_data
 from kinshot.recipes.study import Row, Say, Trained, check_run_features, feasible, load_runs, make_row, over_runs, same_data, study_result
 

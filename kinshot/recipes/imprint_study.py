@@ -25,9 +25,9 @@ from kinshot.fewshot.generalized import Generalized
 from kinshot.fewshot.joint import novel_draws
 from kinshot.fewshot.statistics import RULE
 from kinshot.fewshot.transforms import unit
+from kinshot.recipes.answers import features_of
 from kinshot.recipes.base_classifier import needed_classifier, network_of
 from kinshot.recipes.embedder import untrained
-from kinshot.recipes.evaluate import features_of
 from kinshot.recipes.imprint_arms import STARTS, TUNINGS, Bench, Fixed, Side, Tuning, measure, recipe_views, train_network
 from kinshot.recipes.joint_data import Images, JointChoices, JointData, joint_data
 from kinshot.recipes.study import Row, Say, Trained, feasible, load_runs, make_row, over_runs, same_data, study_result

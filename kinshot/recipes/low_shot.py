@@ -16,8 +16,8 @@ from kinshot.datasets.base import Source
 from kinshot.fewshot.evaluate import build_head, takes
 from kinshot.fewshot.low_shot import low_shot_probe
 from kinshot.fewshot.statistics import RULE
+from kinshot.recipes.answers import features_of
 from kinshot.recipes.embedder import Embedder, untrained
-from kinshot.recipes.evaluate import features_of
 from kinshot.recipes.recipe import Choice
 from kinshot.recipes.study import (
     Row,

@@ -23,9 +23,9 @@ from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
 from kinshot.fewshot.statistics import interval
+from kinshot.recipes.answers import features_of
 from kinshot.recipes.diagnose import labels_of
 from kinshot.recipes.embedder import from_checkpoint
-from kinshot.recipes.evaluate import features_of
 from kinshot.recipes.recipe import Choice, Recipe, parse
 from kinshot.recipes.summaries import by_size
 from kinshot.recipes.sweep import runs_of, sweep_commands

@@ -20,8 +20,9 @@ from kinshot.datasets.base import Source
 from kinshot.encoders.base import Spec
 from kinshot.fewshot.draws import pool_of
 from kinshot.fewshot.statistics import interval
+from kinshot.recipes.answers import build_source
 from kinshot.recipes.embedder import Embedder, from_checkpoint, input_spec
-from kinshot.recipes.evaluate import build_source, training_command
+from kinshot.recipes.evaluate import training_command
 from kinshot.recipes.recipe import Choice, Recipe, parse
 from kinshot.recipes.specs import check_features
 from kinshot.recipes.summaries import SEED_RULE

@@ -74,7 +74,7 @@ def laplacian_shot(
     # distances do not change with the origin; near the features' mean they lose less to rounding
     origin = query.mean(1, keepdim=True)
     rows, query = rows - origin, query - origin
-    squares = query.square().sum(-1).unsqueeze(1)
+    squares = torch.linalg.vector_norm(query, dim=-1).square().unsqueeze(1)
     unary = torch.baddbmm(rows.square().sum(-1, keepdim=True) + squares, rows, query.mT, alpha=-2).clamp_min_(0)
     if query.shape[1] == 1 or lam == 0 or steps == 0:
         return (-unary).softmax(1).mT

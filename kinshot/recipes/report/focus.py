@@ -12,8 +12,9 @@ from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.base import Source
 from kinshot.fewshot.evaluate import takes
 from kinshot.fewshot.records import Records
-from kinshot.recipes import evaluate
+from kinshot.recipes.answers import Protocol, answers, build_source
 from kinshot.recipes.embedder import from_checkpoint, input_spec
+from kinshot.recipes.evaluate import own_data
 from kinshot.recipes.tasks import Drawing, Tasks, make_tasks
 
 
@@ -25,14 +26,14 @@ class Field:
     tasks: Tasks
 
 
-def field_of(checkpoint: Checkpoint, protocol: evaluate.Protocol) -> Field:
+def field_of(checkpoint: Checkpoint, protocol: Protocol) -> Field:
     """The source and the episodes of a protocol.
 
     Raises:
         DataError: no labels, too few classes, or shot counts that the classes are too small for, with the counts.
     """
-    data = protocol.data or evaluate.own_data(checkpoint)
-    source = evaluate.build_source(data, input_spec(checkpoint))
+    data = protocol.data or own_data(checkpoint)
+    source = build_source(data, input_spec(checkpoint))
     if source.labels is None:
         raise DataError(f"{source.name} has no labels, and episodes need classes: give --data with one folder per class")
     check_shots(np.asarray(source.labels), source.class_names, source.name, protocol.drawing)
@@ -56,9 +57,7 @@ def check_shots(labels: np.ndarray, names: list[str], where: str, drawing: Drawi
     )
 
 
-def focus_records(
-    field: Field, checkpoint: Checkpoint, protocol: evaluate.Protocol, device: torch.device
-) -> tuple[str, dict[str, Records]]:
+def focus_records(field: Field, checkpoint: Checkpoint, protocol: Protocol, device: torch.device) -> tuple[str, dict[str, Records]]:
     """The feature of the details, and the answers of every head that works on it, by its text, on the first task of a protocol.
 
     The feature is the first that some head works on: heads with trained parts know a feature of their own.
@@ -75,13 +74,13 @@ def focus_records(
     task, episodes = next(iter(field.tasks.items()))
     found: dict[str, dict[str, Records]] = {}
     model = from_checkpoint(checkpoint)
-    for answered in evaluate.answers("", model, checkpoint, field.source, {task: episodes}, protocol, device):
+    for answered in answers("", model, checkpoint, field.source, {task: episodes}, protocol, device):
         found.setdefault(answered.feature, {})[answered.head] = answered.records
     if found:
         return next(iter(found.items()))
     raise ConfigError(f"no head works on the features {', '.join(protocol.features)}: add backbone, which all but a few know")
 
 
-def parts_for(protocol: evaluate.Protocol) -> tuple[str, ...]:
+def parts_for(protocol: Protocol) -> tuple[str, ...]:
     """What is needed of a checkpoint: more where a head has a trained network."""
     return ("encoder", "projector", *["training"] * any(takes(name, "network") for _, name, _ in protocol.heads))

@@ -12,7 +12,8 @@ import matplotlib
 from kinshot.core.checkpoint import load_checkpoint
 from kinshot.core.runtime import resolve_device
 from kinshot.datasets.base import Source
-from kinshot.recipes.evaluate import Protocol, Say, evaluate
+from kinshot.recipes.answers import Protocol, Say
+from kinshot.recipes.evaluate import evaluate
 from kinshot.recipes.report.content import Content, Focus
 from kinshot.recipes.report.details import classes_of, confusion_of, gallery_of, reliability_of, spread_of
 from kinshot.recipes.report.focus import Field, field_of, focus_records, parts_for

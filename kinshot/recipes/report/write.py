@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from kinshot.recipes.evaluate import Protocol, Say
+from kinshot.recipes.answers import Protocol, Say
 from kinshot.recipes.report.content import Content
 from kinshot.recipes.report.folder import NUMBERS, PAGE, check_out, publish
 from kinshot.recipes.report.gather import gather
