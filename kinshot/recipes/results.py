@@ -9,6 +9,7 @@ from typing import Any
 from kinshot.core.atomic import write_json, write_text
 from kinshot.core.errors import DataError
 
+_MANY = 8
 FIELDS = ("name", "command", "data", "seeds", "cpu_minutes", "versions", "rows")
 
 
@@ -95,9 +96,18 @@ def _cell(row: dict[str, Any]) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
+    """Labels down and metrics across, or the other way round where there are many metrics."""
+    rows = _means_alone(rows)
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     labels = list(dict.fromkeys(row["label"] for row in rows))
     cells = {(row["label"], row["metric"]): _cell(row) for row in rows}
-    lines = ["| | " + " | ".join(metrics) + " |", "|" + "---|" * (len(metrics) + 1)]
-    lines += [f"| {label} | " + " | ".join(cells.get((label, metric), "") for metric in metrics) + " |" for label in labels]
-    return lines
+    wide = len(metrics) > _MANY and len(metrics) > len(labels)
+    across, down = (labels, metrics) if wide else (metrics, labels)
+    lines = ["| | " + " | ".join(across) + " |", "|" + "---|" * (len(across) + 1)]
+    return lines + [f"| {d} | " + " | ".join(cells.get((a, d) if wide else (d, a), "") for a in across) + " |" for d in down]
+
+
+def _means_alone(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Where there are means over runs, the rows without those of the single runs, which stay in the file."""
+    averaged = any(row["label"].startswith("mean of ") for row in rows)
+    return [row for row in rows if not (averaged and "/" in row["label"].partition(",")[0])]

@@ -1,0 +1,88 @@
+"""The pages of results say what the files say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kinshot.core.errors import DataError
+from kinshot.recipes.results import result_block, write_results
+
+
+def row(label: str, metric: str, mean: float, **more: float) -> dict:
+    return {"label": label, "metric": metric, "mean": mean, "ci95": 0.5, "n": 3, **more}
+
+
+def block(folder: Path, rows: list[dict]) -> list[str]:
+    document = {
+        "name": "x",
+        "command": "do",
+        "data": {"name": "d"},
+        "seeds": [0],
+        "cpu_minutes": 1,
+        "versions": {"kinshot": "1"},
+        "rows": rows,
+    }
+    (folder / "x.json").write_text(json.dumps(document))
+    return [line for line in result_block(folder / "x.json").splitlines() if line.startswith("|")]
+
+
+def test_labels_go_down_and_metrics_across(tmp_path: Path) -> None:
+    lines = block(tmp_path, [row("a", "1-shot", 50.0), row("a", "5-shot", 60.0), row("b, minus a", "1-shot", 1.25, p=0.034)])
+    assert lines == [
+        "| | 1-shot | 5-shot |",
+        "|---|---|---|",
+        "| a | 50.00 ± 0.50 (n=3) | 60.00 ± 0.50 (n=3) |",
+        "| b, minus a | 1.25 ± 0.50 (n=3, p=0.034) |  |",
+    ]
+
+
+def test_many_metrics_go_down(tmp_path: Path) -> None:
+    lines = block(tmp_path, [row(label, f"m{i}", i) for label in ("a", "b") for i in range(12)])
+    assert lines[0] == "| | a | b |"
+    assert len(lines) == 2 + 12
+    assert lines[5] == "| m3 | 3.00 ± 0.50 (n=3) | 3.00 ± 0.50 (n=3) |"
+
+
+def test_single_runs_are_left_out_beside_their_mean(tmp_path: Path) -> None:
+    rows = [
+        row("mean of 2, backbone", "m", 2.0),
+        row("runs/a, backbone", "m", 1.0),
+        row("runs/b, backbone", "m", 3.0),
+        row("raw pixels", "m", 0.0),
+    ]
+    assert [line.split("|")[1].strip() for line in block(tmp_path, rows)[2:]] == ["mean of 2, backbone", "raw pixels"]
+    assert len(block(tmp_path, rows[1:])) == 2 + 3
+
+
+def test_differences_between_heads_are_in_the_file(tmp_path: Path) -> None:
+    difference = {
+        "model": "m",
+        "feature": "f",
+        "head": "tim",
+        "against": "prototype",
+        "ways": 5,
+        "shots": 1,
+        "mean": 2.0,
+        "ci95": 0.25,
+        "p": 0.00123456,
+    }
+    result = {
+        "pretrained_by": ["train"], "data": {}, "protocol": {}, "seeds": [0], "cpu_minutes": 1, "versions": {},
+        "rows": [{"model": "m", "feature": "f", "head": "tim", "ways": 5, "shots": 1, "mean": 52.0, "ci95": 0.5, "n": 10}],
+        "heads paired": [{**difference, "n": 10}],
+    }  # fmt: skip
+    write_results(tmp_path / "x.json", result, "measure")
+    rows = json.loads((tmp_path / "x.json").read_text())["rows"]
+    assert rows[1] == {
+        "label": "m, f, tim minus prototype", "metric": "5-way 1-shot accuracy, %", "mean": 2.0, "ci95": 0.25, "n": 10, "p": 0.0012,
+    }  # fmt: skip
+    assert "p" not in rows[0]
+
+
+def test_a_file_that_lacks_a_field_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(DataError, match="lacks name, command"):
+        result_block(tmp_path / "x.json")
