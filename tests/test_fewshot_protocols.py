@@ -11,7 +11,7 @@ from scipy.stats import beta, kstest
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.fewshot import episodes as episodes_module
-from kinshot.fewshot.dirichlet import apportion, dirichlet_episodes, dirichlet_shares
+from kinshot.fewshot.dirichlet import apportion, dirichlet_episodes, dirichlet_shares, exhausted
 from kinshot.fewshot.draws import distinct
 from kinshot.fewshot.episodes import Episodes, sample_episodes
 from kinshot.fewshot.evaluate import build_head
@@ -310,3 +310,15 @@ def test_low_shot_probe_refuses_what_it_cannot_measure():
         low_shot_probe(features, labels, shots=())
     with pytest.raises(ConfigError, match="draws must be at least 1, got 0"):
         low_shot_probe(features, labels, draws=0)
+
+
+def test_exhausted_classes_are_counted():
+    labels = np.repeat(np.arange(6), [4, 20, 20, 20, 20, 20])
+    found = dirichlet_episodes(labels, ways=3, shots=1, total=12, episodes=40, seed=0, limit="redistribute")
+    slowly = []
+    for e in range(40):
+        for way in range(3):
+            used = int((found.support_labels[e] == way).sum() + (found.query_labels[e] == way).sum())
+            slowly.append(used == np.count_nonzero(labels == int(found.classes[e, way])))
+    assert 0 < np.mean(slowly) < 1
+    assert exhausted(found, labels) == pytest.approx(np.mean(slowly))

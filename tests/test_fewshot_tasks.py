@@ -24,13 +24,13 @@ def evaluated(folder: Path, *args: str):
 
 
 def test_saved_episodes_give_the_same_accuracy_again(trained):
-    drawn = evaluated(trained, "--ways", "3", "--shots", "2", "--episodes", "6", "--unbalanced", "2", "--save-episodes", "list.json")
+    drawn = evaluated(trained, "--ways", "3", "--shots", "2", "--queries", "4", "--episodes", "6", "--unbalanced", "2", "--save-episodes", "list.json")
     again = evaluated(trained, "--episode-list", "list.json")
     assert again["rows"][0]["mean"] == drawn["rows"][0]["mean"]
     assert (again["rows"][0]["ways"], again["rows"][0]["shots"]) == (3, 2)
     assert again["protocol"]["episode hashes"] == drawn["protocol"]["episode hashes"]
     assert "Dirichlet(2)" in drawn["protocol"]["queries"]
-    balanced = evaluated(trained, "--ways", "3", "--shots", "2", "--episodes", "6")
+    balanced = evaluated(trained, "--ways", "3", "--shots", "2", "--queries", "4", "--episodes", "6")
     assert balanced["protocol"]["episode hashes"] != drawn["protocol"]["episode hashes"]
 
 
@@ -61,6 +61,7 @@ def test_heads_are_compared_with_the_first_on_the_same_episodes(trained):
         (["--ways", "11"], 3, "10"),
         (["--ways", "all", "--unbalanced", "2"], 2, "number of ways"),
         (["--unbalanced", "-1"], 2, "--unbalanced"),
+        (["--unbalanced", "2", "--shots", "5", "--queries", "25"], 3, "lower --queries"),
         (["--shots", "1,5", "--save-episodes", "x.json"], 2, "--save-episodes keeps one task"),
         (["--save-episodes", "x.txt", "--shots", "1"], 2, "x.txt"),
         (["--episode-list", "nothing.json"], 3, "nothing.json"),

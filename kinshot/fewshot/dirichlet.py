@@ -102,6 +102,15 @@ def apportion(shares: np.ndarray, total: int, caps: np.ndarray) -> np.ndarray:
     return counts
 
 
+def exhausted(episodes: Episodes, labels: np.ndarray) -> float:
+    """Share of the classes, over all episodes, whose images are all in use: there the images said how many queries, not the draw."""
+    classes, counts = np.unique(labels, return_counts=True)
+    ways = np.arange(episodes.ways)[:, None, None]
+    used = [(ways == part.numpy()[None]).sum(-1).T for part in (episodes.support_labels, episodes.query_labels)]
+    has = counts[np.searchsorted(classes, episodes.classes.numpy())]
+    return float((used[0] + used[1] == has).mean())
+
+
 def _check_supply(pool: Pool, ways: int, shots: int, total: int, limit: str, class_names: Sequence[str] | None) -> None:
     if limit == "error":
         try:

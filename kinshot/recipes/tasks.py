@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from kinshot.core.errors import ConfigError
+from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.base import Source
-from kinshot.fewshot.dirichlet import dirichlet_episodes
+from kinshot.fewshot.dirichlet import dirichlet_episodes, exhausted
 from kinshot.fewshot.duplicates import check_duplicates
 from kinshot.fewshot.episode_files import read_episodes, write_episodes
 from kinshot.fewshot.episodes import Episodes, sample_episodes
@@ -20,6 +20,7 @@ from kinshot.fewshot.protocols import all_way_episodes
 ALL_WAYS = 0
 """Stands for every class of the source at once."""
 LAKE = "lake"
+_MOST_EXHAUSTED = 0.05
 Tasks = dict[tuple[int, int], Episodes]
 """(ways, shots) -> episodes."""
 
@@ -115,6 +116,12 @@ def _drawn(source: Source, ways: int, shots: int, d: Drawing) -> tuple[tuple[int
             limit="redistribute",
             class_names=names,
         )
+        used = exhausted(found, labels)
+        if used > _MOST_EXHAUSTED:
+            raise DataError(
+                f"--unbalanced {d.unbalanced:g}: {ways * d.queries} queries beside {shots} shots take every image of {100 * used:.0f} % of "
+                f"the classes, which evens their numbers out: lower --queries (an episode has {ways} times as many in all)"
+            )
         return (ways, shots), found
     found = sample_episodes(labels, ways=ways, shots=shots, queries=d.queries, episodes=d.episodes, seed=d.seed, class_names=names)
     return (ways, shots), found
