@@ -24,7 +24,9 @@ def evaluated(folder: Path, *args: str):
 
 
 def test_saved_episodes_give_the_same_accuracy_again(trained):
-    drawn = evaluated(trained, "--ways", "3", "--shots", "2", "--queries", "4", "--episodes", "6", "--unbalanced", "2", "--save-episodes", "list.json")
+    drawn = evaluated(
+        trained, "--ways", "3", "--shots", "2", "--queries", "4", "--episodes", "6", "--unbalanced", "2", "--save-episodes", "list.json"
+    )
     again = evaluated(trained, "--episode-list", "list.json")
     assert again["rows"][0]["mean"] == drawn["rows"][0]["mean"]
     assert (again["rows"][0]["ways"], again["rows"][0]["shots"]) == (3, 2)
