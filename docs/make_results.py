@@ -7,7 +7,7 @@ from pathlib import Path
 from kinshot.recipes.results import insert_block, result_block, write_page
 
 DOCS = Path(__file__).resolve().parent
-README_RESULTS = ("glyphs_demo", "omniglot_interclr")
+README_RESULTS = ("glyphs_demo", "omniglot_interclr", "protonet_omniglot")
 
 
 def main() -> None:
