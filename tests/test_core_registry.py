@@ -289,7 +289,7 @@ class Point:
 
 def test_plugins_join_through_entry_points(fake: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch) -> None:
     registry = fake(one=PARTS)
-    monkeypatch.setattr(registry, "package", "fake")
+    monkeypatch.setattr(registry, "packages", ("fake",))
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Point] if group == "kinshot.widget" else [])
     assert registry.get("second")(1) == (1, True, "n")
 
@@ -303,7 +303,7 @@ def test_a_missing_plugin_is_named(fake: Callable[..., Registry], monkeypatch: p
 
 
 REGISTRIES = [
-    ("kinshot.ssl", "METHODS"),
+    ("kinshot.core.method", "METHODS"),
     ("kinshot.ssl", "VIEWS"),
     ("kinshot.fewshot", "HEADS"),
     ("kinshot.datasets", "SOURCES"),

@@ -177,8 +177,13 @@ def test_gradient_ratio_is_measured_and_changes_no_gradient():
 
 @pytest.mark.parametrize("name", METHODS.names())
 def test_every_method_can_be_wrapped(name, tmp_path):
-    extra = {"interclr": ["method.clusters=12", "method.min_cluster=3", "method.negatives=16", "method.pool=64"]}.get(name, [])
-    views = ["views.views=1"] if name == "reconstruction" else []
+    extra = {
+        "interclr": ["method.clusters=12", "method.min_cluster=3", "method.negatives=16", "method.pool=64"],
+        "dual_path": ["projector.paths=[structural, contrastive]"],
+    }.get(name, [])
+    if "ways" in METHODS.entry(name).parameters:  # episodes that fill a batch of 32
+        extra = ["method.ways=8", "method.shots=1", "method.queries=3"]
+    views = [f"views.views={METHODS.get(name).view_count}"]
     overrides = [f"method={name}", *extra, *views, "graph=labels", "structure.loss=multi_similarity", "train.epochs=1"]
     recipe = load_recipe(str(TINY), [*overrides, "monitor.tensorboard=false"])
     result = train_recipe(recipe, Options(tmp_path / "run", quiet=True), lambda text: None)

@@ -263,9 +263,9 @@ def texts(lengths: torch.Tensor, seed: int = 0) -> torch.Tensor:
 def test_every_views_have_their_samples():
     assert {"warp", "feature_noise", "token_mask"} <= set(VIEWS.names())
     for name, spec, message in (
-        ("warp", ROWS, "takes image, and the samples are features: choose feature_noise"),
-        ("feature_noise", TEXTS, "takes features, and the samples are tokens: choose token_mask"),
-        ("token_mask", GRAY, "takes tokens, and the samples are image: choose warp"),
+        ("warp", ROWS, "takes image, and the samples are features: choose clean or feature_noise"),
+        ("feature_noise", TEXTS, "takes features, and the samples are tokens: choose clean or token_mask"),
+        ("token_mask", GRAY, "takes tokens, and the samples are image: choose clean or warp"),
     ):
         with pytest.raises(ConfigError, match=message):
             VIEWS.build(name, spec)

@@ -168,7 +168,7 @@ class RunHooks:
         """Measure the validation episodes; when the run is better than ever, its checkpoint is written and becomes the chosen one."""
         with exported(run):
             trained = run.method.trains_head == validator.settings.head
-            weights = run.method.network.state_dict() if trained else None
+            weights = getattr(run.method, "base", run.method).network.state_dict() if trained else None
             measured = validator.accuracy(self.job.embed_source(validator.source)[validator.settings.feature], weights)
         self.monitor.scalars(run.step, {"eval/validation/accuracy": measured}, epoch=epoch)
         self.final["eval/validation/accuracy"] = measured

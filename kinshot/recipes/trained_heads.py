@@ -17,6 +17,7 @@ from kinshot.fewshot.evaluate import build_head, takes
 from kinshot.fewshot.records import Head
 from kinshot.recipes.embedder import Embedder
 from kinshot.recipes.recipe import parse
+from kinshot.ssl.structure.inducing import StructureInducing
 
 INPUT = "input"
 """The feature of heads that take the encoder itself: the samples, normalised and flattened."""
@@ -63,7 +64,7 @@ def trained_heads(checkpoint: Checkpoint, model: Embedder | None) -> TrainedHead
     """What a checkpoint, loaded with its part `training`, gives to heads. EMA weights come first, as they do for the encoder."""
     method: Any = METHODS.get(parse(checkpoint.config, "").method.name)
     tensors = checkpoint.tensors.get("training", {})
-    for prefix in ("average/network.", "method/network."):
+    for prefix in (f"{part}/{wrapped}network." for part in ("average", "method") for wrapped in ("", StructureInducing.prefix)):
         found = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
         if found and method.trains_head:
             return TrainedHeads(found, method.trains_head, model)

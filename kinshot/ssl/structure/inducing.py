@@ -49,7 +49,7 @@ class StructureInducing(Method):
         super().__init__()
         self.base, self.settings, self.context = base, require_structure(settings), context
         self.neighborhood = Neighborhood(graph, settings, context.seed)
-        self.order = base.order
+        self.order, self.trains_head = base.order, base.trains_head  # type: ignore[misc]
         self.companions = self.neighborhood if settings.weight > 0 and settings.per_anchor > 0 else None
         self.partner_input = settings.partner
         self.gauge_every = gauge_every
