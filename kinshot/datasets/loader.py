@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from kinshot.core.errors import ConfigError, DataError, KinshotError
+from kinshot.core.method.base import Companions, Order
 from kinshot.core.rng import keyed_generator
 from kinshot.datasets.base import Source
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-Companions = Callable[[torch.Tensor, int], torch.Tensor]
-"""(int64 indices (B,) of a batch, step of the whole run) -> int64 (P,) further samples that belong with it. Picklable."""
-Order = Callable[[int], torch.Tensor]
-"""epoch -> int64 (steps, B) samples of every batch."""
 
 
 def batches(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kinshot.core.features import named_features
 
 Companions = Callable[[Tensor, int], Tensor]
+"""(int64 indices (B,) of a batch, step of the whole run) -> int64 (P,) further samples that belong with it. Picklable."""
 Order = Callable[[int], Tensor]
 """epoch -> int64 (steps, B): the samples of every batch of that epoch; a pure function of the epoch, picklable."""
 
