@@ -60,7 +60,7 @@ setup(
     ],
     extras_require={
         "timm": ["timm>=1.0"],
-        "onnx": ["onnx", "onnxscript"],
+        "onnx": ["onnx", "onnxruntime"],
         # setuptools is here so that the lock file pins what builds the editable install, too
         "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML", "setuptools>=77"],
     },

@@ -308,6 +308,7 @@ REGISTRIES = [
     ("kinshot.fewshot", "HEADS"),
     ("kinshot.datasets", "SOURCES"),
     ("kinshot.encoders", "ENCODERS"),
+    ("kinshot.objectives.distillation", "DISTILLATIONS"),
 ]
 
 

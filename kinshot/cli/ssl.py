@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ import click
 
 import kinshot
 from kinshot.cli.common import Group, lines, run, say, show
+from kinshot.cli.measure import measure_command
 from kinshot.cli.train import run_training, training_options
 from kinshot.core.config import dataclass_parameters
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.core.schema import Parameter
+from kinshot.encoders.student import student_of
+from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.recipes.recipe import PARTS, SECTIONS, load_recipe, recipe_names, recipe_path, train_command
 
+REGISTRIES = [*PARTS.values(), DISTILLATIONS]
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 
@@ -34,6 +39,25 @@ def pretrain_command(**given: Any) -> None:
     run_training("ssl pretrain", **given)
 
 
+@ssl.command(name="distill")
+@training_options
+@click.option("--generations", default=1, show_default=True, help="Runs in a row, each taught by the one before, in OUT/generation-1, ...")
+@click.option("--width", default=1.0, show_default=True, help="The student is RECIPE's encoder with so many times its channels.")
+@click.option("--depth", default=1.0, show_default=True, help="The student is RECIPE's encoder with so many times its blocks.")
+def distill_command(generations: int, width: float, depth: float, overrides: tuple[str, ...], **given: Any) -> None:
+    """Train the student of RECIPE from a teacher: add teacher=CHECKPOINT; settings are overridden by KEY=VALUE.
+
+    A teacher is a run or checkpoint of kinshot, FILE.onnx, or torchvision:MODEL:FILE.safetensors and timm:MODEL:FILE.safetensors.
+    """
+    if generations < 1:
+        raise ConfigError(f"--generations: expected at least 1, got {generations}")
+    if (width, depth) != (1.0, 1.0):
+        encoder = load_recipe(given["recipe"], overrides).encoder
+        scaled = student_of(encoder.name, encoder.settings, width, depth)
+        overrides = (*overrides, *(f"encoder.{key}={_as_yaml(value)}" for key, value in scaled.items()))
+    run_training("ssl distill", overrides=overrides, **given, generations=generations)
+
+
 @ssl.command(name="list")
 @click.argument("pattern", default="*")
 @JSON
@@ -42,7 +66,7 @@ def list_command(pattern: str, as_json: bool) -> None:
     kinds = pattern
     pattern = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
     found: dict[str, dict[str, str]] = {"recipe": {name: load_recipe(name).description for name in recipe_names()}}
-    for registry in PARTS.values():
+    for registry in REGISTRIES:
         found[registry.kind] = {entry.name: entry.summary for entry in registry.entries.values()}
     found = {
         kind: {n: s for n, s in names.items() if fnmatch.fnmatch(kind, kinds) or fnmatch.fnmatch(n, pattern)}
@@ -124,7 +148,7 @@ def inspect_command(checkpoint: Path, as_json: bool) -> None:
 @ssl.command(name="sweep")
 @click.argument("recipe")
 @click.argument("settings", nargs=-1, metavar="[KEY=VALUE[,VALUE]...]...")
-@click.option("--seeds", default="0", show_default=True, help="Seeds, separated by commas; the value @seed of a setting follows them.")
+@click.option("--seeds", default="0", show_default=True, help="Seeds, separated by commas; @seed in a setting stands for each.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the runs [default: runs/RECIPE].")
 @JSON
 def sweep_command(recipe: str, settings: tuple[str, ...], seeds: str, out: Path | None, as_json: bool) -> None:
@@ -176,6 +200,9 @@ def probe_command(
     show(result, as_json, lambda: rows_table(result))
 
 
+ssl.add_command(measure_command)
+
+
 @ssl.group(name="graph", cls=Group)
 def graph_group() -> None:
     """Look at a graph before training with it."""
@@ -199,15 +226,19 @@ def graph_inspect_command(file: Path, labels: Path | None, split: str, directed:
 
 def _described(name: str) -> tuple[str, str, dict[str, Parameter]]:
     """Docstring, module and settings of a part or of a section of recipes. Raises ConfigError with the closest name."""
-    for registry in PARTS.values():
+    for registry in REGISTRIES:
         if name in registry.entries:
             entry = registry.entry(name)
             return entry.docstring, entry.module, entry.parameters
     if name in SECTIONS:
         kind = SECTIONS[name]
         return inspect.getdoc(kind) or "", kind.__module__, dataclass_parameters(kind)
-    known = [*recipe_names(), *SECTIONS, *(n for registry in PARTS.values() for n in registry.names())]
+    known = [*recipe_names(), *SECTIONS, *(n for registry in REGISTRIES for n in registry.names())]
     raise ConfigError(f"nothing is called {name!r}: {suggest(name, known)}")
+
+
+def _as_yaml(value: Any) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
 def _default(value: Any) -> Any:

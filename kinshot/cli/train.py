@@ -1,8 +1,9 @@
-"""What `ssl pretrain` and `fewshot train` share: options, and running a recipe of the right kind."""
+"""What `ssl pretrain`, `ssl distill` and `fewshot train` share: options, and running a recipe of the right kind."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,22 +39,35 @@ def training_options(command: Command) -> Command:
 
 def run_training(
     command: str, recipe: str, overrides: tuple[str, ...], out: Path | None, resume: str, overwrite: bool, init: str | None,
-    device: str | None, seed: int | None, dry_run: bool, quiet: bool, as_json: bool,
+    device: str | None, seed: int | None, dry_run: bool, quiet: bool, as_json: bool, generations: int = 1,
 ) -> None:  # fmt: skip
-    """Train a recipe, which must be one of `command`'s, and print its result."""
+    """Train a recipe, which must be one of `command`'s, and print its result; each further generation learns from the one before."""
     given = {"init": init, "train.device": device, "seed": seed}
     checked = load_recipe(recipe, [*overrides, *(f"{key}={value}" for key, value in given.items() if value is not None)])
     _check_kind(command, checked)
     from kinshot.recipes import train
     from kinshot.recipes.start import Options
 
-    options = Options(out or Path("runs") / checked.name, resume, overwrite, quiet)
-    result = train.dry_run(checked, options) if dry_run else train.train_recipe(checked, options, (lambda text: None) if quiet else say)
+    folder = out or Path("runs") / checked.name
+    places = [folder] if generations == 1 else [folder / f"generation-{number}" for number in range(1, generations + 1)]
+    for place, taught in zip(places, _generations(checked, places), strict=True):
+        options = Options(place, resume, overwrite, quiet)
+        result = train.dry_run(taught, options) if dry_run else train.train_recipe(taught, options, (lambda text: None) if quiet else say)
+        if dry_run:
+            break  # the next generation has no teacher yet
     show(result, as_json, lambda: lines(result))
+
+
+def _generations(recipe: Recipe, places: list[Path]) -> list[Recipe]:
+    """The recipe, and then the same with the run before as its teacher."""
+    later = [replace(recipe, distill=replace(recipe.distill, teachers=(str(place),))) for place in places[:-1]]
+    return [recipe, *later]
+
+
+_LEARNS = {"ssl distill": "learns from a teacher", "fewshot train": "learns from class labels", "ssl pretrain": "learns without labels"}
 
 
 def _check_kind(command: str, recipe: Recipe) -> None:
     right = train_command(recipe)
     if right != command:
-        kind = "learns from class labels" if right == "fewshot train" else "learns without labels"
-        raise ConfigError(f"recipe {recipe.name} has the method {recipe.method.name}, which {kind}: run it with `{right}`")
+        raise ConfigError(f"recipe {recipe.name}, with the method {recipe.method.name}, {_LEARNS[right]}: run it with `{right}`")

@@ -15,8 +15,10 @@ import yaml
 from kinshot.core.errors import ConfigError
 from kinshot.core.schema import REQUIRED, Parameter, argument_help
 
+_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # LibYAML's parser where there is one, for speed
 
-class _StrictLoader(yaml.SafeLoader):
+
+class _StrictLoader(_Loader):  # type: ignore[misc, valid-type]
     """SafeLoader that refuses a key given twice instead of keeping the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -11,7 +11,6 @@ from kinshot.encoders import ENCODERS
 from kinshot.encoders.base import InputSpec
 from kinshot.encoders.pooled_norm import PooledNorm, StemPooledNorm
 
-_BLOCKS = 4
 # With more input channels the patch matrix of the stem's fast path would outgrow the map that it saves.
 _STEM_CHANNELS = 4
 
@@ -31,8 +30,9 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H / 2, W / 2), channels-last."""
-        norm, on_cpu = self.norm, x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-        if self.training and self.fused and on_cpu and type(norm) is nn.BatchNorm2d:
+        norm = self.norm
+        # the mode comes first: in evaluation mode nothing is asked of x, and torch.fx can trace the block
+        if self.training and self.fused and type(norm) is nn.BatchNorm2d and _in_one_precision_on_cpu(x):
             return self._fused(x, norm)
         return F.max_pool2d(F.relu(self.norm(self.conv(x))), 2, ceil_mode=self.ceil_mode)
 
@@ -48,6 +48,10 @@ class ConvBlock(nn.Module):
             out, mean, var = PooledNorm.apply(y, gamma, norm.bias, norm.eps, self.ceil_mode)
         _update_running(norm, mean * sign, var, x.numel() // x.shape[1])
         return out
+
+
+def _in_one_precision_on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 @torch.no_grad()
@@ -73,23 +77,25 @@ class Conv4(nn.Module):
 
     Args:
         width: channels of every block; 64 in the few-shot literature.
+        depth: blocks; 4 in the few-shot literature. Each halves the maps, so that fewer leave larger maps and more features.
         ceil_mode: keep the last row and column of odd maps (28 pixels: 2x2 maps, 256-d); without it they are dropped (1x1, 64-d).
     """
 
     accepts = ("image",)
 
-    def __init__(self, input: InputSpec, *, width: int = 64, ceil_mode: bool = True) -> None:
+    def __init__(self, input: InputSpec, *, width: int = 64, depth: int = 4, ceil_mode: bool = True) -> None:
         super().__init__()
-        if width < 1:
-            raise ConfigError(f"conv4: width must be at least 1, got {width}")
+        for name, value in (("width", width), ("depth", depth)):
+            if value < 1:
+                raise ConfigError(f"conv4: {name} must be at least 1, got {value}")
         side = input.size
-        for _ in range(_BLOCKS):
+        for _ in range(depth):
             side = (side + 1) // 2 if ceil_mode else side // 2
         if side < 1:
-            raise ConfigError(f"conv4: {input.size} pixels are too few without ceil_mode: use at least 16 or set ceil_mode")
+            raise ConfigError(f"conv4: {input.size} pixels are too few without ceil_mode: use at least {2**depth} or set ceil_mode")
         self.input = input
         self.dim = width * side * side
-        self.blocks = nn.Sequential(*(ConvBlock(input.channels if i == 0 else width, width, ceil_mode) for i in range(_BLOCKS)))
+        self.blocks = nn.Sequential(*(ConvBlock(input.channels if i == 0 else width, width, ceil_mode) for i in range(depth)))
 
     def feature_maps(self, x: Tensor) -> Tensor:
         """The last block's maps: (B, C, H, W) to (B, width, h, w)."""
@@ -102,6 +108,6 @@ class Conv4(nn.Module):
             pixels = f"{x.shape[-2]}x{x.shape[-1]}"
             raise ConfigError(
                 f"conv4: images of {pixels} pixels give {features.shape[1]} features where {self.input.size} pixels give {self.dim}: "
-                "choose a views.small_size whose four halvings end at the same size (20 or 24 for 28 pixels)"
+                f"choose a views.small_size whose {len(self.blocks)} halvings end at the same size (for 4 blocks 20 or 24 of 28 pixels)"
             )
         return features

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.base import FeatureSpec
+from kinshot.encoders.scaling import check_factors, scaled
 
 
 @ENCODERS.register("mlp")
@@ -17,19 +18,23 @@ class MLP(nn.Module):
 
     Args:
         widths: width of every layer; the last is the encoder's.
+        width: factor on all widths, for narrower versions.
+        depth: factor on the number of layers, for shallower versions; the last ones are kept, and with them the encoder's width.
     """
 
     accepts = ("features",)
 
-    def __init__(self, input: FeatureSpec, *, widths: tuple[int, ...] = (256, 128)) -> None:
+    def __init__(self, input: FeatureSpec, *, widths: tuple[int, ...] = (256, 128), width: float = 1.0, depth: float = 1.0) -> None:
         super().__init__()
         if not widths or min(widths) < 1:
             raise ConfigError(f"encoder mlp: widths must be positive and at least one, got {list(widths)}: try [256, 128]")
+        check_factors("encoder mlp", width=width, depth=depth)
+        kept = [scaled(count, width) for count in widths[-min(len(widths), scaled(len(widths), depth)) :]]
         parts: list[nn.Module] = []
-        for before, after in pairwise((input.dim, *widths)):
+        for before, after in pairwise((input.dim, *kept)):
             parts += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
         self.input = input
-        self.dim = widths[-1]
+        self.dim = kept[-1]
         self.layers = nn.Sequential(*parts)
 
     def forward(self, x: Tensor) -> Tensor:

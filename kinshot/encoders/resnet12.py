@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.base import InputSpec
+from kinshot.encoders.scaling import check_factors, scaled
 
 SLOPE = 0.1
 """Slope of the leaky rectifier below zero."""
-
-SMALLEST = 16
-"""Four halvings must leave at least one pixel."""
 
 
 class ResidualBlock(nn.Module):
@@ -47,33 +47,40 @@ class ResNet12(nn.Module):
 
     Args:
         widths: channels of the four blocks; (64, 160, 320, 640) is the common wide variant.
+        width: factor on all channels, for narrower versions.
+        depth: blocks kept, the first ones; fewer than four halve the maps less often and end at a smaller width.
     """
 
     accepts = ("image",)
 
-    def __init__(self, input: InputSpec, *, widths: tuple[int, int, int, int] = (64, 128, 256, 512)) -> None:
+    def __init__(
+        self, input: InputSpec, *, widths: tuple[int, int, int, int] = (64, 128, 256, 512), width: float = 1.0, depth: int = 4
+    ) -> None:
         super().__init__()
         if min(widths) < 1:
             raise ConfigError(f"encoder resnet12: widths must be positive, got {list(widths)}: try [64, 160, 320, 640]")
-        if input.size < SMALLEST:
+        check_factors("encoder resnet12", width=width)
+        if not 1 <= depth <= len(widths):
+            raise ConfigError(f"encoder resnet12: depth counts blocks, from 1 to {len(widths)}, got {depth}")
+        smallest = 2**depth  # every block halves the maps, and one pixel must be left
+        if input.size < smallest:
             raise ConfigError(
-                f"encoder resnet12 halves the image four times and needs {SMALLEST} pixels, got {input.size}: "
+                f"encoder resnet12 halves the image {depth} times and needs {smallest} pixels, got {input.size}: "
                 "enlarge the images or use conv4"
             )
-        channels = (input.channels, *widths)
-        self.layer1 = ResidualBlock(channels[0], channels[1])
-        self.layer2 = ResidualBlock(channels[1], channels[2])
-        self.layer3 = ResidualBlock(channels[2], channels[3])
-        self.layer4 = ResidualBlock(channels[3], channels[4])
+        channels = (input.channels, *(scaled(count, width) for count in widths[:depth]))
+        self.stages = tuple(f"layer{number}" for number in range(1, depth + 1))
+        for stage, (before, after) in zip(self.stages, pairwise(channels), strict=True):
+            self.add_module(stage, ResidualBlock(before, after))
         self.input = input
-        self.dim = widths[-1]
-        self.strides = (2, 4, 8, 16)
+        self.dim = channels[-1]
+        self.strides = tuple(2**number for number in range(1, depth + 1))
 
     def feature_maps(self, x: Tensor) -> list[Tensor]:
-        """Maps after each block, (B, widths[i], H // strides[i], W // strides[i])."""
+        """Maps after each block, (B, C_i, H // strides[i], W // strides[i])."""
         maps = []
-        for block in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = block(x)
+        for stage in self.stages:
+            x = getattr(self, stage)(x)
             maps.append(x)
         return maps
 

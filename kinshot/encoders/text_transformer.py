@@ -53,8 +53,8 @@ class TextTransformer(nn.Module):
     first, without dropout, and averaged in place of a class token.
 
     Args:
-        width: features of a character, and of the text.
-        layers: transformer layers.
+        width: features of a character, and of the text; less for a narrower version.
+        layers: transformer layers; fewer for a shallower version.
         heads: attention heads of a layer, a divisor of `width`.
         expansion: the layers' perceptrons are so many times as wide.
     """

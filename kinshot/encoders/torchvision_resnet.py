@@ -10,6 +10,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.base import InputSpec
+from kinshot.encoders.scaling import check_factors, scaled
 
 SMALL_SIZE = 64
 """Images up to this size get the small stem under `stem="auto"`."""
@@ -22,7 +23,7 @@ class TorchvisionResNet(ResNet):
 
     Parameter names are torchvision's (timm uses the same), less `fc`: with the ImageNet stem and three channels the saved
     weights load into `torchvision.models` or timm as they are; the small stem has a 3x3 `conv1`, for which the model that
-    loads them must be changed likewise.
+    loads them must be changed likewise. So are names, but not sizes, of narrower and shallower versions.
 
     Paper: He, Zhang, Ren, Sun, 2016, arXiv 1512.03385. The small stem is that of its CIFAR networks, as SimCLR uses it
     (Chen, Kornblith, Norouzi, Hinton, 2020, arXiv 2002.05709, appendix B.9).
@@ -33,21 +34,41 @@ class TorchvisionResNet(ResNet):
         input: pixels that the encoder is made for.
         stem: "imagenet" for a 7x7 stride-2 convolution and max-pooling, "small" for a 3x3 stride-1 convolution without,
             "auto" for the small one on images of up to 64 pixels.
+        width: factor on all channels; the four stages of the original start from 64, 128, 256 and 512.
+        depth: factor on the blocks of each stage, of which at least one is left.
     """
 
     accepts = ("image",)
 
-    def __init__(self, block: type[BasicBlock | Bottleneck], layers: list[int], input: InputSpec, stem: Stem) -> None:
-        super().__init__(block, layers)
+    def __init__(
+        self, block: type[BasicBlock | Bottleneck], layers: list[int], input: InputSpec, stem: Stem, width: float = 1.0, depth: float = 1.0
+    ) -> None:
+        check_factors("encoder resnet", width=width, depth=depth)
+        layers = [scaled(count, depth) for count in layers]
+        # torchvision's constructor has no factor on channels: what it builds is replaced, and is therefore kept small
+        super().__init__(block, layers if width == 1 else [1, 1, 1, 1])
+        if width != 1:
+            self._resize(block, layers, width)
         small = stem == "small" or (stem == "auto" and input.size <= SMALL_SIZE)
-        if small or input.channels != 3:
-            self.conv1 = _stem_convolution(input.channels, small)
+        if small or input.channels != 3 or width != 1:
+            self.conv1 = _stem_convolution(input.channels, small, self.bn1.num_features)
         if small:
             self.maxpool = nn.Identity()  # type: ignore[assignment]
-        self.dim: int = self.fc.in_features
+        self.dim: int = scaled(512, width) * block.expansion
         del self.fc
         self.input = input
         self.strides = (1, 2, 4, 8) if small else (4, 8, 16, 32)
+
+    def _resize(self, block: type[BasicBlock | Bottleneck], layers: list[int], width: float) -> None:
+        """Put stages with scaled channels, initialised like torchvision's, in the place of the original ones."""
+        stem, *planes = (scaled(count, width) for count in (64, 64, 128, 256, 512))
+        self.inplanes, self.bn1 = stem, nn.BatchNorm2d(stem)
+        for number, (count, blocks) in enumerate(zip(planes, layers, strict=True), 1):
+            stage = self._make_layer(block, count, blocks, stride=1 if number == 1 else 2)
+            for module in stage.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            setattr(self, f"layer{number}", stage)
 
     def feature_maps(self, x: Tensor) -> list[Tensor]:
         """Maps after each of the four stages, (B, C_i, H / strides[i], W / strides[i])."""
@@ -71,10 +92,14 @@ class ResNet18(TorchvisionResNet):
 
     Args:
         stem: "imagenet" (7x7 stride 2, max-pool), "small" (3x3 stride 1) or "auto": small up to 64 pixels.
+        width: factor on all channels, for narrower versions.
+        depth: factor on the blocks of each stage, for shallower versions; at least one is left.
     """
 
-    def __init__(self, input: InputSpec, *, stem: Literal["auto", "imagenet", "small"] = "auto") -> None:
-        super().__init__(BasicBlock, [2, 2, 2, 2], input, stem)
+    def __init__(
+        self, input: InputSpec, *, stem: Literal["auto", "imagenet", "small"] = "auto", width: float = 1.0, depth: float = 1.0
+    ) -> None:
+        super().__init__(BasicBlock, [2, 2, 2, 2], input, stem, width, depth)
 
 
 @ENCODERS.register("resnet50")
@@ -85,15 +110,19 @@ class ResNet50(TorchvisionResNet):
 
     Args:
         stem: "imagenet" (7x7 stride 2, max-pool), "small" (3x3 stride 1) or "auto": small up to 64 pixels.
+        width: factor on all channels, for narrower versions.
+        depth: factor on the blocks of each stage, for shallower versions; at least one is left.
     """
 
-    def __init__(self, input: InputSpec, *, stem: Literal["auto", "imagenet", "small"] = "auto") -> None:
-        super().__init__(Bottleneck, [3, 4, 6, 3], input, stem)
+    def __init__(
+        self, input: InputSpec, *, stem: Literal["auto", "imagenet", "small"] = "auto", width: float = 1.0, depth: float = 1.0
+    ) -> None:
+        super().__init__(Bottleneck, [3, 4, 6, 3], input, stem, width, depth)
 
 
-def _stem_convolution(channels: int, small: bool) -> nn.Conv2d:
+def _stem_convolution(channels: int, small: bool, width: int = 64) -> nn.Conv2d:
     """The first convolution, initialised like torchvision's."""
     kernel, stride, padding = (3, 1, 1) if small else (7, 2, 3)
-    convolution = nn.Conv2d(channels, 64, kernel, stride, padding, bias=False)
+    convolution = nn.Conv2d(channels, width, kernel, stride, padding, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return convolution

@@ -1,4 +1,4 @@
-"""The cosine classifier that a run learned over its base classes: `method/rows.*` of its checkpoint."""
+"""The classifier that a run learned over its base classes: `method/rows.*` of its checkpoint."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from kinshot.core.checkpoint import Checkpoint
 from kinshot.core.errors import CheckpointError, ConfigError
+from kinshot.core.method.base import WRAPPED
 from kinshot.recipes.embedder import Embedder
 from kinshot.recipes.study import Trained
 
@@ -24,12 +26,25 @@ def base_classifier(run: Trained) -> BaseClassifier | None:
 
     A run that exports averaged weights gives the averaged rows: they belong to the encoder that was exported.
     """
-    tensors = run.checkpoint.training
-    prefix = "average/" if run.recipe.train.ema else "method/"
-    weight, scale = (tensors.get(f"{prefix}rows.{name}") for name in ("weight", "scale"))
+    part = "average" if run.recipe.train.ema else "method"
+    found = classifier_state(run.checkpoint, (part,))
+    weight, scale = (found.get(name) for name in ("weight", "scale"))
     if weight is None or scale is None:
         return None
-    return BaseClassifier(weight.float(), float(scale), str(run.recipe.method.settings.get("feature", "backbone")))
+    return BaseClassifier(weight, float(scale), str(run.recipe.method.settings.get("feature", "backbone")))
+
+
+def classifier_state(checkpoint: Checkpoint, parts: tuple[str, ...] = ("average", "method")) -> dict[str, Tensor]:
+    """The state of `rows`, the classifier that a method learned, of the first of the parts that has one; else empty.
+
+    A method may stand inside another, which teaches it or adds a structure term.
+    """
+    tensors = checkpoint.tensors.get("training", {})
+    for prefix in (f"{part}/{wrapped}rows." for part in parts for wrapped in ("", WRAPPED)):
+        found = {name[len(prefix) :]: value.float() for name, value in tensors.items() if name.startswith(prefix)}
+        if found:
+            return found
+    return {}
 
 
 def needed_classifier(run: Trained, classes: int) -> BaseClassifier:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +18,7 @@ from kinshot.datasets import SOURCES
 from kinshot.datasets.graphs import GRAPHS
 from kinshot.encoders import ENCODERS
 from kinshot.ssl import VIEWS
+from kinshot.ssl.distillation.settings import DistillSettings, check_distill
 from kinshot.ssl.structure.settings import StructureSettings, check_structure
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -146,6 +149,7 @@ class ValidationConfig:
 
 SECTIONS: dict[str, type] = {
     "structure": StructureSettings,
+    "distill": DistillSettings,
     "projector": ProjectorConfig,
     "train": TrainConfig,
     "monitor": MonitorConfig,
@@ -159,7 +163,8 @@ FREE = {"train.workers", "train.allocator", "train.device", "monitor.log_every",
 class Recipe:
     """A checked recipe: every setting of every part has its value.
 
-    Without a `graph`, `structure` plays no part. `init` is a checkpoint or run whose encoder the training starts from.
+    Without a `graph`, `structure` plays no part; with losses in `distill`, the encoder is a student's. `init` is a checkpoint or run
+    whose encoder the training starts from.
     """
 
     name: str
@@ -172,6 +177,7 @@ class Recipe:
     init: str = ""
     graph: Choice | None = None
     structure: StructureSettings = field(default_factory=StructureSettings)
+    distill: DistillSettings = field(default_factory=DistillSettings)
     projector: ProjectorConfig = field(default_factory=ProjectorConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
@@ -180,7 +186,8 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `parse` reads back to an equal recipe."""
         parts = {section: {"name": c.name, **c.settings} for section in PARTS for c in [getattr(self, section)] if c is not None}
-        unused = {*["structure"] * (self.graph is None), *["validation"] * (not self.validation.split)}
+        needed = {"structure": self.graph is not None, "distill": self.distill.losses, "validation": self.validation.split}
+        unused = {section for section, need in needed.items() if not need}
         sections = {section: asdict(getattr(self, section)) for section in SECTIONS if section not in unused}
         init = {"init": self.init} if self.init else {}
         return {"name": self.name, "description": self.description, "seed": self.seed, **init, **parts, **sections}
@@ -236,15 +243,26 @@ def parse(data: dict[str, Any], name: str) -> Recipe:
             continue
         checked, found = check_parameters(given, dataclass_parameters(kind), section)
         values[section] = kind(**checked) if not found else kind()
-        problems += found or (check_structure(values[section]) if kind is StructureSettings else _ranges(section, checked))
+        problems += found or _CHECKS.get(section, partial(_ranges, section))(values[section])
+    if values["distill"].losses and "graph" in values:
+        problems.append("distill: a recipe has a graph or a teacher, not both: leave one out")
+    if not problems and not values["distill"].losses and METHODS.entry(values["method"].name).flags.get("taught_only"):
+        problems.append(f"method {values['method'].name} has no loss of its own: say in distill.losses what it learns, or choose another")
     if problems:
         raise ConfigError("\n  ".join([f"recipe {name} has {len(problems)} problem{'s' * (len(problems) > 1)}:", *problems]))
     return Recipe(**values)
 
 
 def train_command(recipe: Recipe) -> str:
-    """The command that trains a recipe: `fewshot train` for methods that learn from class labels, else `ssl pretrain`."""
-    return "fewshot train" if METHODS.entry(recipe.method.name).flags.get("supervised") else "ssl pretrain"
+    """The command that trains a recipe: `ssl distill` with a teacher, `fewshot train` with class labels, else `ssl pretrain`."""
+    if recipe.distill.losses:
+        return "ssl distill"
+    return "fewshot train" if learns_from_labels(recipe) else "ssl pretrain"
+
+
+def learns_from_labels(recipe: Recipe) -> bool:
+    """Whether the recipe's method is given class labels."""
+    return METHODS.entry(recipe.method.name).flags.get("supervised", False)
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
@@ -255,6 +273,8 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
 
 
 _KEYS = ["name", "description", "seed", "init", *PARTS, *SECTIONS]
+_CHECKS: dict[str, Callable[[Any], list[str]]] = {"structure": check_structure, "distill": check_distill}
+_TEACHER = "teacher"
 
 
 def _norm(value: Any) -> Any:
@@ -262,8 +282,13 @@ def _norm(value: Any) -> Any:
 
 
 def _override(data: dict[str, Any], path: list[str], value: Any) -> None:
-    """Apply one override. `method=simclr` and `method.name=simclr` choose another part and drop the old one's settings."""
+    """Apply one override. `method=simclr` and `method.name=simclr` choose another part and drop the old one's settings.
+
+    `teacher=A` is short for `distill.teachers=[A]`.
+    """
     section = path[0]
+    if path == [_TEACHER]:
+        path, value = ["distill", "teachers"], value if isinstance(value, list) else [str(value)]
     if section in PARTS and (len(path) == 1 or path[1:] == ["name"]) and not isinstance(value, dict):
         if value is None and section in OPTIONAL:
             data.pop(section, None)
@@ -299,9 +324,9 @@ _LOWEST = {
 _HIGHEST = {"train.warmup": 1.0, "train.final_lr": 1.0, "train.ema": 0.99999, "train.momentum": 0.99999}
 
 
-def _ranges(section: str, checked: dict[str, Any]) -> list[str]:
+def _ranges(section: str, settings: Any) -> list[str]:
     problems = []
-    for key, value in checked.items():
+    for key, value in asdict(settings).items():
         name = f"{section}.{key}"
         if name in _LOWEST and value is not None and value < _LOWEST[name]:
             problems.append(f"{name}: expected at least {_LOWEST[name]}, got {value}")

@@ -32,7 +32,7 @@ def plan_sweep(recipe: str, settings: tuple[str, ...], seeds: list[int], out: Pa
 
     Args:
         recipe: a shipped recipe's name or a YAML file.
-        settings: `key=value`, or `key=a,b,c` for several values; the value `@seed` follows the run's seed.
+        settings: `key=value`, or `key=a,b,c` for several values; `@seed` in a value stands for the run's seed.
         seeds: the runs' seeds.
         out: folder that holds one folder for each run.
     """
@@ -43,7 +43,7 @@ def plan_sweep(recipe: str, settings: tuple[str, ...], seeds: list[int], out: Pa
     planned = []
     for values in itertools.product(*(found for _, found in axes)):
         for seed in seeds:
-            chosen = [f"{key}={seed if value == SAME_AS_SEED else value}" for key, value in zip(keys, values, strict=True)]
+            chosen = [f"{key}={value.replace(SAME_AS_SEED, str(seed))}" for key, value in zip(keys, values, strict=True)]
             varied = [f"{k.split('.')[-1]}={v}" for (k, found), v in zip(axes, values, strict=True) if len(found) > 1]
             name = "_".join([*varied, f"seed={seed}"]).replace("/", "-")
             overrides = [*chosen, f"seed={seed}"]

@@ -1,4 +1,4 @@
-"""`ssl pretrain` and `fewshot train`: wire a recipe to its parts and run the loop.
+"""`ssl pretrain`, `ssl distill` and `fewshot train`: wire a recipe to its parts and run the loop.
 
 Reads in the order things happen: check the output folder, build data and model, restore or prepare, train, close.
 Raises ConfigError (2), DataError or CheckpointError (3), DivergedError (4), Interrupted (130, 143).
@@ -34,8 +34,9 @@ from kinshot.recipes.diagnose import diagnose, report_lines
 from kinshot.recipes.embedder import build_model, initial_input, initialize
 from kinshot.recipes.hooks import RunHooks, Say
 from kinshot.recipes.inputs import MethodInputs
-from kinshot.recipes.recipe import Recipe, train_command
+from kinshot.recipes.recipe import Recipe, learns_from_labels
 from kinshot.recipes.start import Options, finished_result, open_folder, starting_point
+from kinshot.recipes.teachers import distilling
 from kinshot.ssl import VIEWS
 from kinshot.ssl.structure.inducing import StructureInducing
 
@@ -152,6 +153,8 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     graph = GRAPHS.build(recipe.graph.name, source, settings=recipe.graph.settings) if recipe.graph else None
     if graph is not None:
         method = StructureInducing(method, graph, recipe.structure, context, gauge_every=recipe.monitor.log_every)
+    if recipe.distill.losses:
+        method = distilling(method, recipe, source, input, context, device)
     method = method.to(device)
     if t.channels_last:
         method = method.to(memory_format=torch.channels_last)
@@ -181,8 +184,8 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
 
 def _labels(recipe: Recipe, source: Source) -> Tensor | None:
     """Class labels for a method that learns from them; the others never see any."""
-    supervised = train_command(recipe) == "fewshot train"
-    return torch.from_numpy(np.asarray(source.labels, dtype=np.int64)) if supervised and source.labels is not None else None
+    given = learns_from_labels(recipe) and source.labels is not None
+    return torch.from_numpy(np.asarray(source.labels, dtype=np.int64)) if given else None
 
 
 def restore(job: Job, checkpoint: Checkpoint) -> float:

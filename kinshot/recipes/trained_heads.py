@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from kinshot.core.checkpoint import Checkpoint
 from kinshot.core.errors import ConfigError
 from kinshot.core.method import METHODS
+from kinshot.core.method.base import WRAPPED
 from kinshot.datasets.base import Source
 from kinshot.fewshot.evaluate import build_head, takes
 from kinshot.fewshot.records import Head
 from kinshot.recipes.embedder import Embedder
 from kinshot.recipes.recipe import parse
-from kinshot.ssl.structure.inducing import StructureInducing
 
 INPUT = "input"
 """The feature of heads that take the encoder itself: the samples, normalised and flattened."""
@@ -64,7 +64,7 @@ def trained_heads(checkpoint: Checkpoint, model: Embedder | None) -> TrainedHead
     """What a checkpoint, loaded with its part `training`, gives to heads. EMA weights come first, as they do for the encoder."""
     method: Any = METHODS.get(parse(checkpoint.config, "").method.name)
     tensors = checkpoint.tensors.get("training", {})
-    for prefix in (f"{part}/{wrapped}network." for part in ("average", "method") for wrapped in ("", StructureInducing.prefix)):
+    for prefix in (f"{part}/{wrapped}network." for part in ("average", "method") for wrapped in ("", WRAPPED)):
         found = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
         if found and method.trains_head:
             return TrainedHeads(found, method.trains_head, model)

@@ -13,6 +13,8 @@ from kinshot.core.features import named_features
 
 Companions = Callable[[Tensor, int], Tensor]
 """(int64 indices (B,) of a batch, step of the whole run) -> int64 (P,) further samples that belong with it. Picklable."""
+WRAPPED = "base."
+"""What stands before a method's names in `state_dict` when another one wraps it."""
 Order = Callable[[int], Tensor]
 """epoch -> int64 (steps, B): the samples of every batch of that epoch; a pure function of the epoch, picklable."""
 
@@ -61,6 +63,8 @@ class Method(nn.Module):
     projector: nn.Module
     supervised: ClassVar[bool] = False
     """Whether it learns from class labels: it is then given `context.labels`, and `fewshot train` runs it."""
+    taught_only: ClassVar[bool] = False
+    """Whether it has no loss of its own, so that there must be a teacher."""
     view_count: ClassVar[int] = 2
     """Views of each sample that `loss` takes."""
     needs_clean: ClassVar[bool] = False

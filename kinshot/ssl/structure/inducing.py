@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from kinshot.core.graph import RelationGraph
-from kinshot.core.method.base import Extract, Method, MethodContext
+from kinshot.core.method.base import WRAPPED, Extract, Method, MethodContext
 from kinshot.core.relations import Listed, Relation, constructors
+from kinshot.core.taps import Taps
 from kinshot.objectives.margin_contrastive import margin_contrastive
 from kinshot.objectives.multi_similarity import multi_similarity
 from kinshot.objectives.triplet import triplet
@@ -41,7 +42,7 @@ class StructureInducing(Method):
         gauge_every: steps between two measurements of the quotient of both terms' gradient norms; 0 for none.
     """
 
-    prefix = "base."
+    prefix = WRAPPED
 
     def __init__(
         self, base: Method, graph: RelationGraph, settings: StructureSettings, context: MethodContext, *, gauge_every: int = 10
@@ -82,10 +83,10 @@ class StructureInducing(Method):
         if self.settings.weight == 0:
             return self.base.loss(views[:own], anchors, step)
         drawn = self.neighborhood.draw(anchors, step)
-        with _Tap(self.base.encoder) as tap:
+        with Taps({"encoder": self.base.encoder}) as taps:
             terms = self.base.loss(views[:own], anchors, step)
         clean = self.settings.anchor == "clean"
-        z = self._embed(views[self.view_count]) if clean else self._head(tap.first(len(anchors)))
+        z = self._embed(views[self.view_count]) if clean else self._head(taps.outputs("encoder", len(anchors)))
         structure = self._structure(z, self._partners(views, drawn), anchors, drawn)
         self._measure(terms["loss"], structure, step)
         weight = self.settings.weight
@@ -144,30 +145,6 @@ class StructureInducing(Method):
             found = torch.autograd.grad(term, shared, retain_graph=True, allow_unused=True)
             norms.append(torch.nn.utils.get_total_norm([g for g in found if g is not None]))
         self._ratio = norms[0] / norms[1]
-
-
-class _Tap:
-    """Records the output of a module's first call, so that no sample is encoded twice."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._handle = module.register_forward_hook(self._record)
-        self._found: Tensor | None = None
-
-    def __enter__(self) -> _Tap:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._handle.remove()
-
-    def _record(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if self._found is None:
-            self._found = _first(output)
-
-    def first(self, count: int) -> Tensor:
-        """The first `count` rows, which are the anchors' first view also where a method joins its views in one batch."""
-        if self._found is None:
-            raise RuntimeError("the wrapped method did not call its encoder")
-        return self._found[:count]
 
 
 def _first(output: Any) -> Tensor:

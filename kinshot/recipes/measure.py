@@ -1,0 +1,151 @@
+"""`ssl measure`: what encoders cost and what they reach, teacher and students side by side on the same episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kinshot.core.errors import DataError
+from kinshot.core.rng import keyed_numpy
+from kinshot.core.runtime import cpu_model, resolve_device
+from kinshot.datasets.base import Source
+from kinshot.encoders.base import Spec
+from kinshot.fewshot.statistics import RULE
+from kinshot.recipes.answers import Protocol, Say, build_source, features_of
+from kinshot.recipes.answers import measure as measure_heads
+from kinshot.recipes.embedder import Embedder
+from kinshot.recipes.evaluate import own_data
+from kinshot.recipes.footprint import Timing, footprint
+from kinshot.recipes.measure_rows import DISTILLED, INT8, STUDENT, TEACHER, Model, RunAccuracy, row_of
+from kinshot.recipes.quantize import quantized
+from kinshot.recipes.recipe import Choice
+from kinshot.recipes.seed_groups import seed_groups
+from kinshot.recipes.study import Trained, build_key, check_run_features, labelled, load_runs, study_result
+from kinshot.recipes.sweep import runs_of
+from kinshot.recipes.tasks import Drawing, Tasks, make_tasks
+from kinshot.ssl.knn import leave_one_out
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """What to measure.
+
+    Args:
+        drawing: the episodes, the same for all runs.
+        data: source of the episodes and of kNN; None for the first run's own data, split test.
+        head: (text, name, settings) of the head.
+        feature: backbone, projector, joint, or an output of the projector.
+        k: neighbors that vote.
+        quantize: measure each run in int8 too.
+        calibration: samples of a run's training data from which int8 learns its ranges.
+        timing: how latency is measured.
+        device: where features are computed; latency and int8 are always the CPU's.
+    """
+
+    drawing: Drawing
+    data: Choice | None = None
+    head: tuple[str, str, dict[str, Any]] = ("prototype", "prototype", {})
+    feature: str = "backbone"
+    k: int = 20
+    quantize: bool = False
+    calibration: int = 256
+    timing: Timing = field(default_factory=Timing)
+    device: str = "auto"
+
+
+def measure(runs: Sequence[Path], settings: MeasureSettings, say: Say, *, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Measure runs, the first of which is the teacher; returns the result that `ssl measure --json` prints.
+
+    Runs that differ by their seed alone make one row. Rows of several runs have intervals over runs, those of a single run over
+    episodes; so have differences to the teacher, paired by seed or by episode.
+
+    Args:
+        runs: run folders, sweeps' folders or checkpoints.
+        settings: what to measure.
+        say: where messages go.
+        names: what each of the runs is called, empty for its path.
+
+    Raises CheckpointError for a bad checkpoint, DataError for data that cannot give the episodes, ConfigError for settings.
+    """
+    settings.timing.check()
+    device = resolve_device(settings.device)
+    placed = [(name, path) for name, given in zip(names or [""] * len(runs), runs, strict=True) for path in runs_of([given])]
+    trained = load_runs([path for _, path in placed])
+    check_run_features([settings.feature], trained)
+    bench = _Bench(settings, settings.data or own_data(trained[0].checkpoint), device, say)
+    models: list[Model] = []
+    for label, group in seed_groups(trained, [name for name, _ in placed]).items():
+        role = TEACHER if not models else DISTILLED if group[0].recipe.distill.losses else STUDENT
+        models.append(bench.model(label, role, group))
+        if settings.quantize:
+            models.append(bench.model(f"{label}, int8", INT8, group))
+    source, tasks = bench.prepared(trained[0].input)
+    data = {"name": source.name, **bench.choice.settings, "classes": len(source.class_names), "images": len(source)}
+    return study_result(trained, data, _protocol(settings, tasks), [row_of(model, models[0]) for model in models])
+
+
+def _protocol(settings: MeasureSettings, tasks: Tasks) -> dict[str, Any]:
+    timing = settings.timing
+    int8 = {"int8": f"post-training, {settings.calibration} samples of each run's training data"} if settings.quantize else {}
+    return {
+        **settings.drawing.describe(tasks),
+        "head": settings.head[0],
+        "feature": settings.feature,
+        "kNN": f"k {settings.k}, leave one out, votes 1 / distance",
+        "MACs": "multiply-accumulates of convolutions, linear layers and matrix products, one sample",
+        "latency": f"median of {timing.repeats} calls of the encoder, {timing.threads} thread(s), {cpu_model()}",
+        **int8,
+        "interval": RULE,
+        "difference to the first": "paired by seed where there are several runs, else by episode",
+    }
+
+
+class _Bench:
+    """Measures one model after another on one choice of data, which is rendered once for each kind of input."""
+
+    def __init__(self, settings: MeasureSettings, choice: Choice, device: torch.device, say: Say) -> None:
+        self.settings, self.choice, self.device, self.say = settings, choice, device, say
+        self._prepared: dict[tuple[Any, ...], tuple[Source, Tasks]] = {}
+        self._training: dict[str, Source] = {}
+
+    def prepared(self, input: Spec) -> tuple[Source, Tasks]:
+        """The labelled source for an input, and its episodes. Raises DataError where they are not those of the other inputs."""
+        key = build_key(input)
+        if key not in self._prepared:
+            source, _ = labelled(self.choice, input, "--data")
+            tasks = make_tasks(source, self.settings.drawing)
+            for _, others in self._prepared.values():
+                if [e.hash() for e in tasks.values()] != [e.hash() for e in others.values()]:
+                    raise DataError(f"{source.name} gives other episodes at another input size: measure runs of one input size")
+            self._prepared[key] = source, tasks
+        return self._prepared[key]
+
+    def model(self, label: str, role: str, group: list[Trained]) -> Model:
+        """One row: what the group's first run costs, and what all its runs reach."""
+        int8 = role == INT8
+        found = [self._int8(run) if int8 else run.model for run in group]
+        cost = footprint(found[0].cpu(), self.settings.timing, origin=group[0].model.cpu() if int8 else None)
+        return Model(label, role, cost, tuple(self._run(label, run, model, int8) for run, model in zip(group, found, strict=True)))
+
+    def _run(self, label: str, run: Trained, model: Embedder, int8: bool) -> RunAccuracy:
+        source, tasks = self.prepared(run.input)
+        s, device = self.settings, torch.device("cpu") if int8 else self.device
+        protocol = Protocol(None, None, s.drawing, [s.head], [s.feature], reference=False)
+        found = measure_heads(f"{label}, seed {run.recipe.seed}", model, run.checkpoint, source, tasks, protocol, device, self.say)
+        features = features_of(model, source, device)[s.feature].numpy()
+        accuracy, _ = leave_one_out(features, np.asarray(source.labels), k=s.k)
+        return RunAccuracy(run.recipe.seed, {(m.ways, m.shots): m.accuracy for m in found}, 100 * accuracy)
+
+    def _int8(self, run: Trained) -> Embedder:
+        data = run.recipe.data
+        key = repr((data, build_key(run.input)))
+        if key not in self._training:
+            self._training[key] = build_source(data, run.input)
+        source = self._training[key]
+        chosen = keyed_numpy(0, "calibration").permutation(len(source))[: self.settings.calibration]
+        return quantized(run.model, source.load(np.sort(chosen)))

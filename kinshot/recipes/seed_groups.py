@@ -1,0 +1,73 @@
+"""Runs that differ by their seed alone, put together."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from kinshot.core.config import flatten
+from kinshot.core.errors import ConfigError
+from kinshot.recipes.recipe import FREE, Recipe
+from kinshot.recipes.study import Trained
+
+_IGNORED = {"name", "description", "seed", "data.root", *FREE}
+
+
+def seed_groups(runs: Sequence[Trained], names: Sequence[str] = ()) -> dict[str, list[Trained]]:
+    """Runs by what they are called, in the order in which they were given; those of one group differ by their seed alone.
+
+    Args:
+        runs: the runs.
+        names: what the user calls each run, empty where he does not; several groups under one name get their paths added.
+
+    Raises:
+        ConfigError: two runs that do not differ at all.
+    """
+    called = list(names) or [""] * len(runs)
+    ignored = _IGNORED | _tied([run.recipe for run in runs])
+    found: dict[tuple[str, str], list[Trained]] = {}
+    for name, run in zip(called, runs, strict=True):
+        found.setdefault((name, _kind(run.recipe, ignored)), []).append(run)
+    given = [name for name, _ in found]
+    groups: dict[str, list[Trained]] = {}
+    for (name, _), members in found.items():
+        label = name if name and given.count(name) == 1 else ", ".join(filter(None, [name, _place(members)]))
+        while label in groups:
+            label += "'"
+        groups[label] = members
+    for members in groups.values():
+        _check_seeds(members)
+    return groups
+
+
+def _kind(recipe: Recipe, ignored: set[str]) -> str:
+    """A text that is equal for runs that compute the same but for their seed.
+
+    Other runs that a recipe names by path (its teacher) may have the same seed, or one for all: seeds in paths do not count.
+    """
+    settings = {key: value for key, value in flatten(recipe.to_dict()).items() if key not in ignored}
+    return re.sub(r"seed=\d+", "seed", json.dumps(settings, sort_keys=True, default=str))
+
+
+def _tied(recipes: Sequence[Recipe]) -> set[str]:
+    """Settings that follow the seed in every run that has them (`data.seed=@seed` of a sweep)."""
+    found = [(recipe.seed, flatten(recipe.to_dict())) for recipe in recipes]
+    if len({seed for seed, _ in found}) < 2:
+        return set()
+    keys = {key for _, settings in found for key, value in settings.items() if isinstance(value, int) and not isinstance(value, bool)}
+    return {key for key in keys if all(settings[key] == seed for seed, settings in found if key in settings)}
+
+
+def _check_seeds(members: list[Trained]) -> None:
+    seeds: dict[int, Trained] = {}
+    for run in members:
+        if (other := seeds.get(run.recipe.seed)) is not None:
+            raise ConfigError(f"{other.path} and {run.path} have the same settings and seed: leave one out, or name them NAME=RUN")
+        seeds[run.recipe.seed] = run
+
+
+def _place(members: list[Trained]) -> str:
+    """The path of a group, without the seed where there are several runs."""
+    path = str(members[0].path)
+    return path if len(members) == 1 else re.sub(r"[_/]?seed=\d+", "", path)

@@ -1,0 +1,254 @@
+"""The distillation terms as a wrapper around any method."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kinshot.core.errors import ConfigError
+from kinshot.core.method.base import WRAPPED, Extract, Method, MethodContext
+from kinshot.core.taps import Taps, submodule
+from kinshot.encoders.base import InputSpec, Spec, TokenSpec
+from kinshot.encoders.build import keyed_initialisation
+from kinshot.objectives.common import unit
+from kinshot.objectives.distillation import DISTILLATIONS
+from kinshot.ssl.distillation.settings import DistillSettings, LossChoice, parse_loss
+from kinshot.ssl.distillation.teacher import Taught
+
+_TEACHERS = "teachers"
+
+
+class Term(NamedTuple):
+    """One distillation loss at work: what was chosen, the name of its record, and the loss of (student, teacher, indices, step)."""
+
+    choice: LossChoice
+    label: str
+    loss: nn.Module
+
+    def sides(self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """What the loss looks at of both sides' outputs."""
+        place = self.choice.place
+        ours, theirs = student[place.student], teacher[place.teacher]
+        return (unit(ours) if place.unit == "both" else ours), (theirs if place.unit == "none" else unit(theirs))
+
+
+class Distilling(Method):
+    """A method's own loss, and beside it what teachers teach: `task * L_method + sum_k weight_k L_k`.
+
+    Paper: Hinton, Vinyals, Dean, 2015, arXiv 1503.02531; on relations Park, Kim, Lu, Cho, 2019, arXiv 1904.05068.
+
+    The student's outputs are those that the method computes for its own loss. Teachers see the clean samples, whose outputs are cached, or
+    the same views. A loss over several teachers is averaged over them. What losses learn (projections, queues) is in the state; the
+    teachers are not, but for a fingerprint of their weights, by which a resumed run knows them.
+
+    Args:
+        base: any method; `student` has no loss of its own.
+        teachers: what they say, and of which samples.
+        settings: losses and weights.
+        context: of the run.
+        input: what the student's encoder takes.
+    """
+
+    prefix = WRAPPED
+
+    def __init__(self, base: Method, teachers: Sequence[Taught], settings: DistillSettings, context: MethodContext, input: Spec) -> None:
+        super().__init__()
+        self.base, self.settings = base, settings
+        self._taught = list(teachers)
+        self.order, self.trains_head = base.order, base.trains_head  # type: ignore[misc]
+        self.companions, self.partner_input = base.companions, base.partner_input
+        self.view_count = base.view_count  # type: ignore[misc]
+        live = any(taught.cached is None for taught in teachers)
+        self._own_clean = live and settings.view == "clean"
+        self.needs_clean = base.needs_clean or self._own_clean  # type: ignore[misc]
+        choices = [parse_loss(text) for text in settings.losses]
+        self._student = {name: self._module(name) for name in {choice.place.student for choice in choices} - {"backbone", "projector"}}
+        self.terms = nn.ModuleList()
+        self._terms = self._build(choices, context, input)
+        self.register_buffer(_TEACHERS, _fingerprint(teachers))
+        self.register_load_state_dict_pre_hook(_check_teachers)
+
+    @property
+    def encoder(self) -> nn.Module:  # type: ignore[override]
+        """The student's encoder."""
+        return self.base.encoder
+
+    @property
+    def projector(self) -> nn.Module:  # type: ignore[override]
+        """The student's projector."""
+        return self.base.projector
+
+    def prepare(self, extract: Extract) -> None:
+        """Prepare the wrapped method."""
+        self.base.prepare(extract)
+
+    def start_epoch(self, epoch: int, extract: Extract) -> None:
+        """Start the wrapped method's epoch."""
+        self.base.start_epoch(epoch, extract)
+
+    def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
+        """All terms; `views` are the base's, and a clean batch where teachers run on clean samples in every step."""
+        modules = {"backbone": self.encoder, "projector": self.projector, **self._student}
+        with Taps(modules, grad_only=True) as taps:
+            own = self.base.loss(self._base_views(views), indices, step)
+        batch = len(views[0])
+        rows = min(taps.count("backbone"), batch * self.view_count) // batch * batch
+        ids = indices[:batch].repeat(rows // batch)
+        student = self._student_outputs(taps, rows)
+        taught = [self._teacher_outputs(one, taps, views, ids, number) for number, one in enumerate(self._taught)]
+        total, record = self.settings.task * own["loss"], {"task": own["loss"].detach()}
+        for term in self._terms:
+            values = [term.loss(*term.sides(student, found), ids, step) for found in self._of(term, taught)]
+            value = torch.stack(values).mean()
+            total = total + term.choice.place.weight * value
+            record[term.label] = value.detach()
+        return {"loss": total, **record, **{name: value for name, value in own.items() if name != "loss"}}
+
+    def after_step(self, step: int) -> dict[str, float | Tensor]:
+        """Move the wrapped method and the losses' queues on."""
+        gauges = self.base.after_step(step)
+        for term in self._terms:
+            term.loss.after_step()  # type: ignore[operator]
+        return gauges
+
+    def _base_views(self, views: list[Tensor]) -> list[Tensor]:
+        if self._own_clean and not self.base.needs_clean:
+            return [*views[: self.view_count], *views[self.view_count + 1 :]]
+        return views
+
+    def _student_outputs(self, taps: Taps, rows: int) -> dict[str, Tensor]:
+        found = {name: taps.outputs(name, rows) for name in ("backbone", *self._student)}
+        if any(term.choice.place.student == "projector" for term in self._terms):
+            passed = taps.count("projector") >= rows
+            found["projector"] = taps.outputs("projector", rows) if passed else self.projector(found["backbone"])
+        return found
+
+    def _teacher_outputs(self, taught: Taught, taps: Taps, views: list[Tensor], ids: Tensor, number: int) -> dict[str, Tensor]:
+        if taught.cached is not None:
+            return taught.of_samples(ids)
+        names = teacher_taps([term.choice for term in self._terms], number)
+        if self.settings.view == "same":
+            return taught.of_views(taps.inputs("backbone", len(ids)), names)
+        clean = views[self.view_count]
+        found = taught.of_views([clean], names)
+        return {name: value.repeat(len(ids) // len(clean), *[1] * (value.dim() - 1)) for name, value in found.items()}
+
+    def _of(self, term: Term, taught: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        of = term.choice.place.of
+        return taught if of == 0 else [taught[of - 1]]
+
+    def _module(self, name: str) -> nn.Module:
+        """The student's module whose output a loss names. Raises ConfigError with the closest name."""
+        if name == "logits":
+            rows = getattr(self.base, "rows", None)
+            if not isinstance(rows, nn.Module):
+                raise ConfigError("distill.losses: student=logits, but this method learns no classifier: use method classifier")
+            return rows
+        return submodule(self.encoder, name, "student", ("backbone", "projector", "logits"))
+
+    def _build(self, choices: list[LossChoice], context: MethodContext, input: Spec) -> list[Term]:
+        """The losses, each tried on two samples, so that shapes that do not fit are found before anything runs."""
+        student = self._try_student(_blank(input))
+        terms = []
+        for number, choice in enumerate(choices):
+            for which in range(len(self._taught)) if choice.place.of == 0 else [choice.place.of - 1]:
+                taught = self._taught[which]
+                shown = student[choice.place.student], _try_teacher(taught, choice.place.teacher)
+                if which == 0 or choice.place.of:
+                    loss = _loss_of(choice, *shown, context, number)
+                _try(loss, choice, taught.teacher.name, *shown)
+            self.terms.append(loss)
+            label = choice.name if sum(other.name == choice.name for other in choices) == 1 else f"{choice.name}_{number + 1}"
+            terms.append(Term(choice, label, loss))
+        return terms
+
+    @torch.no_grad()
+    def _try_student(self, blank: Tensor) -> dict[str, Tensor]:
+        before = {module: module.training for module in self.base.modules()}
+        self.base.eval()
+        inner = {name: module for name, module in self._student.items() if name != "logits"}
+        with Taps(inner) as taps:
+            z = self.encoder(blank)
+        found = {"backbone": z, "projector": self.projector(z), **{name: taps.outputs(name) for name in inner}}
+        if "logits" in self._student:
+            projected = getattr(self.base, "feature", "backbone") == "projector"
+            found["logits"] = self._student["logits"](found["projector" if projected else "backbone"])
+        for module, training in before.items():
+            module.training = training
+        return found
+
+
+class _Pure(nn.Module):
+    """A loss without state in the form of one that has some."""
+
+    def __init__(self, choice: LossChoice) -> None:
+        super().__init__()
+        self.function, self.settings = DISTILLATIONS.get(choice.name), choice.settings
+
+    def forward(self, student: Tensor, teacher: Tensor, indices: Tensor, step: int) -> Tensor:
+        """The loss of a batch."""
+        return self.function(student, teacher, **self.settings)
+
+    def after_step(self) -> None:
+        """Nothing moves."""
+
+
+def teacher_taps(choices: Sequence[LossChoice], number: int) -> list[str]:
+    """Outputs that the losses want of the teacher with this index, from 0."""
+    return sorted({choice.place.teacher for choice in choices if choice.place.of in (0, number + 1)})
+
+
+def _loss_of(choice: LossChoice, student: Tensor, teacher: Tensor, context: MethodContext, number: int) -> nn.Module:
+    if not inspect.isclass(DISTILLATIONS.get(choice.name)):
+        return _Pure(choice)
+    with keyed_initialisation(context.seed, f"init distillation {number}"):
+        shapes = tuple(student.shape[1:]), tuple(teacher.shape[1:])
+        loss: nn.Module = DISTILLATIONS.build(choice.name, *shapes, context, settings=choice.settings)
+    if not hasattr(loss, "after_step"):
+        loss.after_step = lambda: None  # type: ignore[assignment]
+    return loss
+
+
+def _try(loss: nn.Module, choice: LossChoice, teacher: str, student: Tensor, taught: Tensor) -> None:
+    """Raise ConfigError, naming both outputs, where a loss does not take them."""
+    try:
+        with torch.no_grad():
+            loss(student, taught, torch.arange(len(student)), 0)
+    except ConfigError as error:
+        place = choice.place
+        raise ConfigError(
+            f"distill.losses {choice.name}, student={place.student}, teacher={place.teacher} of {teacher}: {error}"
+        ) from error
+
+
+@torch.no_grad()
+def _try_teacher(taught: Taught, name: str) -> Tensor:
+    if taught.cached is not None:
+        return taught.cached[name][:2]
+    return taught.teacher.outputs(_blank(taught.teacher.input), [name])[name]
+
+
+def _blank(input: Spec) -> Tensor:
+    """Two samples of the right form that differ."""
+    if isinstance(input, TokenSpec):
+        return torch.tensor([[3], [4]]).expand(2, input.length).contiguous()
+    shape: tuple[int, ...] = (input.channels, input.size, input.size) if isinstance(input, InputSpec) else (input.dim,)
+    return torch.stack([torch.zeros(shape), torch.ones(shape)])
+
+
+def _fingerprint(teachers: Sequence[Taught]) -> Tensor:
+    digest = hashlib.sha256("".join(taught.teacher.fingerprint for taught in teachers).encode()).digest()
+    return torch.tensor(list(digest), dtype=torch.uint8)
+
+
+def _check_teachers(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Runs before a state is loaded. Raises RuntimeError where it belongs to a run with other teachers."""
+    recorded = state.get(prefix + _TEACHERS)
+    own = module.get_buffer(_TEACHERS)
+    if recorded is not None and not torch.equal(recorded.cpu(), own.cpu()):
+        raise RuntimeError("the teachers have other weights than those that the run began with")

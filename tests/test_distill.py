@@ -1,0 +1,384 @@
+"""`ssl distill`: the wrapper around a method, teachers of every kind, resuming, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kinshot.core.checkpoint import load_checkpoint
+from kinshot.core.errors import CheckpointError, ConfigError
+from kinshot.core.features import weights_hash
+from kinshot.core.method.base import MethodContext
+from kinshot.encoders.base import InputSpec
+from kinshot.encoders.build import build_encoder
+from kinshot.encoders.onnx_encoder import OnnxEncoder
+from kinshot.objectives.distillation.kd import kd
+from kinshot.objectives.distillation.rkd_distance import rkd_distance
+from kinshot.recipes.embedder import load
+from kinshot.recipes.recipe import load_recipe, parse
+from kinshot.recipes.start import Options
+from kinshot.recipes.teachers import load_teacher
+from kinshot.recipes.train import build, train_recipe
+from kinshot.ssl.distillation.distilling import Distilling
+from kinshot.ssl.distillation.settings import DistillSettings, parse_loss
+from kinshot.ssl.distillation.teacher import Taught, Teacher, converted
+from kinshot.ssl.methods.simclr import SimCLR
+from kinshot.ssl.methods.student import Student
+from tests.tiny import TINY, result, run
+
+STUDENT = Path(__file__).parent / "tiny_student.yaml"
+SPEC = InputSpec(1, 16, (0.3,), (0.4,))
+CONTEXT = MethodContext(64, 8, 8, 16, 0)
+
+
+def quiet(recipe, out: Path, resume: str = "never") -> dict:
+    return train_recipe(recipe, Options(out, resume, quiet=True), lambda text: None)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny run without labels."""
+    out = tmp_path_factory.mktemp("teacher") / "run"
+    quiet(load_recipe(str(TINY), ["monitor.tensorboard=false", "monitor.knn_every=0"]), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny run with a classifier."""
+    out = tmp_path_factory.mktemp("classifier") / "run"
+    overrides = ["method=classifier", "views.views=1", "monitor.tensorboard=false", "monitor.knn_every=0"]
+    quiet(load_recipe(str(TINY), overrides), out)
+    return out
+
+
+def conv(width: int, seed: int = 0) -> nn.Module:
+    return build_encoder("conv4", {"width": width}, SPEC, seed=seed)
+
+
+def frozen(width: int = 6, seed: int = 5, spec: InputSpec = SPEC) -> Teacher:
+    encoder = build_encoder("conv4", {"width": width}, spec, seed=seed)
+    return Teacher(f"frozen {seed}", encoder, {"projector": nn.Linear(width, 3)}, spec, weights_hash(encoder.state_dict()))
+
+
+def images(count: int = 8, seed: int = 1) -> Tensor:
+    return torch.randn(count, 1, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def wrap(base, losses: tuple[str, ...], teachers: list[Taught], **more) -> Distilling:
+    names = tuple(taught.teacher.name for taught in teachers)
+    return Distilling(base, teachers, DistillSettings(names, losses, **more), CONTEXT, SPEC)
+
+
+def test_loss_is_the_weighted_sum_of_the_methods_own_and_the_teachers() -> None:
+    torch.manual_seed(0)
+    base = SimCLR(conv(4), nn.Linear(4, 3), CONTEXT)
+    one = frozen()
+    clean = {"backbone": torch.randn(64, 6), "projector": torch.randn(64, 3)}
+    losses = ("rkd_distance:weight=25", "kd:weight=2:student=projector:teacher=projector")
+    method = wrap(base, losses, [Taught(one, SPEC, cached=clean)], task=0.5)
+    views, ids = [images(8, 1), images(8, 2)], torch.arange(8) * 3
+    found = method.loss(views, ids, 0)
+    own = base.loss(views, ids, 0)["loss"]
+    z = base.encoder(torch.cat(views))
+    rows = torch.cat([ids, ids])
+    relational, logits = rkd_distance(z, clean["backbone"][rows]), kd(base.projector(z), clean["projector"][rows])
+    torch.testing.assert_close(found["loss"], 0.5 * own + 25 * relational + 2 * logits)
+    torch.testing.assert_close(found["rkd_distance"], relational.detach())
+    assert found["kd"].requires_grad is False
+
+
+def test_weight_zero_leaves_the_methods_gradient_bit_for_bit() -> None:
+    def gradients(wrapped: bool) -> list[Tensor]:
+        base = SimCLR(conv(4), nn.Linear(4, 3, bias=False), CONTEXT)
+        method = wrap(base, ("rkd_angle:weight=0",), [Taught(frozen(), SPEC, cached={"backbone": torch.randn(64, 6)})]) if wrapped else base
+        torch.manual_seed(3)
+        base.projector.weight.data.normal_()
+        method.loss([images(8, 1), images(8, 2)], torch.arange(8), 0)["loss"].backward()
+        return [p.grad for p in base.encoder.parameters()]
+
+    for mine, alone in zip(gradients(True), gradients(False), strict=True):
+        assert torch.equal(mine, alone)
+
+
+def test_teachers_that_run_on_clean_samples_say_what_was_cached() -> None:
+    one, samples = frozen(), images(64)
+    cached = one.outputs(samples, ["backbone"])
+    ids = torch.arange(8) * 7
+    views = [images(8, 3)]
+
+    def value(taught: Taught, *extra: Tensor) -> Tensor:
+        method = wrap(Student(conv(4), nn.Identity(), CONTEXT), ("rkd_distance",), [taught])
+        assert method.needs_clean is bool(extra)
+        return method.loss([*views, *extra], ids, 0)["loss"]
+
+    torch.testing.assert_close(value(Taught(one, SPEC, cached=cached)), value(Taught(one, SPEC), samples[ids]))
+
+
+def test_view_same_shows_the_teacher_what_the_student_sees() -> None:
+    one = frozen()
+    method = wrap(Student(conv(4), nn.Identity(), CONTEXT), ("rkd_distance",), [Taught(one, SPEC)], view="same")
+    x = images(8, 3)
+    expected = rkd_distance(method.base.encoder(x), one.outputs(x, ["backbone"])["backbone"])
+    torch.testing.assert_close(method.loss([x], torch.arange(8), 0)["rkd_distance"], expected.detach())
+    assert not method.needs_clean
+
+
+def test_several_teachers_are_averaged_and_of_picks_one() -> None:
+    taught = [Taught(frozen(seed=seed), SPEC, cached={"backbone": torch.randn(64, 6)}) for seed in (5, 6)]
+    ids, x = torch.arange(8), images(8, 3)
+
+    def value(loss: str) -> Tensor:
+        return wrap(Student(conv(4), nn.Identity(), CONTEXT), (loss,), taught).loss([x], ids, 0)["loss"].detach()
+
+    torch.testing.assert_close(value("rkd_distance"), (value("rkd_distance:of=1") + value("rkd_distance:of=2")) / 2)
+    assert float(value("rkd_distance:of=1")) != float(value("rkd_distance:of=2"))
+
+
+def test_a_module_of_the_encoder_can_teach_a_module_of_the_student() -> None:
+    one = frozen()
+    method = wrap(Student(conv(4), nn.Identity(), CONTEXT), ("attention_transfer:student=blocks.1:teacher=blocks.1",), [Taught(one, SPEC)])
+    assert method.needs_clean
+    loss = method.loss([images(8, 1), images(8, 1)], torch.arange(8), 0)["loss"]
+    loss.backward()
+    touched = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in method.encoder.parameters()]
+    assert touched[:2] == [True, True]
+    assert touched[-1] is False  # blocks after the tap are not taught
+
+
+def test_teacher_stays_out_of_the_state_and_does_not_move(teacher: Path) -> None:
+    job = build(load_recipe(str(STUDENT), [f"teacher={teacher}", "distill.view=same"]), _digits())
+    before = weights_hash(load(teacher).state_dict())
+    method = job.method
+    frozen_one = method._taught[0].teacher
+    method.train()
+    assert not frozen_one.training
+    known = {id(p) for p in method.parameters()}
+    assert known.isdisjoint({id(p) for p in frozen_one.parameters()})
+    assert not any("taught" in name or "heads" in name for name in method.state_dict())
+    x = images(32, 2)
+    method.loss([x], torch.arange(32), 0)["loss"].backward()
+    assert weights_hash({**{f"encoder.{k}": v for k, v in frozen_one.encoder.state_dict().items()},
+                         **{f"projector.{k}": v for k, v in frozen_one.heads["projector"].state_dict().items()}}) == before  # fmt: skip
+    assert all(p.grad is None for p in frozen_one.parameters())
+
+
+def _digits():
+    from kinshot.datasets import SOURCES
+
+    return SOURCES.build("digits", settings={"split": "test", "size": 16})
+
+
+def test_normalisation_of_each_side_is_its_own() -> None:
+    pixels = torch.rand(2, 1, 16, 16)
+    other = InputSpec(1, 16, (0.7,), (0.2,))
+    torch.testing.assert_close(converted((pixels - 0.3) / 0.4, SPEC, other, False), (pixels - 0.7) / 0.2)
+    colour = InputSpec(3, 32, (0.1, 0.2, 0.3), (1.0, 2.0, 4.0))
+    assert converted((pixels - 0.3) / 0.4, SPEC, colour, True).shape == (2, 3, 32, 32)
+
+
+def test_command_trains_evaluates_and_goes_on_for_generations(teacher: Path, tmp_path: Path) -> None:
+    done = result(run("ssl", "distill", STUDENT, f"teacher={teacher}", "--out", "s", "--generations", "2", "--json", "-q", cwd=tmp_path))
+    assert done["out"] == "s/generation-2"
+    second = parse(load_checkpoint(tmp_path / "s/generation-2").config, "")
+    assert second.distill.teachers == ("s/generation-1",)
+    record = [json.loads(line) for line in (tmp_path / "s/generation-1/metrics.jsonl").read_text().splitlines()]
+    assert any("train/rkd_angle" in line or "train/rkd_angle" in line.get("scalars", {}) or "rkd_angle" in str(line) for line in record)
+    found = run(
+        "fewshot",
+        "eval",
+        "s/generation-1",
+        "--data",
+        "digits",
+        "--split",
+        "test",
+        "--ways",
+        "2",
+        "--episodes",
+        "20",
+        "--json",
+        cwd=tmp_path,
+    )
+    assert result(found)["pretrained_by"][0].startswith("ssl distill")
+
+
+def test_distillation_with_labels_and_logits(classifier: Path, tmp_path: Path) -> None:
+    overrides = [
+        f"teacher={classifier}",
+        "method=classifier",
+        "distill.losses=[kd:weight=0.9:student=logits:teacher=logits]",
+        "distill.task=0.1",
+    ]
+    recipe = load_recipe(str(STUDENT), overrides)
+    quiet(recipe, tmp_path / "s")
+    assert "logits" in load_teacher(str(tmp_path / "s"), recipe.distill, SPEC).heads  # a student can teach in turn
+
+
+@pytest.mark.parametrize(
+    "losses", [["seed:student=projector:teacher=projector:size=48"], ["crd:size=48", "simreg"], ["compress:variant=2q:size=48"]]
+)
+def test_resumed_run_equals_one_that_never_stopped(losses: list[str], teacher: Path, tmp_path: Path) -> None:
+    overrides = [f"teacher={teacher}", f"distill.losses={json.dumps(losses)}", "monitor.keep=100", "monitor.tensorboard=false"]
+    recipe = load_recipe(str(STUDENT), overrides)
+    quiet(recipe, tmp_path / "whole")
+    points = sorted((tmp_path / "whole/checkpoints").iterdir())
+    for point in (points[0], points[len(points) // 2]):
+        quiet(recipe, tmp_path / point.name, resume=str(point))
+        for part in ("encoder", "training"):
+            mine, whole = (load_checkpoint(tmp_path / name).tensors for name in (point.name, "whole"))
+            assert weights_hash(mine[part]) == weights_hash(whole[part])
+
+
+def test_resuming_with_another_teacher_is_refused(teacher: Path, classifier: Path, tmp_path: Path) -> None:
+    import shutil
+
+    moved = tmp_path / "teacher"
+    shutil.copytree(teacher, moved)
+    recipe = load_recipe(str(STUDENT), [f"teacher={moved}", "monitor.tensorboard=false"])
+    quiet(recipe, tmp_path / "s")
+    point = min((tmp_path / "s/checkpoints").iterdir())
+    shutil.rmtree(moved)
+    shutil.copytree(classifier, moved)
+    with pytest.raises(CheckpointError, match="teachers have other weights"):
+        quiet(recipe, tmp_path / "again", resume=str(point))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code", "words"),
+    [
+        ([], 2, "add teacher=CHECKPOINT"),
+        (["teacher=nowhere"], 3, "no checkpoint nowhere"),
+        (["teacher=T", "data.size=20"], 2, "1 x 16 x 16"),
+        (["teacher=T", "distill.losses=[rkd_angel]"], 2, "did you mean 'rkd_angle'"),
+        (["teacher=T", "distill.losses=[rkd_angle:weigth=2]"], 2, "did you mean 'weight'"),
+        (["teacher=T", "distill.losses=[rkd_angle:of=2]"], 2, "there are 1 teachers"),
+        (["teacher=T", "distill.losses=[rkd_angle:teacher=blocks.9]"], 2, "no output 'blocks.9'"),
+        (["teacher=T", "distill.losses=[rkd_angle:student=stem]"], 2, "student has no output 'stem'"),
+        (["teacher=T", "distill.losses=[kd:student=logits:teacher=projector]"], 2, "learns no classifier"),
+        (["teacher=T", "distill.losses=[kd:teacher=logits]"], 2, "has no logits"),
+        (["teacher=T", "distill.losses=[kd]"], 2, "equally wide"),
+        (["teacher=T", "distill.losses=[attention_transfer]"], 2, "attention_transfer"),
+        (["teacher=T", "graph=labels"], 2, "not both"),
+        (["teacher=T", "distill.losses=[]"], 2, "needs a loss"),
+        (["distill.losses=[]"], 2, "no loss of its own"),
+        (["teacher=torchvision:resnet18:weights.pth"], 2, "pickled"),
+        (["teacher=torchvision:resnet18:weights.safetensors"], 3, "cannot read"),
+        (["teacher=T", "train.batch_size=1"], 2, "train.batch_size"),
+    ],
+)
+def test_bad_input(overrides: list[str], code: int, words: str, teacher: Path, tmp_path: Path) -> None:
+    given = [text.replace("teacher=T", f"teacher={teacher}") if text == "teacher=T" else text for text in overrides]
+    with pytest.raises((ConfigError, CheckpointError), match=words.replace("(", r"\(")) as error:
+        quiet(load_recipe(str(STUDENT), given), tmp_path / "s")
+    assert error.value.exit_code == code
+    assert not (tmp_path / "s").exists()
+
+
+def test_command_says_which_command_a_recipe_belongs_to(teacher: Path, tmp_path: Path) -> None:
+    wrong = run("ssl", "pretrain", STUDENT, f"teacher={teacher}", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "ssl distill" in wrong.stderr
+    other = run("ssl", "distill", TINY, cwd=tmp_path)
+    assert other.returncode == 2
+    assert "ssl pretrain" in other.stderr
+
+
+def test_adapt_shows_a_teacher_images_of_its_own_size(teacher: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(str(STUDENT), [f"teacher={teacher}", "data.size=20", "distill.adapt=true", "train.epochs=1"])
+    quiet(recipe, tmp_path / "s")
+    assert load(tmp_path / "s").input.size == 20
+
+
+def test_loss_text() -> None:
+    choice = parse_loss("kd:weight=0.9:student=logits:temperature=2")
+    assert (choice.name, choice.settings, choice.place.weight, choice.place.student) == ("kd", {"temperature": 2.0}, 0.9, "logits")
+
+
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_models_of_libraries_teach_from_a_file(library: str, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    if library == "timm":
+        timm = pytest.importorskip("timm", reason="timm is not installed")
+        name, model = "mobilenetv3_small_050", timm.create_model("mobilenetv3_small_050", num_classes=7)
+    else:
+        import torchvision
+
+        name, model = "resnet18", torchvision.models.resnet18(num_classes=7)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    colour = InputSpec(3, 32, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+    found = load_teacher(f"{library}:{name}:{tmp_path / 'w.safetensors'}", DistillSettings(adapt=True), colour)
+    pixels = torch.rand(2, 3, 64, 64)
+    said = found.outputs(pixels, ["backbone", "logits"])
+    torch.testing.assert_close(said["logits"], model.eval()(pixels).detach())
+    assert found.input.size == 224
+    with pytest.raises((ConfigError, CheckpointError)):
+        load_teacher(f"{library}:resnet34:{tmp_path / 'w.safetensors'}", DistillSettings(), colour)
+
+
+def onnx_model(path: Path, *, metadata: bool = True, batch: int | str = "batch") -> np.ndarray:
+    """A linear map of 1 x 4 x 4 images to 3 numbers; returns its matrix (16, 3)."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    from onnx import TensorProto, helper, numpy_helper
+
+    matrix = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+    nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["y"])]
+    shapes = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 1, 4, 4]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 3]),
+    ]
+    graph = helper.make_graph(nodes, "g", shapes[:1], shapes[1:], [numpy_helper.from_array(matrix, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    if metadata:
+        helper.set_model_props(model, {"mean": "[0.25]", "std": "[0.5]"})
+    onnx.save(model, str(path))
+    return matrix
+
+
+@pytest.mark.parametrize("batch", ["batch", 2])
+def test_onnx_file_teaches(batch: int | str, tmp_path: Path) -> None:
+    matrix = onnx_model(tmp_path / "t.onnx", batch=batch)
+    found = load_teacher(str(tmp_path / "t.onnx"), DistillSettings(), InputSpec(1, 4, (0.1,), (0.3,)))
+    assert found.input == InputSpec(1, 4, (0.25,), (0.5,))
+    x = torch.randn(5, 1, 4, 4)
+    np.testing.assert_allclose(found.outputs(x, ["backbone"])["backbone"].numpy(), x.numpy().reshape(5, 16) @ matrix, rtol=1e-5, atol=1e-5)
+
+
+def test_onnx_file_that_does_not_say_how_pixels_are_normalised(tmp_path: Path) -> None:
+    onnx_model(tmp_path / "t.onnx", metadata=False)
+    with pytest.raises(ConfigError, match=r"distill\.mean"):
+        load_teacher(str(tmp_path / "t.onnx"), DistillSettings(), SPEC)
+    found = load_teacher(str(tmp_path / "t.onnx"), DistillSettings(mean=(0.5,), std=(0.2,)), SPEC)
+    assert found.input.mean == (0.5,)
+    (tmp_path / "bad.onnx").write_bytes(b"rubbish")
+    with pytest.raises(CheckpointError, match="no ONNX model"):
+        OnnxEncoder(tmp_path / "bad.onnx")
+
+
+def test_factors_scale_the_encoder_and_measure_puts_teacher_and_student_side_by_side(teacher: Path, tmp_path: Path) -> None:
+    args = ["distill", STUDENT, f"teacher={teacher}", "train.epochs=1", "--width", "0.5", "--depth", "0.75", "--out", "s", "-q"]
+    assert run("ssl", *args, cwd=tmp_path).returncode == 0
+    assert parse(load_checkpoint(tmp_path / "s").config, "").encoder.settings | {"ceil_mode": True} == {
+        "width": 2, "depth": 3, "ceil_mode": True,
+    }  # fmt: skip
+    tasks = ["--data", "digits", "--split", "test", "--ways", "2", "--shots", "1", "--episodes", "20", "--repeats", "3"]
+    found = run("ssl", "measure", f"teacher={teacher}", "student=s", *tasks, "--plot", "size.png", "-q", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert "teacher" in found.stdout
+    assert "student" in found.stdout
+    assert (tmp_path / "size.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_two_views_show_the_student_what_belongs_together() -> None:
+    cached = {"backbone": torch.randn(64, 6)}
+    method = wrap(Student(conv(4), nn.Identity(), CONTEXT, views=2), ("rkd_distance:unit=both",), [Taught(frozen(), SPEC, cached=cached)])
+    views, ids = [images(8, 1), images(8, 2)], torch.arange(8) * 5
+    z, told = method.encoder(torch.cat(views)), cached["backbone"][torch.cat([ids, ids])]
+    expected = rkd_distance(nn.functional.normalize(z), nn.functional.normalize(told))
+    torch.testing.assert_close(method.loss(views, ids, 0)["loss"], expected)
