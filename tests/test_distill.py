@@ -140,6 +140,16 @@ def test_several_teachers_are_averaged_and_of_picks_one() -> None:
     assert float(value("rkd_distance:of=1")) != float(value("rkd_distance:of=2"))
 
 
+def test_each_teacher_has_its_own_queue() -> None:
+    taught = [Taught(frozen(seed=seed), SPEC, cached={"projector": torch.randn(64, 3)}) for seed in (5, 6)]
+    method = wrap(Student(conv(4), nn.Linear(4, 3), CONTEXT), ("seed:student=projector:teacher=projector:size=16",), taught)
+    method.loss([images(8, 3)], torch.arange(8), 0)
+    method.after_step(0)
+    keys = [term.queue.keys[:8] for term in method.terms]
+    for one, found in zip(taught, keys, strict=True):
+        torch.testing.assert_close(found, nn.functional.normalize(one.cached["projector"][:8]))
+
+
 def test_a_module_of_the_encoder_can_teach_a_module_of_the_student() -> None:
     one = frozen()
     method = wrap(Student(conv(4), nn.Identity(), CONTEXT), ("attention_transfer:student=blocks.1:teacher=blocks.1",), [Taught(one, SPEC)])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
+from kinshot.core.gather import gather_rows
 from kinshot.core.method.base import WRAPPED, Extract, Method, MethodContext
 from kinshot.core.taps import Taps, submodule
 from kinshot.encoders.base import InputSpec, Spec, TokenSpec
@@ -24,9 +25,19 @@ _TEACHERS = "teachers"
 
 
 class Term(NamedTuple):
-    """One distillation loss at work: what was chosen, the name of its record, and the loss of (student, teacher, indices, step)."""
+    """One distillation loss at work on one teacher.
+
+    Args:
+        choice: what was chosen.
+        teacher: which teacher, from 0.
+        share: its part of the loss's value, which is the mean over teachers.
+        label: name of the loss in records.
+        loss: of (student, teacher, indices, step).
+    """
 
     choice: LossChoice
+    teacher: int
+    share: float
     label: str
     loss: nn.Module
 
@@ -42,9 +53,10 @@ class Distilling(Method):
 
     Paper: Hinton, Vinyals, Dean, 2015, arXiv 1503.02531; on relations Park, Kim, Lu, Cho, 2019, arXiv 1904.05068.
 
-    The student's outputs are those that the method computes for its own loss. Teachers see the clean samples, whose outputs are cached, or
-    the same views. A loss over several teachers is averaged over them. What losses learn (projections, queues) is in the state; the
-    teachers are not, but for a fingerprint of their weights, by which a resumed run knows them.
+    The student's outputs are those that the method computes for its own loss. Teachers see the clean samples, whose outputs are cached,
+    or the same views. A loss over several teachers is averaged over them. Under DistributedDataParallel a loss sees the rows of all
+    processes. What losses learn (projections, queues) is in the state; the teachers are not, but for a fingerprint of their weights, by
+    which a resumed run knows them.
 
     Args:
         base: any method; `student` has no loss of its own.
@@ -103,10 +115,10 @@ class Distilling(Method):
         taught = [self._teacher_outputs(one, taps, views, ids, number) for number, one in enumerate(self._taught)]
         total, record = self.settings.task * own["loss"], {"task": own["loss"].detach()}
         for term in self._terms:
-            values = [term.loss(*term.sides(student, found), ids, step) for found in self._of(term, taught)]
-            value = torch.stack(values).mean()
+            ours, theirs = term.sides(student, taught[term.teacher])
+            value = term.share * term.loss(gather_rows(ours), gather_rows(theirs), gather_rows(ids), step)
             total = total + term.choice.place.weight * value
-            record[term.label] = value.detach()
+            record[term.label] = record.get(term.label, 0) + value.detach()
         return {"loss": total, **record, **{name: value for name, value in own.items() if name != "loss"}}
 
     def after_step(self, step: int) -> dict[str, float | Tensor]:
@@ -138,10 +150,6 @@ class Distilling(Method):
         found = taught.of_views([clean], names)
         return {name: value.repeat(len(ids) // len(clean), *[1] * (value.dim() - 1)) for name, value in found.items()}
 
-    def _of(self, term: Term, taught: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-        of = term.choice.place.of
-        return taught if of == 0 else [taught[of - 1]]
-
     def _module(self, name: str) -> nn.Module:
         """The student's module whose output a loss names. Raises ConfigError with the closest name."""
         if name == "logits":
@@ -154,17 +162,18 @@ class Distilling(Method):
     def _build(self, choices: list[LossChoice], context: MethodContext, input: Spec) -> list[Term]:
         """The losses, each tried on two samples, so that shapes that do not fit are found before anything runs."""
         student = self._try_student(_blank(input))
+        names = [choice.name for choice in choices]
         terms = []
         for number, choice in enumerate(choices):
-            for which in range(len(self._taught)) if choice.place.of == 0 else [choice.place.of - 1]:
-                taught = self._taught[which]
-                shown = student[choice.place.student], _try_teacher(taught, choice.place.teacher)
-                if which == 0 or choice.place.of:
-                    loss = _loss_of(choice, *shown, context, number)
-                _try(loss, choice, taught.teacher.name, *shown)
-            self.terms.append(loss)
-            label = choice.name if sum(other.name == choice.name for other in choices) == 1 else f"{choice.name}_{number + 1}"
-            terms.append(Term(choice, label, loss))
+            label = choice.name if names.count(choice.name) == 1 else f"{choice.name}_{number + 1}"
+            of = list(range(len(self._taught))) if choice.place.of == 0 else [choice.place.of - 1]
+            for which in of:
+                shown = student[choice.place.student], _try_teacher(self._taught[which], choice.place.teacher)
+                with keyed_initialisation(context.seed, f"init distillation {number} {which}"):
+                    loss = _loss_of(choice, *shown, context)
+                _try(loss, choice, self._taught[which].teacher.name, *shown)
+                self.terms.append(loss)
+                terms.append(Term(choice, which, 1 / len(of), label, loss))
         return terms
 
     @torch.no_grad()
@@ -203,12 +212,11 @@ def teacher_taps(choices: Sequence[LossChoice], number: int) -> list[str]:
     return sorted({choice.place.teacher for choice in choices if choice.place.of in (0, number + 1)})
 
 
-def _loss_of(choice: LossChoice, student: Tensor, teacher: Tensor, context: MethodContext, number: int) -> nn.Module:
+def _loss_of(choice: LossChoice, student: Tensor, teacher: Tensor, context: MethodContext) -> nn.Module:
     if not inspect.isclass(DISTILLATIONS.get(choice.name)):
         return _Pure(choice)
-    with keyed_initialisation(context.seed, f"init distillation {number}"):
-        shapes = tuple(student.shape[1:]), tuple(teacher.shape[1:])
-        loss: nn.Module = DISTILLATIONS.build(choice.name, *shapes, context, settings=choice.settings)
+    shapes = tuple(student.shape[1:]), tuple(teacher.shape[1:])
+    loss: nn.Module = DISTILLATIONS.build(choice.name, *shapes, context, settings=choice.settings)
     if not hasattr(loss, "after_step"):
         loss.after_step = lambda: None  # type: ignore[assignment]
     return loss
