@@ -18,6 +18,10 @@ SAID = {TEACHER: "teacher", STUDENT: "student from scratch", DISTILLED: "student
 
 _STEP, _SPAN = 0.06, 0.4
 """Models of one size stand side by side: so many decades apart, and within so many."""
+_COLUMNS = 2
+"""Panels beside one another."""
+_MOST = 100.5
+"""Where an axis of percent ends at the latest."""
 _APART = 0.12
 """Decades between the sizes that are written below the axis."""
 
@@ -35,15 +39,20 @@ def size_figure(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
     """
     tasks = [(task["ways"], task["shots"]) for task in rows[0]["accuracy"]]
     colors = _colors(rows, theme)
-    figure = canvas(theme, 5.4 * len(tasks), 4.4)
-    panels = figure.subplots(1, len(tasks), squeeze=False)[0]
-    for place, (axes, (ways, shots)) in enumerate(zip(panels, tasks, strict=True)):
+    columns = min(len(tasks), _COLUMNS)
+    lines = -(-len(tasks) // columns)
+    figure = canvas(theme, 5.4 * columns, 3.6 * lines + 0.8)
+    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for spare in panels[len(tasks) :]:
+        spare.set_axis_off()
+    for place, (axes, (ways, shots)) in enumerate(zip(panels, tasks, strict=False)):
         _points(axes, rows, [row["accuracy"][place] for row in rows], colors, theme)
         _size_axis(axes, sorted({row["parameters"] for row in rows}))
+        axes.set_ylim(top=min(axes.get_ylim()[1], _MOST))  # an interval of few seeds may reach beyond what can be
         axes.set_ylabel(f"{ways}-way {shots}-shot accuracy, %")
         dress(axes, theme)
     handles, labels = _key(rows, colors, theme)
-    legend(figure, handles, labels, theme, loc="outside lower center", ncols=min(len(labels), 2 * len(tasks)))
+    legend(figure, handles, labels, theme, loc="outside lower center", ncols=min(len(labels), 2 * columns))
     return figure
 
 
