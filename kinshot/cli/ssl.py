@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import inspect
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,7 @@ def sweep_command(recipe: str, settings: tuple[str, ...], seeds: str, out: Path 
 
     folder = out or Path("runs") / Path(recipe).stem
     planned = plan_sweep(recipe, settings, parse_numbers(seeds, "--seeds", lowest=0), folder)
-    note_command(folder, " ".join(["ssl", *sys.argv[1:]]))
+    note_command(folder, shlex.join(["ssl", *sys.argv[1:]]))
     results = run_sweep(planned, say)
     show({"runs": results}, as_json, lambda: "\n".join(str(job.out) for job in planned))
 
