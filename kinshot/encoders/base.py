@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.core.registry import Registry
@@ -108,6 +109,15 @@ def normalize(batch: Tensor, spec: Spec) -> Tensor:
     shape = (1, -1, 1, 1) if image else (1, -1)
     mean, std = (torch.tensor(values, device=x.device).view(shape) for values in (spec.mean, spec.std))
     return (x - mean) / std
+
+
+def fitted(pixels: Tensor, spec: InputSpec) -> Tensor:
+    """Float images (B, C, H, W) in the channels and size of a specification."""
+    if pixels.shape[1] != spec.channels:
+        pixels = pixels.mean(1, keepdim=True) if spec.channels == 1 else pixels.mean(1, keepdim=True).expand(-1, spec.channels, -1, -1)
+    if pixels.shape[-2:] != (spec.size, spec.size):
+        pixels = interpolate(pixels, size=(spec.size, spec.size), mode="bilinear", antialias=True, align_corners=False)
+    return pixels
 
 
 def masked_mean(features: Tensor, tokens: Tensor) -> Tensor:

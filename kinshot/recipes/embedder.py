@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import pad
 
 from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.errors import CheckpointError, ConfigError, DataError
 from kinshot.core.features import named_features
 from kinshot.core.tokens import encode
 from kinshot.datasets.base import Source
-from kinshot.encoders.base import InputSpec, Spec, TokenSpec, input_of, normalize, spec_from_dict
+from kinshot.encoders.base import InputSpec, Spec, TokenSpec, fitted, input_of, normalize, spec_from_dict
 from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.projector import mlp_projector
@@ -68,11 +68,7 @@ class Embedder(nn.Module):
 
 def _prepared_images(images: Tensor, spec: InputSpec) -> Tensor:
     x = images.float().div(255) if images.dtype == torch.uint8 else images.float()
-    if x.shape[1] != spec.channels:
-        x = x.mean(1, keepdim=True) if spec.channels == 1 else x.expand(-1, spec.channels, -1, -1)
-    if x.shape[-2:] != (spec.size, spec.size):
-        x = interpolate(x, size=(spec.size, spec.size), mode="bilinear", antialias=True, align_corners=False)
-    return normalize(x, spec).contiguous(memory_format=torch.channels_last)
+    return normalize(fitted(x, spec), spec).contiguous(memory_format=torch.channels_last)
 
 
 def _prepared_tokens(samples: Tensor | Sequence[str], spec: TokenSpec, device: torch.device) -> Tensor:

@@ -16,7 +16,7 @@ from kinshot.core.errors import CheckpointError, ConfigError, suggest
 from kinshot.core.features import cached_features, extract, weights_hash
 from kinshot.core.method.base import Method, MethodContext
 from kinshot.datasets.base import Source
-from kinshot.encoders.base import InputSpec, Spec, normalize
+from kinshot.encoders.base import InputSpec, Spec, fitted, normalize
 from kinshot.encoders.onnx_encoder import OnnxEncoder
 from kinshot.fewshot.cosine_rows import CosineRows
 from kinshot.recipes.base_classifier import classifier_state
@@ -24,7 +24,7 @@ from kinshot.recipes.embedder import from_checkpoint
 from kinshot.recipes.recipe import Recipe, parse
 from kinshot.ssl.distillation.distilling import Distilling, teacher_taps
 from kinshot.ssl.distillation.settings import DistillSettings, parse_loss
-from kinshot.ssl.distillation.teacher import Taught, Teacher, check_inputs, fitted
+from kinshot.ssl.distillation.teacher import Taught, Teacher, check_inputs
 
 _LIBRARIES = ("torchvision", "timm")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

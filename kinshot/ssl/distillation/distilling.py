@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.core.gather import gather_rows
-from kinshot.core.method.base import WRAPPED, Extract, Method, MethodContext
+from kinshot.core.method.base import Method, MethodContext
+from kinshot.core.method.wrapper import Wrapper
 from kinshot.core.taps import Taps, submodule
 from kinshot.encoders.base import InputSpec, Spec, TokenSpec
 from kinshot.encoders.build import keyed_initialisation
@@ -48,7 +49,7 @@ class Term(NamedTuple):
         return (unit(ours) if place.unit == "both" else ours), (theirs if place.unit == "none" else unit(theirs))
 
 
-class Distilling(Method):
+class Distilling(Wrapper):
     """A method's own loss, and beside it what teachers teach: `task * L_method + sum_k weight_k L_k`.
 
     Paper: Hinton, Vinyals, Dean, 2015, arXiv 1503.02531; on relations Park, Kim, Lu, Cho, 2019, arXiv 1904.05068.
@@ -66,8 +67,6 @@ class Distilling(Method):
         input: what the student's encoder takes.
     """
 
-    prefix = WRAPPED
-
     def __init__(self, base: Method, teachers: Sequence[Taught], settings: DistillSettings, context: MethodContext, input: Spec) -> None:
         super().__init__()
         self.base, self.settings = base, settings
@@ -84,24 +83,6 @@ class Distilling(Method):
         self._terms = self._build(choices, context, input)
         self.register_buffer(_TEACHERS, _fingerprint(teachers))
         self.register_load_state_dict_pre_hook(_check_teachers)
-
-    @property
-    def encoder(self) -> nn.Module:  # type: ignore[override]
-        """The student's encoder."""
-        return self.base.encoder
-
-    @property
-    def projector(self) -> nn.Module:  # type: ignore[override]
-        """The student's projector."""
-        return self.base.projector
-
-    def prepare(self, extract: Extract) -> None:
-        """Prepare the wrapped method."""
-        self.base.prepare(extract)
-
-    def start_epoch(self, epoch: int, extract: Extract) -> None:
-        """Start the wrapped method's epoch."""
-        self.base.start_epoch(epoch, extract)
 
     def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
         """All terms; `views` are the base's, and a clean batch where teachers run on clean samples in every step."""

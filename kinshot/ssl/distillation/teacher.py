@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from kinshot.core.errors import ConfigError
 from kinshot.core.taps import Taps, submodule
-from kinshot.encoders.base import InputSpec, Spec, normalize
+from kinshot.encoders.base import InputSpec, Spec, fitted, normalize
 
 
 class Teacher(nn.Module):
@@ -94,15 +93,6 @@ def converted(x: Tensor, made: Spec, wanted: Spec, adapt: bool) -> Tensor:
     mean, std = (torch.tensor(values, device=x.device).view(1, -1, 1, 1) for values in (made.mean, made.std))
     pixels = x.float() * std + mean
     return normalize(fitted(pixels, wanted) if adapt else pixels, wanted)
-
-
-def fitted(pixels: Tensor, spec: InputSpec) -> Tensor:
-    """Images (B, C, H, W) in the channels and size of a specification."""
-    if pixels.shape[1] != spec.channels:
-        pixels = pixels.mean(1, keepdim=True) if spec.channels == 1 else pixels.mean(1, keepdim=True).expand(-1, spec.channels, -1, -1)
-    if pixels.shape[-2:] != (spec.size, spec.size):
-        pixels = interpolate(pixels, size=(spec.size, spec.size), mode="bilinear", antialias=True, align_corners=False)
-    return pixels
 
 
 def check_inputs(teacher: Teacher, student: Spec, adapt: bool) -> None:

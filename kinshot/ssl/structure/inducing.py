@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kinshot.core.graph import RelationGraph
-from kinshot.core.method.base import WRAPPED, Extract, Method, MethodContext
+from kinshot.core.method.base import Method, MethodContext
+from kinshot.core.method.wrapper import Wrapper
 from kinshot.core.relations import Listed, Relation, constructors
 from kinshot.core.taps import Taps
 from kinshot.objectives.margin_contrastive import margin_contrastive
@@ -21,7 +22,7 @@ from kinshot.ssl.structure.settings import StructureSettings, require_structure
 _TRIPLET_ROWS = 64
 
 
-class StructureInducing(Method):
+class StructureInducing(Wrapper):
     """A method's own loss, and beside it one that draws together what a graph links: `(1 - weight) L_base + weight L_SI`.
 
     Paper: McDermott, Yap, Szolovits, Zitnik, "Structure-inducing pre-training", Nature Machine Intelligence 2023, arXiv 2103.10334.
@@ -42,8 +43,6 @@ class StructureInducing(Method):
         gauge_every: steps between two measurements of the quotient of both terms' gradient norms; 0 for none.
     """
 
-    prefix = WRAPPED
-
     def __init__(
         self, base: Method, graph: RelationGraph, settings: StructureSettings, context: MethodContext, *, gauge_every: int = 10
     ) -> None:
@@ -57,24 +56,6 @@ class StructureInducing(Method):
         self.view_count = base.view_count  # type: ignore[misc]
         self.needs_clean = base.needs_clean or (settings.weight > 0 and settings.anchor == "clean")  # type: ignore[misc]
         self._ratio: Tensor | None = None
-
-    @property
-    def encoder(self) -> nn.Module:  # type: ignore[override]
-        """The wrapped method's encoder."""
-        return self.base.encoder
-
-    @property
-    def projector(self) -> nn.Module:  # type: ignore[override]
-        """The wrapped method's projector."""
-        return self.base.projector
-
-    def prepare(self, extract: Extract) -> None:
-        """Prepare the wrapped method."""
-        self.base.prepare(extract)
-
-    def start_epoch(self, epoch: int, extract: Extract) -> None:
-        """Start the wrapped method's epoch."""
-        self.base.start_epoch(epoch, extract)
 
     def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
         """Both terms; `views` are the base's, then a clean batch where `needs_clean` says so, then the partners."""
