@@ -19,7 +19,8 @@ from kinshot.core.checkpoint import save_checkpoint
 from kinshot.core.errors import ConfigError, DataError, KinshotError
 from kinshot.encoders.base import input_of, spec_to_dict
 from kinshot.recipes.embedder import build_model
-from kinshot.recipes.footprint import Footprint, Latency
+from kinshot.recipes.footprint import Footprint
+from kinshot.recipes.latency import Latency
 from kinshot.recipes.measure_rows import DISTILLED, INT8, STUDENT, TEACHER, Model, RunAccuracy, difference_to, result_rows, row_of
 from kinshot.recipes.recipe import parse
 from kinshot.recipes.report.theme import png
@@ -31,7 +32,8 @@ from tests.study_runs import CPU, DIGITS, features, source
 
 GLYPHS = ["--data", "glyphs", "--split", "val", "--set", "variants=4"]
 FEW = ["--shots", "1", "--queries", "2", "--episodes", "12", "--k", "2", "--repeats", "5", "--device", "cpu"]
-COST = Footprint(1000, 2000, 3000, (Latency(1, 0.5, 0.4, 0.8, 9),))
+COST = Footprint(1000, 2000, 3000)
+LATENCY = (Latency(1, 0.5, 0.4, 0.8, 9),)
 has_int8 = bool(set(torch.backends.quantized.supported_engines) & {"x86", "fbgemm", "onednn", "qnnpack"})
 
 
@@ -97,7 +99,7 @@ def test_rows_of_seeds_are_averaged_and_named(both: tuple[dict[str, Any], Path],
     assert (rows["big"]["parameters"], rows[student]["parameters"]) == (conv4_parameters(8), conv4_parameters(4))
     assert rows["big"]["macs"] == 9 * 8 * (16**2 + 8 * (8**2 + 4**2 + 2**2))
     assert found["protocol"]["seed"] == 0
-    assert "paired by seed" in found["protocol"]["difference to the first"]
+    assert found["protocol"]["differences"].startswith("to big, paired by seed")
     assert [t["batch"] for t in rows["big"]["latency_ms"]] == [1, 64]
 
 
@@ -114,12 +116,12 @@ def test_accuracy_is_that_of_fewshot_eval_and_differences_are_paired_by_seed(
     rows = {row["label"]: row["accuracy"][0] for row in found["rows"]}
     teacher, student = rows["big"], rows[f"{runs}/student"]
     assert teacher["mean"] == pytest.approx((of["teacher", 0] + of["teacher", 1]) / 2)
-    assert teacher["to teacher"] is None
+    assert teacher["difference"] is None
     differences = np.array([of["student", seed] - of["teacher", seed] for seed in (0, 1)])
     half = student_t.ppf(0.975, 1) * differences.std(ddof=1) / 2**0.5
-    assert student["to teacher"] == pytest.approx({"mean": differences.mean(), "ci95": half, "n": 2})
+    assert student["difference"] == pytest.approx({"mean": differences.mean(), "ci95": half, "n": 2})
     if has_int8:
-        assert abs(rows["big, int8"]["to teacher"]["mean"]) < 10
+        assert abs(rows["big, int8"]["difference"]["mean"]) < 10
 
 
 def test_knn_is_leave_one_out_on_the_same_images(both: tuple[dict[str, Any], Path], runs: Path) -> None:
@@ -151,9 +153,9 @@ def test_plot_results_and_table(both: tuple[dict[str, Any], Path]) -> None:
     assert (out / "plots" / "size.png").read_bytes().startswith(b"\x89PNG")
     document = json.loads((out / "tiny.json").read_text())
     assert {row["metric"] for row in document["rows"]} >= {"parameters, thousands", "5-way 1-shot accuracy, %", "kNN accuracy, %"}
-    assert "5-way 1-shot accuracy minus teacher, points" in result_block(out / "tiny.json")
+    assert "5-way 1-shot accuracy minus big, points" in result_block(out / "tiny.json")
     table = measure_table(found)
-    assert "minus teacher" in table
+    assert "minus big" in table
     assert counted(conv4_parameters(8)) in table
 
 
@@ -162,7 +164,17 @@ def test_a_single_run_has_intervals_over_episodes(runs: Path) -> None:
     for row in found["rows"]:
         assert row["accuracy"][0]["n"] == 12
         assert row["knn"]["ci95"] == 0
-    assert found["rows"][1]["accuracy"][0]["to teacher"]["n"] == 12
+    assert found["rows"][1]["accuracy"][0]["difference"]["n"] == 12
+
+
+def test_differences_may_be_taken_to_another_row(runs: Path) -> None:
+    named = [f"big={runs}/teacher/seed=0", f"small={runs}/student/seed=0"]
+    first, second = measured(*named, *GLYPHS, *FEW), measured(*named, *GLYPHS, *FEW, "--to", "small")
+    assert [row["to"] for row in second["rows"]] == ["small", "small"]
+    assert [row["role"] for row in second["rows"]] == [TEACHER, STUDENT]
+    there, back = first["rows"][1]["accuracy"][0]["difference"], second["rows"][0]["accuracy"][0]["difference"]
+    assert second["rows"][1]["accuracy"][0]["difference"] is None
+    assert there["mean"] == pytest.approx(-back["mean"])
 
 
 def test_encoders_of_other_input_sizes_meet_the_same_episodes(runs: Path, tmp_path: Path) -> None:
@@ -170,7 +182,7 @@ def test_encoders_of_other_input_sizes_meet_the_same_episodes(runs: Path, tmp_pa
     first = measured(runs / "student/seed=0", large, *GLYPHS, *FEW)
     second = measured(large, runs / "student/seed=0", *GLYPHS, *FEW)
     assert first["rows"][1]["accuracy"][0]["mean"] == second["rows"][0]["accuracy"][0]["mean"]
-    there, back = (found["rows"][1]["accuracy"][0]["to teacher"] for found in (first, second))
+    there, back = (found["rows"][1]["accuracy"][0]["difference"] for found in (first, second))
     assert there["mean"] == pytest.approx(-back["mean"])
     assert there["ci95"] == pytest.approx(back["ci95"])
 
@@ -179,6 +191,7 @@ def test_encoders_of_other_input_sizes_meet_the_same_episodes(runs: Path, tmp_pa
     ("args", "message"),
     [
         (["--k", "0"], "--k: expected at least 1"),
+        (["--to", "nobody"], "--to nobody: no such row"),
         (["--head", "prototype,nearest"], "take one each"),
         (["--plot", "size.pdf"], "ending .png"),
         (["--split", "val"], "need --data"),
@@ -257,7 +270,7 @@ def test_differences_are_paired() -> None:
 def rows() -> list[dict[str, Any]]:
     teacher = model("teacher", TEACHER, 80.0, 82.0)
     others = [model("scratch", STUDENT, 70.0, 71.0), model("$x^2_$", DISTILLED, 78.0, 79.0), model("int8", INT8, 77.0, 80.0)]
-    return [row_of(m, teacher) for m in [teacher, *others]]
+    return [row_of(m, LATENCY, teacher) for m in [teacher, *others]]
 
 
 def test_result_rows_become_a_page(tmp_path: Path) -> None:

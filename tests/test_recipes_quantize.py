@@ -17,7 +17,7 @@ from kinshot.encoders.base import FeatureSpec, InputSpec, Spec, TokenSpec, input
 from kinshot.encoders.build import build_encoder
 from kinshot.recipes.answers import features_of
 from kinshot.recipes.embedder import Embedder
-from kinshot.recipes.footprint import Timing, file_bytes_of, footprint
+from kinshot.recipes.footprint import file_bytes_of, footprint
 from kinshot.recipes.quantize import QuantizedEncoder, quantized
 
 ENGINES = set(torch.backends.quantized.supported_engines) & {"x86", "fbgemm", "onednn", "qnnpack"}
@@ -128,8 +128,8 @@ def test_state_is_plain_tensors_and_tells_models_apart() -> None:
 
 def test_footprint_of_an_int8_model_counts_the_float_model() -> None:
     model = glyphs_model("conv4", width=8)
-    small, timing = quantized(model, CALIBRATION), Timing(batches=(2,), warmup=1, repeats=5)
-    plain, found = footprint(model, timing), footprint(small, timing, origin=model)
+    small = quantized(model, CALIBRATION)
+    plain, found = footprint(model), footprint(small, origin=model)
     assert (found.parameters, found.macs) == (plain.parameters, plain.macs)
     assert found.file_bytes == file_bytes_of(small.encoder) < plain.file_bytes
 

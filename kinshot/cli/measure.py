@@ -24,6 +24,7 @@ from kinshot.recipes.specs import parse_features, parse_numbers
 @click.option("--head", default="prototype", show_default=True, help="Head with settings, such as prototype:distance=euclidean.")
 @click.option("--feature", default="backbone", show_default=True, help="backbone, projector, joint, or an output of the projector.")
 @click.option("--k", default=20, show_default=True, help="Neighbors that vote in kNN.")
+@click.option("--to", default="", metavar="NAME", help="Row to which differences are taken [default: the first].")
 @click.option("--quantize", is_flag=True, help="Measure every run in int8 too (post-training, with PyTorch's own tools).")
 @click.option("--threads", default=1, show_default=True, help="Threads of the CPU whose latency is measured.")
 @click.option("--repeats", default=50, show_default=True, help="Calls of which the latency is the median.")
@@ -34,7 +35,7 @@ from kinshot.recipes.specs import parse_features, parse_numbers
 @JSON
 def measure_command(
     runs: tuple[str, ...], data: str | None, split: str | None, options: tuple[str, ...], ways: str, shots: str, queries: int,
-    episodes: int, seed: int, head: str, feature: str, k: int, quantize: bool, threads: int, repeats: int, plot: Path | None,
+    episodes: int, seed: int, head: str, feature: str, k: int, to: str, quantize: bool, threads: int, repeats: int, plot: Path | None,
     results: Path | None, device: str, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure what encoders cost (parameters, MACs, file, CPU latency) and reach (few-shot, kNN); the first RUN is the teacher.
@@ -51,12 +52,12 @@ def measure_command(
     if len(parsed) != 1 or len(names) != 1:
         raise ConfigError(f"--head and --feature take one each, got {head!r} and {feature!r}: measure the others with fewshot eval")
     given = [named_run(text) for text in runs]
-    from kinshot.recipes.footprint import Timing
+    from kinshot.recipes.latency import Timing
     from kinshot.recipes.measure import MeasureSettings, measure
     from kinshot.recipes.tasks import Drawing
 
     settings = MeasureSettings(
-        Drawing(way_list, shot_list, queries, episodes, seed), choice, parsed[0], names[0], k, quantize,
+        Drawing(way_list, shot_list, queries, episodes, seed), choice, parsed[0], names[0], k, to, quantize,
         timing=Timing(threads=threads, repeats=repeats), device=device,
     )  # fmt: skip
     speaker = (lambda text: None) if quiet else say
@@ -95,13 +96,13 @@ def measure_table(found: dict[str, Any]) -> str:
     rows = found["rows"]
     tasks = [f"{task['ways']}-way {task['shots']}-shot, %" for task in rows[0]["accuracy"]]
     head = ["", "role", "parameters", "MACs", "file", *(f"batch {t['batch']}, ms" for t in rows[0]["latency_ms"])]
-    head += [part for task in tasks for part in (task, "minus teacher")] + ["kNN, %"]
+    head += [part for task in tasks for part in (task, f"minus {rows[0]['to']}")] + ["kNN, %"]
     body = []
     for row in rows:
         cells = [row["label"], row["role"], *(counted(row[key]) for key in ("parameters", "macs")), counted(row["file_bytes"]) + "B"]
         cells += [f"{t['median']:.3g} [{t['low']:.3g}, {t['high']:.3g}]" for t in row["latency_ms"]]
         for task in row["accuracy"]:
-            cells += [_cell(task), _cell(task["to teacher"], "+") if task["to teacher"] else ""]
+            cells += [_cell(task), _cell(task["difference"], "+") if task["difference"] else ""]
         body.append([*cells, _cell(row["knn"])])
     said = [f"{key}: {value}" for key, value in {**found["data"], **found["protocol"]}.items() if value not in ("", None)]
     return "\n".join([*said, "latency in ms: median [quartiles]", "", *align([head, *body])])

@@ -75,7 +75,7 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say) -> di
         "weights": [weights_hash(c.encoder) for c in checkpoints],
         "pretrained_by": sweep_commands(paths)
         or [training_command(checkpoint, path) for checkpoint, path in zip(checkpoints, paths, strict=True)],
-        "seeds": [parse(c.config, "").seed for c in checkpoints],
+        "seeds": sorted({parse(c.config, "").seed for c in checkpoints}),
         "data": {"name": source.name, **data.settings, "classes": len(source.class_names), "images": len(source)},
         "protocol": {
             **protocol.drawing.describe(tasks),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kinshot.core.errors import DataError
+from kinshot.core.errors import ConfigError, DataError, suggest
 from kinshot.core.rng import keyed_numpy
 from kinshot.core.runtime import cpu_model, resolve_device
 from kinshot.datasets.base import Source
@@ -20,7 +20,8 @@ from kinshot.recipes.answers import Protocol, Say, build_source, features_of
 from kinshot.recipes.answers import measure as measure_heads
 from kinshot.recipes.embedder import Embedder
 from kinshot.recipes.evaluate import own_data
-from kinshot.recipes.footprint import Timing, footprint
+from kinshot.recipes.footprint import footprint
+from kinshot.recipes.latency import Timing, latencies
 from kinshot.recipes.measure_rows import DISTILLED, INT8, STUDENT, TEACHER, Model, RunAccuracy, row_of
 from kinshot.recipes.quantize import quantized
 from kinshot.recipes.recipe import Choice
@@ -41,6 +42,7 @@ class MeasureSettings:
         head: (text, name, settings) of the head.
         feature: backbone, projector, joint, or an output of the projector.
         k: neighbors that vote.
+        to: name of the row to which differences are taken; empty for the first.
         quantize: measure each run in int8 too.
         calibration: samples of a run's training data from which int8 learns its ranges.
         timing: how latency is measured.
@@ -52,6 +54,7 @@ class MeasureSettings:
     head: tuple[str, str, dict[str, Any]] = ("prototype", "prototype", {})
     feature: str = "backbone"
     k: int = 20
+    to: str = ""
     quantize: bool = False
     calibration: int = 256
     timing: Timing = field(default_factory=Timing)
@@ -62,7 +65,7 @@ def measure(runs: Sequence[Path], settings: MeasureSettings, say: Say, *, names:
     """Measure runs, the first of which is the teacher; returns the result that `ssl measure --json` prints.
 
     Runs that differ by their seed alone make one row. Rows of several runs have intervals over runs, those of a single run over
-    episodes; so have differences to the teacher, paired by seed or by episode.
+    episodes; so have differences to the teacher (or another row), paired by seed or by episode.
 
     Args:
         runs: run folders, sweeps' folders or checkpoints.
@@ -78,18 +81,25 @@ def measure(runs: Sequence[Path], settings: MeasureSettings, say: Say, *, names:
     trained = load_runs([path for _, path in placed])
     check_run_features([settings.feature], trained)
     bench = _Bench(settings, settings.data or own_data(trained[0].checkpoint), device, say)
-    models: list[Model] = []
-    for label, group in seed_groups(trained, [name for name, _ in placed]).items():
+    groups = seed_groups(trained, [name for name, _ in placed])
+    to = settings.to or next(iter(groups))
+    if to not in groups:
+        raise ConfigError(f"--to {to}: no such row; {suggest(to, groups)}")
+    models: list[tuple[Model, Embedder]] = []
+    for label, group in groups.items():
         role = TEACHER if not models else DISTILLED if group[0].recipe.distill.losses else STUDENT
         models.append(bench.model(label, role, group))
         if settings.quantize:
             models.append(bench.model(f"{label}, int8", INT8, group))
+    times = latencies([(embedder.cpu().encoder, embedder.input) for _, embedder in models], settings.timing)
     source, tasks = bench.prepared(trained[0].input)
     data = {"name": source.name, **bench.choice.settings, "classes": len(source.class_names), "images": len(source)}
-    return study_result(trained, data, _protocol(settings, tasks), [row_of(model, models[0]) for model in models])
+    reference = next(model for model, _ in models if model.label == to)
+    rows = [row_of(model, latency, reference) for (model, _), latency in zip(models, times, strict=True)]
+    return study_result(trained, data, _protocol(settings, tasks, to), rows)
 
 
-def _protocol(settings: MeasureSettings, tasks: Tasks) -> dict[str, Any]:
+def _protocol(settings: MeasureSettings, tasks: Tasks, to: str) -> dict[str, Any]:
     timing = settings.timing
     int8 = {"int8": f"post-training, {settings.calibration} samples of each run's training data"} if settings.quantize else {}
     return {
@@ -98,10 +108,10 @@ def _protocol(settings: MeasureSettings, tasks: Tasks) -> dict[str, Any]:
         "feature": settings.feature,
         "kNN": f"k {settings.k}, leave one out, votes 1 / distance",
         "MACs": "multiply-accumulates of convolutions, linear layers and matrix products, one sample",
-        "latency": f"median of {timing.repeats} calls of the encoder, {timing.threads} thread(s), {cpu_model()}",
+        "latency": f"median of {timing.repeats} calls of the encoder, all encoders in turn, {timing.threads} thread(s), {cpu_model()}",
         **int8,
         "interval": RULE,
-        "difference to the first": "paired by seed where there are several runs, else by episode",
+        "differences": f"to {to}, paired by seed where there are several runs, else by episode",
     }
 
 
@@ -125,12 +135,13 @@ class _Bench:
             self._prepared[key] = source, tasks
         return self._prepared[key]
 
-    def model(self, label: str, role: str, group: list[Trained]) -> Model:
-        """One row: what the group's first run costs, and what all its runs reach."""
+    def model(self, label: str, role: str, group: list[Trained]) -> tuple[Model, Embedder]:
+        """One row, what the group's first run weighs and what all its runs reach; and the model of that run."""
         int8 = role == INT8
         found = [self._int8(run) if int8 else run.model for run in group]
-        cost = footprint(found[0].cpu(), self.settings.timing, origin=group[0].model.cpu() if int8 else None)
-        return Model(label, role, cost, tuple(self._run(label, run, model, int8) for run, model in zip(group, found, strict=True)))
+        cost = footprint(found[0].cpu(), origin=group[0].model.cpu() if int8 else None)
+        reached = tuple(self._run(label, run, model, int8) for run, model in zip(group, found, strict=True))
+        return Model(label, role, cost, reached), found[0]
 
     def _run(self, label: str, run: Trained, model: Embedder, int8: bool) -> RunAccuracy:
         source, tasks = self.prepared(run.input)

@@ -1,4 +1,4 @@
-"""What was measured of several models, as rows: means over seeds, differences to the teacher paired by seed or by episode."""
+"""What was measured of several models, as rows: means over seeds, differences to one of them paired by seed or by episode."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from kinshot.fewshot.statistics import interval, paired_difference
 from kinshot.recipes.footprint import Footprint
+from kinshot.recipes.latency import Latency
 
 TEACHER, STUDENT, DISTILLED, INT8 = "teacher", "student", "distilled", "int8"
 """Roles: the first model, others, those that learned from a teacher, and quantised ones."""
@@ -43,7 +44,7 @@ class Model:
     Args:
         label: what it is called.
         role: one of the roles.
-        footprint: what it costs, the same for all runs but for the latency, which is that of the first.
+        footprint: what it weighs, the same for all runs.
         runs: what each of them reaches.
     """
 
@@ -65,13 +66,13 @@ def accuracy_of(model: Model, task: Task) -> Estimate:
     return estimate(found[0]) if len(found) == 1 else estimate([float(values.mean()) for values in found])
 
 
-def difference_to(model: Model, teacher: Model, task: Task) -> Estimate | None:
-    """Points more than the teacher: over runs paired by seed, or over the same episodes where there is one pair; None without a pair.
+def difference_to(model: Model, reference: Model, task: Task) -> Estimate | None:
+    """Points more than another model: over runs paired by seed, or over the same episodes where there is one pair; None without a pair.
 
-    A teacher with a single run is paired with every run of the model.
+    A reference with a single run is paired with every run of the model.
     """
-    of_seed = {run.seed: run for run in teacher.runs}
-    alone = teacher.runs[0] if len(teacher.runs) == 1 else None
+    of_seed = {run.seed: run for run in reference.runs}
+    alone = reference.runs[0] if len(reference.runs) == 1 else None
     pairs = [(run, other) for run in model.runs if (other := of_seed.get(run.seed, alone)) is not None]
     if not pairs:
         return None
@@ -81,7 +82,7 @@ def difference_to(model: Model, teacher: Model, task: Task) -> Estimate | None:
     return Estimate(found.mean, found.half_width, found.count)
 
 
-def row_of(model: Model, teacher: Model) -> dict[str, Any]:
+def row_of(model: Model, latency: Sequence[Latency], reference: Model) -> dict[str, Any]:
     """One model as plain data: `ssl measure --json` prints it."""
     cost = model.footprint
     return {
@@ -91,16 +92,17 @@ def row_of(model: Model, teacher: Model) -> dict[str, Any]:
         "parameters": cost.parameters,
         "macs": cost.macs,
         "file_bytes": cost.file_bytes,
-        "latency_ms": [vars(latency) for latency in cost.latency],
-        "accuracy": [_task_row(model, teacher, task) for task in model.runs[0].episodes],
+        "latency_ms": [vars(of_batch) for of_batch in latency],
+        "to": reference.label,
+        "accuracy": [_task_row(model, reference, task) for task in model.runs[0].episodes],
         "knn": vars(estimate([run.knn for run in model.runs])),
     }
 
 
-def _task_row(model: Model, teacher: Model, task: Task) -> dict[str, Any]:
-    difference = None if model is teacher else difference_to(model, teacher, task)
+def _task_row(model: Model, reference: Model, task: Task) -> dict[str, Any]:
+    difference = None if model is reference else difference_to(model, reference, task)
     ways, shots = task
-    return {"ways": ways, "shots": shots, **vars(accuracy_of(model, task)), "to teacher": vars(difference) if difference else None}
+    return {"ways": ways, "shots": shots, **vars(accuracy_of(model, task)), "difference": vars(difference) if difference else None}
 
 
 def result_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -125,7 +127,7 @@ def result_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for task in row["accuracy"]:
             name = f"{task['ways']}-way {task['shots']}-shot accuracy"
             add(f"{name}, %", task["mean"], task["ci95"], task["n"])
-            if task["to teacher"]:
-                add(f"{name} minus teacher, points", **task["to teacher"])
+            if task["difference"]:
+                add(f"{name} minus {row['to']}, points", **task["difference"])
         add("kNN accuracy, %", **row["knn"])
     return found

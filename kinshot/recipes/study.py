@@ -161,7 +161,7 @@ def study_result(runs: Sequence[Trained], data: dict[str, Any], protocol: dict[s
         "checkpoints": [str(run.checkpoint.path) for run in runs],
         "weights": [weights_hash(run.checkpoint.encoder) for run in runs],
         "pretrained_by": sweep_commands(paths) or [training_command(run.checkpoint, run.path) for run in runs],
-        "seeds": [run.recipe.seed for run in runs],
+        "seeds": sorted({run.recipe.seed for run in runs}),
         "data": data,
         "protocol": {**protocol, "interval": rule if len(runs) == 1 else f"{rule}; means: {SEED_RULE}"},
         "rows": rows,
