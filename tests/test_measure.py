@@ -19,14 +19,14 @@ from kinshot.core.checkpoint import save_checkpoint
 from kinshot.core.errors import ConfigError, DataError, KinshotError
 from kinshot.encoders.base import input_of, spec_to_dict
 from kinshot.recipes.embedder import build_model
-from kinshot.recipes.footprint import Footprint
+from kinshot.recipes.footprint import Footprint, counted
 from kinshot.recipes.latency import Latency
 from kinshot.recipes.measure_rows import DISTILLED, INT8, STUDENT, TEACHER, Model, RunAccuracy, difference_to, result_rows, row_of
 from kinshot.recipes.recipe import parse
 from kinshot.recipes.report.theme import png
 from kinshot.recipes.results import result_block, write_document
 from kinshot.recipes.seed_groups import seed_groups
-from kinshot.recipes.size_plot import counted, side_by_side, size_figure
+from kinshot.recipes.size_plot import side_by_side, size_figure
 from kinshot.recipes.study import Trained, load_runs
 from tests.study_runs import CPU, DIGITS, features, source
 
@@ -226,11 +226,14 @@ def test_groups_differ_by_seed_alone(tmp_path: Path) -> None:
     ]
     trained = load_runs(folders)
     found = seed_groups(trained)
-    assert {label: [run.recipe.seed for run in group] for label, group in found.items()} == {
+    assert {group.label: [run.recipe.seed for run in group.runs] for group in found} == {
         f"{tmp_path}/a": [0, 1], f"{tmp_path}/b": [0, 1], f"{tmp_path}/c_seed=0": [0],
     }  # fmt: skip
     named = seed_groups(trained, ["x", "y", "x", "y", "x"])
-    assert list(named) == [f"x, {tmp_path}/a", "y", f"x, {tmp_path}/c_seed=0"]
+    small, large = (counted(conv4_parameters(width)) for width in (4, 8))
+    assert [(group.label, group.name) for group in named] == [(f"x, {small}", "x"), ("y", "y"), (f"x, {large}", "x")]
+    same_size = seed_groups(trained, ["x"] * 5)
+    assert [group.label for group in same_size] == [f"x, {tmp_path}/{place}" for place in ("a", "b", "c_seed=0")]
     with pytest.raises(ConfigError, match="the same settings and seed"):
         seed_groups([*trained, trained[0]])
 
@@ -245,10 +248,10 @@ def test_settings_that_follow_the_seed_do_not_divide(tmp_path: Path) -> None:
     assert len(seed_groups([with_points(first, 0), with_points(second, 7)])) == 2
 
 
-def model(label: str, role: str, *means: float, seeds: tuple[int, ...] | None = None) -> Model:
+def model(label: str, role: str, *means: float, seeds: tuple[int, ...] | None = None, name: str = "") -> Model:
     noise = np.array([-3.0, 1.0, 2.0])
     found = [RunAccuracy(seed, {(5, 1): mean + noise * (seed + 1)}, mean) for seed, mean in zip(seeds or range(9), means, strict=False)]
-    return Model(label, role, COST, tuple(found))
+    return Model(label, name or label, role, COST, tuple(found))
 
 
 def test_differences_are_paired() -> None:
@@ -269,7 +272,7 @@ def test_differences_are_paired() -> None:
 
 def rows() -> list[dict[str, Any]]:
     teacher = model("teacher", TEACHER, 80.0, 82.0)
-    others = [model("scratch", STUDENT, 70.0, 71.0), model("$x^2_$", DISTILLED, 78.0, 79.0), model("int8", INT8, 77.0, 80.0)]
+    others = [model("scratch", STUDENT, 70.0, 71.0), model("$x^2_$", DISTILLED, 78.0, 79.0), model("int8", INT8, 77.0, 80.0, name="$x^2_$")]
     return [row_of(m, LATENCY, teacher) for m in [teacher, *others]]
 
 
@@ -298,12 +301,21 @@ def test_the_plot_has_a_marker_for_every_role_and_an_interval_for_every_model() 
         task = row["accuracy"][0]
         assert (low, high) == (pytest.approx(task["mean"] - task["ci95"]), pytest.approx(task["mean"] + task["ci95"]))
     colors = [container.lines[0].get_color() for container in containers]
-    assert (len(set(colors)), colors[3]) == (3, colors[2])  # int8 has the color of the model before it
+    assert (len(set(colors)), colors[3]) == (3, colors[2])  # int8 has the color of the model that it was made from
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "teacher", "scratch", "$x^2_$", "teacher", "student from scratch", "student distilled", "in int8",
     ]  # fmt: skip
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1k"]
     assert png(figure) == png(size_figure(rows()))
+
+
+def test_sizes_of_one_name_are_joined_and_have_one_color() -> None:
+    found = [{**row, "parameters": 1000 * 4**place, "name": name} for place, (row, name) in enumerate(zip(rows(), "abbb", strict=True))]
+    (axes,) = size_figure(found).axes
+    lines = [np.column_stack(line.get_data()) for line in axes.lines if line.get_linestyle() == "-"]
+    (points,) = [line for line in lines if len(line) == 2]
+    assert points.tolist() == [[row["parameters"], row["accuracy"][0]["mean"]] for row in found[1:3]]  # int8 is no part of it
+    assert [text.get_text() for text in axes.figure.legends[0].get_texts()[:2]] == ["a", "b"]
 
 
 def test_models_of_one_size_stand_side_by_side() -> None:

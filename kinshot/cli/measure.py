@@ -40,7 +40,8 @@ def measure_command(
 ) -> None:  # fmt: skip
     """Measure what encoders cost (parameters, MACs, file, CPU latency) and reach (few-shot, kNN); the first RUN is the teacher.
 
-    NAME is what a table and a plot call a run; runs that differ by their seed alone are averaged.
+    NAME is what a table and a plot call a run; runs that differ by their seed alone are averaged, and several sizes under one NAME
+    are joined in the plot.
     """
     check_counts(queries, episodes)
     if k < 1:
@@ -91,7 +92,7 @@ def _write(found: dict[str, Any], plot: Path | None, results: Path | None) -> No
 
 def measure_table(found: dict[str, Any]) -> str:
     """Rows of models; the protocol stands above."""
-    from kinshot.recipes.size_plot import counted
+    from kinshot.recipes.footprint import counted
 
     rows = found["rows"]
     tasks = [f"{task['ways']}-way {task['shots']}-shot, %" for task in rows[0]["accuracy"]]

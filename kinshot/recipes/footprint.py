@@ -60,6 +60,14 @@ def file_bytes_of(encoder: nn.Module) -> int:
     return len(encode_tensors(encoder.state_dict(), "encoder"))
 
 
+def counted(value: float) -> str:
+    """A large number in a few characters: 111936 is 112k."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
 def _device(module: nn.Module) -> torch.device:
     parameter = next(module.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device

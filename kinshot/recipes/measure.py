@@ -25,7 +25,7 @@ from kinshot.recipes.latency import Timing, latencies
 from kinshot.recipes.measure_rows import DISTILLED, INT8, STUDENT, TEACHER, Model, RunAccuracy, row_of
 from kinshot.recipes.quantize import quantized
 from kinshot.recipes.recipe import Choice
-from kinshot.recipes.seed_groups import seed_groups
+from kinshot.recipes.seed_groups import SeedGroup, seed_groups
 from kinshot.recipes.study import Trained, build_key, check_run_features, labelled, load_runs, study_result
 from kinshot.recipes.sweep import runs_of
 from kinshot.recipes.tasks import Drawing, Tasks, make_tasks
@@ -82,15 +82,16 @@ def measure(runs: Sequence[Path], settings: MeasureSettings, say: Say, *, names:
     check_run_features([settings.feature], trained)
     bench = _Bench(settings, settings.data or own_data(trained[0].checkpoint), device, say)
     groups = seed_groups(trained, [name for name, _ in placed])
-    to = settings.to or next(iter(groups))
-    if to not in groups:
-        raise ConfigError(f"--to {to}: no such row; {suggest(to, groups)}")
+    labels = [group.label for group in groups]
+    to = settings.to or labels[0]
+    if to not in labels:
+        raise ConfigError(f"--to {to}: no such row; {suggest(to, labels)}")
     models: list[tuple[Model, Embedder]] = []
-    for label, group in groups.items():
-        role = TEACHER if not models else DISTILLED if group[0].recipe.distill.losses else STUDENT
-        models.append(bench.model(label, role, group))
+    for group in groups:
+        role = TEACHER if not models else DISTILLED if group.runs[0].recipe.distill.losses else STUDENT
+        models.append(bench.model(group.label, role, group))
         if settings.quantize:
-            models.append(bench.model(f"{label}, int8", INT8, group))
+            models.append(bench.model(f"{group.label}, int8", INT8, group))
     times = latencies([(embedder.cpu().encoder, embedder.input) for _, embedder in models], settings.timing)
     source, tasks = bench.prepared(trained[0].input)
     data = {"name": source.name, **bench.choice.settings, "classes": len(source.class_names), "images": len(source)}
@@ -135,13 +136,13 @@ class _Bench:
             self._prepared[key] = source, tasks
         return self._prepared[key]
 
-    def model(self, label: str, role: str, group: list[Trained]) -> tuple[Model, Embedder]:
+    def model(self, label: str, role: str, group: SeedGroup) -> tuple[Model, Embedder]:
         """One row, what the group's first run weighs and what all its runs reach; and the model of that run."""
         int8 = role == INT8
-        found = [self._int8(run) if int8 else run.model for run in group]
-        cost = footprint(found[0].cpu(), origin=group[0].model.cpu() if int8 else None)
-        reached = tuple(self._run(label, run, model, int8) for run, model in zip(group, found, strict=True))
-        return Model(label, role, cost, reached), found[0]
+        found = [self._int8(run) if int8 else run.model for run in group.runs]
+        cost = footprint(found[0].cpu(), origin=group.runs[0].model.cpu() if int8 else None)
+        reached = tuple(self._run(label, run, model, int8) for run, model in zip(group.runs, found, strict=True))
+        return Model(label, group.name, role, cost, reached), found[0]
 
     def _run(self, label: str, run: Trained, model: Embedder, int8: bool) -> RunAccuracy:
         source, tasks = self.prepared(run.input)

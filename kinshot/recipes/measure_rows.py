@@ -42,13 +42,15 @@ class Model:
     """One row to be: a model, with all its runs, which differ by their seed alone.
 
     Args:
-        label: what it is called.
+        label: what it is called, and no other.
+        name: what it and perhaps others of its kind are called, of another size or in int8.
         role: one of the roles.
         footprint: what it weighs, the same for all runs.
         runs: what each of them reaches.
     """
 
     label: str
+    name: str
     role: str
     footprint: Footprint
     runs: tuple[RunAccuracy, ...]
@@ -87,6 +89,7 @@ def row_of(model: Model, latency: Sequence[Latency], reference: Model) -> dict[s
     cost = model.footprint
     return {
         "label": model.label,
+        "name": model.name,
         "role": model.role,
         "seeds": [run.seed for run in model.runs],
         "parameters": cost.parameters,

@@ -5,21 +5,39 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from kinshot.core.config import flatten
 from kinshot.core.errors import ConfigError
+from kinshot.recipes.footprint import counted, parameters_of
 from kinshot.recipes.recipe import FREE, Recipe
 from kinshot.recipes.study import Trained
 
 _IGNORED = {"name", "description", "seed", "data.root", *FREE}
 
 
-def seed_groups(runs: Sequence[Trained], names: Sequence[str] = ()) -> dict[str, list[Trained]]:
-    """Runs by what they are called, in the order in which they were given; those of one group differ by their seed alone.
+@dataclass(frozen=True)
+class SeedGroup:
+    """Runs that differ by their seed alone.
+
+    Args:
+        label: what the group is called, and no other.
+        name: what the user calls it, and perhaps others, for example of another size; the label where he does not.
+        runs: at least one.
+    """
+
+    label: str
+    name: str
+    runs: tuple[Trained, ...]
+
+
+def seed_groups(runs: Sequence[Trained], names: Sequence[str] = ()) -> list[SeedGroup]:
+    """Runs that differ by their seed alone put together, in the order in which they were given.
 
     Args:
         runs: the runs.
-        names: what the user calls each run, empty where he does not; several groups under one name get their paths added.
+        names: what the user calls each run, empty where he does not; several groups under one name get the number of their encoder's
+            parameters added where these differ, else their paths.
 
     Raises:
         ConfigError: two runs that do not differ at all.
@@ -29,16 +47,27 @@ def seed_groups(runs: Sequence[Trained], names: Sequence[str] = ()) -> dict[str,
     found: dict[tuple[str, str], list[Trained]] = {}
     for name, run in zip(called, runs, strict=True):
         found.setdefault((name, _kind(run.recipe, ignored)), []).append(run)
-    given = [name for name, _ in found]
-    groups: dict[str, list[Trained]] = {}
+    groups: list[SeedGroup] = []
     for (name, _), members in found.items():
-        label = name if name and given.count(name) == 1 else ", ".join(filter(None, [name, _place(members)]))
-        while label in groups:
-            label += "'"
-        groups[label] = members
-    for members in groups.values():
         _check_seeds(members)
+        label = _label(name, members, [others for (other, _), others in found.items() if other == name])
+        while label in [group.label for group in groups]:
+            label += "'"
+        groups.append(SeedGroup(label, name or label, tuple(members)))
     return groups
+
+
+def _label(name: str, members: list[Trained], namesakes: list[list[Trained]]) -> str:
+    if not name:
+        return _place(members)
+    if len(namesakes) == 1:
+        return name
+    sizes = [_size(others) for others in namesakes]
+    return f"{name}, {_size(members) if len({*sizes}) == len(sizes) else _place(members)}"
+
+
+def _size(members: list[Trained]) -> str:
+    return counted(parameters_of(members[0].model.encoder))
 
 
 def _kind(recipe: Recipe, ignored: set[str]) -> str:

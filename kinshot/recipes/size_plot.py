@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from kinshot.recipes.footprint import counted
 from kinshot.recipes.measure_rows import DISTILLED, INT8, STUDENT, TEACHER
 from kinshot.recipes.report.theme import LIGHT, MARKERS, Theme, canvas, dress, legend, short
 
@@ -31,14 +32,15 @@ Row = Mapping[str, Any]
 def size_figure(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
     """Few-shot accuracy with 95 % intervals against parameters on a log axis: a panel for each task.
 
-    The marker says the role, the color the model; an int8 model has the color of the one before it, from which it was made.
+    The marker says the role, the color the name; models of one name and several sizes are joined by a line, in int8 none are.
 
     Args:
         rows: as `measure_rows.row_of` makes them.
         theme: colors.
     """
     tasks = [(task["ways"], task["shots"]) for task in rows[0]["accuracy"]]
-    colors = _colors(rows, theme)
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    colors = [theme.series[names.index(row["name"]) % len(theme.series)] for row in rows]
     columns = min(len(tasks), _COLUMNS)
     lines = -(-len(tasks) // columns)
     figure = canvas(theme, 5.4 * columns, 3.6 * lines + 0.8)
@@ -56,19 +58,17 @@ def size_figure(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
     return figure
 
 
-def _colors(rows: Sequence[Row], theme: Theme) -> list[str]:
-    found: list[str] = []
-    models = 0
-    for row in rows:
-        models += row["role"] != INT8
-        found.append(theme.series[(models - 1) % len(theme.series)])
-    return found
-
-
 def _points(axes: Axes, rows: Sequence[Row], tasks: Sequence[Row], colors: Sequence[str], theme: Theme) -> None:
+    joined: dict[str, list[tuple[float, float, str]]] = {}
     for x, row, task, color in zip(side_by_side([row["parameters"] for row in rows]), rows, tasks, colors, strict=True):
         marker, fill = _look(row["role"], color, theme)
         axes.errorbar(x, task["mean"], task["ci95"], fmt=marker, color=color, markerfacecolor=fill, markersize=6.5, capsize=2.5)
+        if row["role"] != INT8:
+            joined.setdefault(row["name"], []).append((x, task["mean"], color))
+    for points in joined.values():
+        if len(points) > 1:
+            xs, means, shades = zip(*sorted(points), strict=True)
+            axes.plot(xs, means, color=shades[0], linewidth=1, zorder=1)
 
 
 def _look(role: str, color: str, theme: Theme) -> tuple[str, str]:
@@ -100,17 +100,13 @@ def _size_axis(axes: Axes, sizes: list[int]) -> None:
 
 
 def _key(rows: Sequence[Row], colors: Sequence[str], theme: Theme) -> tuple[list[Line2D], list[str]]:
-    """What the legend shows: every model in its color, and then every role in gray."""
-    entries = [(*_look(row["role"], c, theme), c, short(row["label"])) for row, c in zip(rows, colors, strict=True) if row["role"] != INT8]
+    """What the legend shows: every name in its color, and then every role in gray."""
+    first: dict[str, tuple[str, str]] = {}
+    for row, color in zip(rows, colors, strict=True):
+        if row["role"] != INT8:
+            first.setdefault(row["name"], (row["role"], color))
+    entries = [(*_look(role, color, theme), color, short(name)) for name, (role, color) in first.items()]
     roles = [role for role in SAID if any(row["role"] == role for row in rows)]
     entries += [(*_look(role, theme.faint, theme), theme.faint, SAID[role]) for role in roles]
     lines = [Line2D([], [], linestyle="", marker=m, color=c, markerfacecolor=fill, markersize=6.5) for m, fill, c, _ in entries]
     return lines, [text for *_, text in entries]
-
-
-def counted(value: float) -> str:
-    """A large number in a few characters: 111936 is 112k."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
