@@ -238,6 +238,21 @@ def test_groups_differ_by_seed_alone(tmp_path: Path) -> None:
         seed_groups([*trained, trained[0]])
 
 
+@pytest.mark.parametrize(
+    ("teachers", "groups"),
+    [
+        (["runs/v1/teacher_0", "runs/v1/teacher_1"], 1),  # each its own, the seed in its name
+        (["runs/teacher_1", "runs/teacher_1"], 1),  # one for all
+        (["runs/teacher/seed=0/checkpoints/step-10", "runs/teacher/seed=1/checkpoints/step-10"], 1),
+        (["runs/small", "runs/large"], 2),
+        (["runs/teacher_10", "runs/teacher_11"], 2),
+    ],
+)
+def test_teachers_of_the_seed_or_of_all_do_not_divide(tmp_path: Path, teachers: list[str], groups: int) -> None:
+    folders = [write(tmp_path / f"s{n}", 4, n, teachers=(path,), losses=("rkd_distance",)) for n, path in enumerate(teachers)]
+    assert len(seed_groups(load_runs(folders))) == groups
+
+
 def test_settings_that_follow_the_seed_do_not_divide(tmp_path: Path) -> None:
     first, second = load_runs([write(tmp_path / f"seed={seed}", 4, seed) for seed in (0, 1)])
 

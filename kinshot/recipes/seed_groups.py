@@ -14,6 +14,7 @@ from kinshot.recipes.recipe import FREE, Recipe
 from kinshot.recipes.study import Trained
 
 _IGNORED = {"name", "description", "seed", "data.root", *FREE}
+_OTHER_RUNS = {"init", "distill.teachers"}
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,11 @@ def seed_groups(runs: Sequence[Trained], names: Sequence[str] = ()) -> list[Seed
         ConfigError: two runs that do not differ at all.
     """
     called = list(names) or [""] * len(runs)
-    ignored = _IGNORED | _tied([run.recipe for run in runs])
+    recipes = [run.recipe for run in runs]
+    ignored, shared = _IGNORED | _tied(recipes), _shared(recipes)
     found: dict[tuple[str, str], list[Trained]] = {}
     for name, run in zip(called, runs, strict=True):
-        found.setdefault((name, _kind(run.recipe, ignored)), []).append(run)
+        found.setdefault((name, _kind(run.recipe, ignored, shared)), []).append(run)
     groups: list[SeedGroup] = []
     for (name, _), members in found.items():
         _check_seeds(members)
@@ -70,13 +72,30 @@ def _size(members: list[Trained]) -> str:
     return counted(parameters_of(members[0].model.encoder))
 
 
-def _kind(recipe: Recipe, ignored: set[str]) -> str:
+def _kind(recipe: Recipe, ignored: set[str], shared: set[str]) -> str:
     """A text that is equal for runs that compute the same but for their seed.
 
-    Other runs that a recipe names by path (its teacher) may have the same seed, or one for all: seeds in paths do not count.
+    Another run that a recipe names (its teacher) is one for all seeds, or its path holds the seed (`runs/teacher_@seed` of a sweep).
     """
     settings = {key: value for key, value in flatten(recipe.to_dict()).items() if key not in ignored}
-    return re.sub(r"seed=\d+", "seed", json.dumps(settings, sort_keys=True, default=str))
+    for key in _OTHER_RUNS & settings.keys():
+        paths = [settings[key]] if isinstance(settings[key], str) else settings[key]
+        settings[key] = [path if path in shared else _without_seed(path, recipe.seed) for path in paths]
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
+def _without_seed(path: str, seed: int) -> str:
+    """The path with the last number that is the seed replaced: others before it (`runs/v1/teacher_1`) are no seed."""
+    return re.sub(rf"(.*(?<!\d)){seed}(?!\d)", r"\1@seed", path)
+
+
+def _shared(recipes: Sequence[Recipe]) -> set[str]:
+    """Paths of other runs that recipes of several seeds name."""
+    seeds: dict[str, set[int]] = {}
+    for recipe in recipes:
+        for path in (recipe.init, *recipe.distill.teachers):
+            seeds.setdefault(path, set()).add(recipe.seed)
+    return {path for path, found in seeds.items() if len(found) > 1}
 
 
 def _tied(recipes: Sequence[Recipe]) -> set[str]:
