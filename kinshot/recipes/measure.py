@@ -92,6 +92,7 @@ def measure(runs: Sequence[Path], settings: MeasureSettings, say: Say, *, names:
         models.append(bench.model(group.label, role, group))
         if settings.quantize:
             models.append(bench.model(f"{group.label}, int8", INT8, group))
+    say(f"timing {len(models)} encoders in turn")
     times = latencies([(embedder.cpu().encoder, embedder.input) for _, embedder in models], settings.timing)
     source, tasks = bench.prepared(trained[0].input)
     data = {"name": source.name, **bench.choice.settings, "classes": len(source.class_names), "images": len(source)}
