@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -244,9 +245,17 @@ def test_resumed_run_equals_one_that_never_stopped(losses: list[str], teacher: P
             assert weights_hash(mine[part]) == weights_hash(whole[part])
 
 
-def test_resuming_with_another_teacher_is_refused(teacher: Path, classifier: Path, tmp_path: Path) -> None:
-    import shutil
+def test_a_teacher_may_move_between_start_and_resume(teacher: Path, tmp_path: Path) -> None:
+    overrides = ["distill.losses=[rkd_distance]", "monitor.keep=100", "monitor.tensorboard=false"]
+    quiet(load_recipe(str(STUDENT), [f"teacher={teacher}", *overrides]), tmp_path / "whole")
+    point = min((tmp_path / "whole/checkpoints").iterdir())
+    shutil.copytree(teacher, tmp_path / "elsewhere")
+    quiet(load_recipe(str(STUDENT), [f"teacher={tmp_path / 'elsewhere'}", *overrides]), tmp_path / "moved", resume=str(point))
+    mine, whole = (weights_hash(load_checkpoint(tmp_path / name).tensors["encoder"]) for name in ("moved", "whole"))
+    assert mine == whole
 
+
+def test_resuming_with_another_teacher_is_refused(teacher: Path, classifier: Path, tmp_path: Path) -> None:
     moved = tmp_path / "teacher"
     shutil.copytree(teacher, moved)
     recipe = load_recipe(str(STUDENT), [f"teacher={moved}", "monitor.tensorboard=false"])

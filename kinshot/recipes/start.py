@@ -53,7 +53,8 @@ def starting_point(recipe: Recipe, options: Options) -> Checkpoint | None:
     checkpoint = load_checkpoint(path)
     if out.is_dir() and any(out.iterdir()) and out.resolve() not in checkpoint.path.resolve().parents:
         raise ConfigError(f"--out {out} is not empty and {path} lies elsewhere: give a new --out, or --resume auto to continue {out}")
-    changed = differences(parse(checkpoint.config, recipe.name), recipe)
+    # teachers may have moved: the run's state knows their weights, and refuses others
+    changed = [line for line in differences(parse(checkpoint.config, recipe.name), recipe) if not line.startswith("distill.teachers: ")]
     if changed:
         raise ConfigError("\n  ".join([f"{path} was made by other settings; use the same recipe and overrides, or a new --out:", *changed]))
     return checkpoint
