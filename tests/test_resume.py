@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from kinshot.core.checkpoint import load_checkpoint
+from kinshot.core.errors import CheckpointError
 from kinshot.core.features import weights_hash
 from kinshot.recipes.recipe import load_recipe
 from kinshot.recipes.start import Options
 from kinshot.recipes.train import train_recipe
 from tests.tiny import METHODS, TINY, arguments, command, environment, result, run
+from tests.trees import write_folder
 
 
 def hashes(path: Path) -> dict[str, str]:
@@ -45,6 +47,19 @@ def test_resume_from_every_checkpoint_ends_with_the_same_state(method: str, tmp_
         out = tmp_path / point.name
         quiet(recipe, out, resume=str(point))
         assert hashes(out) == expected, f"resumed at {point.name}"
+
+
+def test_the_data_may_move_but_not_change(tmp_path: Path) -> None:
+    write_folder(tmp_path / "here")
+    folder = ["data=folder", "data.size=16", "data.split=train", "train.batch_size=4", "monitor.keep=100", "monitor.tensorboard=false"]
+    quiet(load_recipe(str(TINY), [*folder, f"data.root={tmp_path / 'here'}"]), tmp_path / "whole")
+    point = min((tmp_path / "whole/checkpoints").iterdir())
+    moved = load_recipe(str(TINY), [*folder, f"data.root={(tmp_path / 'here').rename(tmp_path / 'there')}"])
+    quiet(moved, tmp_path / "moved", resume=str(point))
+    assert hashes(tmp_path / "moved") == hashes(tmp_path / "whole")
+    next((tmp_path / "there/train/cat").iterdir()).unlink()
+    with pytest.raises(CheckpointError, match="other data"):
+        quiet(moved, tmp_path / "changed", resume=str(point))
 
 
 @pytest.mark.parametrize("method", [*METHODS, "structure"])
