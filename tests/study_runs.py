@@ -30,7 +30,7 @@ def source(name: str, **settings: Any):
     return SOURCES.build(name, settings=settings)
 
 
-def write_run(folder: Path, data: dict[str, Any], *, method: str = "classifier", seed: int = 0, ema: float = 0.0) -> Path:
+def write_run(folder: Path, data: dict[str, Any], *, method: str = "classifier", seed: int = 0, ema: float = 0.0, **sections: Any) -> Path:
     """A checkpoint whose encoder is untrained and whose rows are the class means of what it gives: base classes are known, cheaply."""
     recipe = parse(
         {
@@ -41,6 +41,7 @@ def write_run(folder: Path, data: dict[str, Any], *, method: str = "classifier",
             "method": {"name": method},
             "train": {"ema": ema},
             "seed": seed,
+            **sections,
         },
         "tiny",
     )

@@ -28,7 +28,7 @@ def test_shipped_recipes_are_valid_and_resolve_to_themselves(name: str) -> None:
     assert recipe.description
     assert re.match(rf"# (ssl (pretrain|sweep|distill)|fewshot train) {name} ", text)
     assert parse(parse_yaml(to_yaml(recipe.to_dict()), name), name) == recipe
-    assert differences(recipe, recipe) == []
+    assert differences(recipe, recipe) == {}
 
 
 def test_overrides_choose_parts_and_set_values() -> None:
@@ -41,7 +41,7 @@ def test_overrides_choose_parts_and_set_values() -> None:
 
 def test_differences_name_what_decides_results() -> None:
     old, new = load_recipe("glyphs_demo"), load_recipe("glyphs_demo", ["train.lr=0.5", "train.workers=3", "seed=4"])
-    assert [line.split(":")[0] for line in differences(old, new)] == ["seed", "train.lr"]
+    assert list(differences(old, new)) == ["seed", "train.lr"]
 
 
 @pytest.mark.parametrize("text", ["train.lr", "=3", "train..lr=3", "a=[1"])

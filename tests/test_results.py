@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kinshot.core.errors import DataError
-from kinshot.recipes.results import result_block, write_results
+from kinshot.recipes.results import result_block, results_page, write_results
 
 
 def row(label: str, metric: str, mean: float, **more: float) -> dict:
@@ -37,6 +37,23 @@ def test_labels_go_down_and_metrics_across(tmp_path: Path) -> None:
         "| a | 50.00 ± 0.50 (n=3) | 60.00 ± 0.50 (n=3) |",
         "| b, minus a | 1.25 ± 0.50 (n=3, p=0.034) |  |",
     ]
+
+
+def test_large_figures_have_no_decimals(tmp_path: Path) -> None:
+    assert block(tmp_path, [row("a", "images/s", 42160.4)])[2] == "| a | 42160 ± 0 (n=3) |"
+
+
+def test_what_was_counted_has_no_interval(tmp_path: Path) -> None:
+    assert block(tmp_path, [row("a", "parameters", 12.0, ci95=0.0, n=1)])[2] == "| a | 12.00 |"
+
+
+def test_accounts_stand_above_their_tables_and_in_the_contents(tmp_path: Path) -> None:
+    block(tmp_path, [row("a", "m", 1.0)])
+    (tmp_path / "y.json").write_text((tmp_path / "x.json").read_text().replace('"x"', '"y"'))
+    (tmp_path / "y.md").write_text("What was asked. What was seen, 1.\n\nMore.\n")
+    page = results_page(tmp_path)
+    assert "- [x](#x)\n- [y](#y): What was asked\n" in page
+    assert "## y\n\nWhat was asked. What was seen, 1.\n\nMore.\n\n```\ndo\n```" in page
 
 
 def test_many_metrics_go_down(tmp_path: Path) -> None:

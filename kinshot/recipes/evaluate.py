@@ -5,9 +5,8 @@ Features of the whole split are computed once per model and cached by content; e
 
 from __future__ import annotations
 
-import re
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from kinshot.fewshot.evaluate import takes
 from kinshot.fewshot.statistics import RULE
 from kinshot.recipes.answers import Protocol, Say, build_source, measure
 from kinshot.recipes.embedder import from_checkpoint, input_spec, untrained
-from kinshot.recipes.recipe import Choice, differences, load_recipe, parse, recipe_names, train_command
+from kinshot.recipes.provenance import commands_behind
+from kinshot.recipes.recipe import Choice, parse
 from kinshot.recipes.specs import check_features
 from kinshot.recipes.summaries import (
     REFERENCES,
@@ -36,7 +36,7 @@ from kinshot.recipes.summaries import (
     over_checkpoints,
     summarized,
 )
-from kinshot.recipes.sweep import runs_of, sweep_commands
+from kinshot.recipes.sweep import runs_of
 from kinshot.recipes.tasks import make_tasks
 
 
@@ -73,8 +73,7 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say) -> di
     return {
         "checkpoints": [str(c.path) for c in checkpoints],
         "weights": [weights_hash(c.encoder) for c in checkpoints],
-        "pretrained_by": sweep_commands(paths)
-        or [training_command(checkpoint, path) for checkpoint, path in zip(checkpoints, paths, strict=True)],
+        "pretrained_by": commands_behind(zip(paths, checkpoints, strict=True)),
         "seeds": sorted({parse(c.config, "").seed for c in checkpoints}),
         "data": {"name": source.name, **data.settings, "classes": len(source.class_names), "images": len(source)},
         "protocol": {
@@ -88,17 +87,6 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say) -> di
         "cpu_minutes": {"training of each": training, "evaluation of all": round(time.process_time() / 60, 2)},
         "versions": {"kinshot": kinshot.__version__, "torch": torch.__version__, "numpy": np.__version__},
     }
-
-
-def training_command(checkpoint: Checkpoint, path: Path) -> str:
-    """The command that made a checkpoint: its recipe, its seed, and what it set otherwise (but for the place of the data)."""
-    recipe = parse(checkpoint.config, "")
-    changed: list[str] = []
-    if recipe.name in recipe_names():
-        shipped = replace(load_recipe(recipe.name), seed=recipe.seed)
-        found = [re.fullmatch(r"(\S+): .* -> (.*)", line) for line in differences(shipped, recipe)]
-        changed = [f"{match[1]}={match[2]}" for match in found if match and match[1] != "data.root"]
-    return " ".join([train_command(recipe), recipe.name, *changed, f"--seed {recipe.seed} --out {path}"])
 
 
 def own_data(checkpoint: Checkpoint) -> Choice:

@@ -26,9 +26,10 @@ from kinshot.fewshot.statistics import interval
 from kinshot.recipes.answers import features_of
 from kinshot.recipes.diagnose import labels_of
 from kinshot.recipes.embedder import from_checkpoint
+from kinshot.recipes.provenance import commands_behind
 from kinshot.recipes.recipe import Choice, Recipe, parse
 from kinshot.recipes.summaries import by_size
-from kinshot.recipes.sweep import runs_of, sweep_commands
+from kinshot.recipes.sweep import runs_of
 from kinshot.ssl.knn import leave_one_out
 
 Say = Callable[[str], None]
@@ -71,10 +72,11 @@ def probe(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[str, 
     Raises CheckpointError for a bad checkpoint, DataError for data without labels, ConfigError for a setting that does not vary.
     """
     where, paths = resolve_device(device), runs_of(paths)
-    measured, minutes = [], 0.0
+    measured, minutes, made = [], 0.0, []
     sources: dict[str, Source] = {}
     for path in paths:
         checkpoint = load_checkpoint(path, parts=("encoder", "projector"))
+        made.append((path, checkpoint))
         recipe = parse(checkpoint.config, path.name)
         choice = wanted.data or recipe.data
         if repr(choice) not in sources:
@@ -86,7 +88,7 @@ def probe(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[str, 
         say(f"measured {path}")
     return {
         "runs": [str(path) for path in paths],
-        "pretrained_by": sweep_commands(paths),
+        "pretrained_by": commands_behind(made),
         "seeds": sorted({m.seed for m in measured}),
         "data": {"name": wanted.data.name if wanted.data else measured[0].settings["data.name"], "feature": wanted.feature},
         "protocol": {"k": wanted.k, "votes": "1 / distance", "leave one out": "yes", "interval": "Student t, 95 %, over seeds"},

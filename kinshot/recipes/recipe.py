@@ -265,11 +265,11 @@ def learns_from_labels(recipe: Recipe) -> bool:
     return METHODS.entry(recipe.method.name).flags.get("supervised", False)
 
 
-def differences(old: Recipe, new: Recipe) -> list[str]:
-    """Settings that decide results and differ between two recipes, as `key: old -> new`."""
+def differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Settings that decide results and differ between two recipes: their names, with the old and the new value."""
     before, after = flatten(old.to_dict()), flatten(new.to_dict())
     keys = [key for key in {**before, **after} if key not in FREE and key not in {"name", "description"}]
-    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys if _norm(before.get(key)) != _norm(after.get(key))]
+    return {key: (before.get(key), after.get(key)) for key in keys if _norm(before.get(key)) != _norm(after.get(key))}
 
 
 _KEYS = ["name", "description", "seed", "init", *PARTS, *SECTIONS]
@@ -284,7 +284,7 @@ def _norm(value: Any) -> Any:
 def _override(data: dict[str, Any], path: list[str], value: Any) -> None:
     """Apply one override. `method=simclr` and `method.name=simclr` choose another part and drop the old one's settings.
 
-    `teacher=A` is short for `distill.teachers=[A]`.
+    `graph=null` takes the structure term away with it; `teacher=A` is short for `distill.teachers=[A]`.
     """
     section = path[0]
     if path == [_TEACHER]:
@@ -292,6 +292,7 @@ def _override(data: dict[str, Any], path: list[str], value: Any) -> None:
     if section in PARTS and (len(path) == 1 or path[1:] == ["name"]) and not isinstance(value, dict):
         if value is None and section in OPTIONAL:
             data.pop(section, None)
+            data.pop("structure", None)  # what a graph is for
             return
         current = data.get(section)
         if not isinstance(current, dict) or current.get("name") != value:

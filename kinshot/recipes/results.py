@@ -10,6 +10,8 @@ from kinshot.core.atomic import write_json, write_text
 from kinshot.core.errors import DataError
 
 _MANY = 8
+_LARGE = 1000
+"""From here on figures are written without decimals."""
 FIELDS = ("name", "command", "data", "seeds", "cpu_minutes", "versions", "rows")
 
 
@@ -55,19 +57,30 @@ def write_document(path: Path, result: dict[str, Any], command: str, rows: list[
 
 
 def result_block(path: Path) -> str:
-    """One result file as Markdown: its name, its command, its protocol, its table. Raises DataError naming a file that lacks a field."""
+    """One result file as Markdown: its name, its account, its command, its protocol, its table.
+
+    The account, what was asked and what the table says, is the text file of the same name, NAME.md, if there is one.
+    Raises DataError naming a file that lacks a field.
+    """
     document = json.loads(path.read_text(encoding="utf-8"))
     missing = [field for field in FIELDS if field not in document]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}: write it with the command that measures")
-    lines = [f"## {document['name']}", "", "```", document["command"], "```", "", _sentence(document), "", *_table(document["rows"]), ""]
-    return "\n".join(lines)
+    head = [f"## {document['name']}", *filter(None, [_account(path)]), f"```\n{document['command']}\n```", _sentence(document)]
+    return "\n\n".join([*head, "\n".join(_table(document["rows"]))]) + "\n"
 
 
 def results_page(folder: Path) -> str:
-    """The Markdown page of every result file in a folder."""
-    head = "# Results\n\nGenerated from `docs/results/*.json` by `make results`; do not edit.\n"
-    return "\n".join([head, *(result_block(path) for path in sorted(folder.glob("*.json")))])
+    """The Markdown page of every result file in a folder, with a list of contents: the first sentence of each account."""
+    files = sorted(folder.glob("*.json"))
+    head = "# Results\n\nGenerated from `docs/results/*.json` (and the accounts beside them, `*.md`) by `make results`; do not edit.\n"
+    contents = [f"- [{path.stem}](#{path.stem}): {_account(path).partition('. ')[0].rstrip('.')}".removesuffix(": ") for path in files]
+    return "\n".join([head, *contents, "", *(result_block(path) for path in files)])
+
+
+def _account(path: Path) -> str:
+    text = path.with_suffix(".md")
+    return text.read_text(encoding="utf-8").strip() if text.is_file() else ""
 
 
 def insert_block(page: Path, block: str) -> None:
@@ -92,7 +105,10 @@ def _sentence(document: dict[str, Any]) -> str:
 
 def _cell(row: dict[str, Any]) -> str:
     count = f"n={row['n']}" + (f", p={row['p']:g}" if "p" in row else "")
-    return f"{row['mean']:.2f} ± {row['ci95']:.2f} ({count})"
+    digits = 0 if abs(row["mean"]) >= _LARGE else 2
+    if row["n"] == 1 and row["ci95"] == 0:
+        return f"{row['mean']:.{digits}f}"  # counted or measured once: there is no interval
+    return f"{row['mean']:.{digits}f} ± {row['ci95']:.{digits}f} ({count})"
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

@@ -22,11 +22,11 @@ from kinshot.fewshot.draws import pool_of
 from kinshot.fewshot.statistics import interval
 from kinshot.recipes.answers import build_source
 from kinshot.recipes.embedder import Embedder, from_checkpoint, input_spec
-from kinshot.recipes.evaluate import training_command
+from kinshot.recipes.provenance import commands_behind
 from kinshot.recipes.recipe import Choice, Recipe, parse
 from kinshot.recipes.specs import check_features
 from kinshot.recipes.summaries import SEED_RULE
-from kinshot.recipes.sweep import runs_of, sweep_commands
+from kinshot.recipes.sweep import runs_of
 
 Say = Callable[[str], None]
 Row = dict[str, Any]
@@ -154,13 +154,12 @@ def over_runs(found: dict[str, list[Row]], *, always: bool = False) -> list[Row]
 
 def study_result(runs: Sequence[Trained], data: dict[str, Any], protocol: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
     """What a study prints with --json, and what `results.write_document` takes beside the rows."""
-    paths = [run.path for run in runs]
     rule = protocol.get("interval", "")
     training = [round(float(run.checkpoint.state.get("cpu_seconds", 0.0)) / 60, 2) for run in runs]
     return {
         "checkpoints": [str(run.checkpoint.path) for run in runs],
         "weights": [weights_hash(run.checkpoint.encoder) for run in runs],
-        "pretrained_by": sweep_commands(paths) or [training_command(run.checkpoint, run.path) for run in runs],
+        "pretrained_by": commands_behind((run.path, run.checkpoint) for run in runs),
         "seeds": sorted({run.recipe.seed for run in runs}),
         "data": data,
         "protocol": {**protocol, "interval": rule if len(runs) == 1 else f"{rule}; means: {SEED_RULE}"},

@@ -69,10 +69,10 @@ def note_command(out: Path, command: str) -> None:
     write_json(out / NOTE, {"command": command})
 
 
-def sweep_commands(runs: list[Path]) -> list[str]:
-    """The commands of the sweeps that runs belong to, each once."""
-    notes = dict.fromkeys(run.parent / NOTE for run in runs)
-    return [json.loads(note.read_text(encoding="utf-8"))["command"] for note in notes if note.is_file()]
+def sweep_command(run: Path) -> str:
+    """The command of the sweep that a run belongs to, empty for none."""
+    note = run.parent / NOTE
+    return json.loads(note.read_text(encoding="utf-8"))["command"] if note.is_file() else ""
 
 
 def runs_of(paths: list[Path]) -> list[Path]:
