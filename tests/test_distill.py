@@ -200,21 +200,8 @@ def test_command_trains_evaluates_and_goes_on_for_generations(teacher: Path, tmp
     assert second.distill.teachers == ("s/generation-1",)
     record = [json.loads(line) for line in (tmp_path / "s/generation-1/metrics.jsonl").read_text().splitlines()]
     assert any("train/rkd_angle" in line or "train/rkd_angle" in line.get("scalars", {}) or "rkd_angle" in str(line) for line in record)
-    found = run(
-        "fewshot",
-        "eval",
-        "s/generation-1",
-        "--data",
-        "digits",
-        "--split",
-        "test",
-        "--ways",
-        "2",
-        "--episodes",
-        "20",
-        "--json",
-        cwd=tmp_path,
-    )
+    args = ["--data", "digits", "--split", "test", "--ways", "2", "--episodes", "20", "--json"]
+    found = run("fewshot", "eval", "s/generation-1", *args, cwd=tmp_path)
     made = result(found)["pretrained_by"]
     assert made[-1].startswith("ssl distill")
 
