@@ -46,3 +46,11 @@ def test_teachers_and_sweeps_come_first_and_once(tmp_path: Path, monkeypatch: py
     assert found[0].startswith("fewshot train")
     assert found[0].endswith("--out t")
     assert found[1] == "ssl sweep s"
+    Path("s/sweep.json").write_text("damaged")
+    assert [line.split()[-1] for line in commands_behind(runs)] == ["t", "s/seed=0", "s/seed=1"]
+
+
+def test_a_run_that_took_the_place_of_its_starting_point_is_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = write_run(Path("r"), DIGITS, init="r")
+    assert len(commands_behind([(run, load_checkpoint(run))])) == 1

@@ -23,11 +23,18 @@ def commands_behind(runs: Iterable[tuple[Path, Checkpoint]]) -> list[str]:
         runs: each run's path and checkpoint.
     """
     found: dict[str, None] = {}
-    for path, checkpoint in runs:
-        recipe = parse(checkpoint.config, "")
-        found.update(dict.fromkeys(commands_behind(_named_by(recipe))))
-        found[sweep_command(path) or training_command(recipe, path)] = None
+    _collect(runs, found, set())
     return list(found)
+
+
+def _collect(runs: Iterable[tuple[Path, Checkpoint]], found: dict[str, None], seen: set[Path]) -> None:
+    for path, checkpoint in runs:
+        if (place := path.resolve()) in seen:
+            continue  # also a run that has since replaced the one that it started from
+        seen.add(place)
+        recipe = parse(checkpoint.config, "")
+        _collect(_named_by(recipe), found, seen)
+        found.setdefault(sweep_command(path) or training_command(recipe, path))
 
 
 def training_command(recipe: Recipe, path: Path) -> str:
@@ -68,6 +75,6 @@ def _named_by(recipe: Recipe) -> list[tuple[Path, Checkpoint]]:
         try:
             if Path(place).is_dir():
                 found.append((Path(place), load_checkpoint(Path(place), parts=("encoder",))))
-        except (KinshotError, OSError, json.JSONDecodeError):
+        except (KinshotError, OSError):
             continue
     return found

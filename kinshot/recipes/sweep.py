@@ -71,8 +71,10 @@ def note_command(out: Path, command: str) -> None:
 
 def sweep_command(run: Path) -> str:
     """The command of the sweep that a run belongs to, empty for none."""
-    note = run.parent / NOTE
-    return json.loads(note.read_text(encoding="utf-8"))["command"] if note.is_file() else ""
+    try:
+        return str(json.loads((run.parent / NOTE).read_text(encoding="utf-8"))["command"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # no sweep, or a damaged note, which is no reason to fail
 
 
 def runs_of(paths: list[Path]) -> list[Path]:
