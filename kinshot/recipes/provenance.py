@@ -33,7 +33,7 @@ def _collect(runs: Iterable[tuple[Path, Checkpoint]], found: dict[str, None], se
             continue  # also a run that has since replaced the one that it started from
         seen.add(place)
         recipe = parse(checkpoint.config, "")
-        _collect(_named_by(recipe), found, seen)
+        _collect(_named_by(recipe, seen), found, seen)
         found.setdefault(sweep_command(path) or training_command(recipe, path))
 
 
@@ -69,11 +69,12 @@ def _typed(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
-def _named_by(recipe: Recipe) -> list[tuple[Path, Checkpoint]]:
+def _named_by(recipe: Recipe, seen: set[Path]) -> list[tuple[Path, Checkpoint]]:
+    """The runs that a recipe names and that were not seen yet: a teacher of many students is read once."""
     found = []
     for place in filter(None, (recipe.init, *recipe.distill.teachers)):
         try:
-            if Path(place).is_dir():
+            if Path(place).is_dir() and Path(place).resolve() not in seen:
                 found.append((Path(place), load_checkpoint(Path(place), parts=("encoder",))))
         except (KinshotError, OSError):
             continue
