@@ -215,6 +215,27 @@ def test_copies_among_the_queries_are_found(drawn):
         duplicate_queries(drawn, names[:10])
 
 
+def test_copies_in_episodes_of_several_shapes_are_named_by_episode():
+    groups = variable_episodes(LABELS, ways=(2, 4), shots=(1, 2), queries=2, episodes=9, seed=0)
+    names = np.arange(len(LABELS))
+    check_duplicates(groups, names)
+    last, numbers = groups.groups[-1], groups.numbers[-1]
+    shown, asked = int(last.support[0, 0]), int(last.query[0, 1])
+    names[asked] = names[shown]
+    every = {
+        int(number): [(q, s) for q in group.query[row].tolist() for s in group.support[row].tolist() if names[q] == names[s]]
+        for group, found in zip(groups.groups, groups.numbers, strict=True)
+        for row, number in enumerate(found)
+    }
+    wrong = {number: pairs for number, pairs in every.items() if pairs}
+    assert int(numbers[0]) in wrong
+    (query, twin), *_ = wrong[min(wrong)]
+    count = sum(map(len, wrong.values()))
+    said = rf"{count} queries in {len(wrong)} of 9 episodes .*image {query} in episode {min(wrong)}, equal to image {twin}:"
+    with pytest.raises(DataError, match=said):
+        check_duplicates(groups, names)
+
+
 def test_hashes_tell_samples_and_files_apart(tmp_path):
     images = np.zeros((4, 1, 2, 3), dtype=np.uint8)
     images[1, 0, 0, 0] = 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from kinshot.fewshot.dirichlet import apportion, dirichlet_episodes, dirichlet_s
 from kinshot.fewshot.draws import distinct
 from kinshot.fewshot.episodes import Episodes, sample_episodes
 from kinshot.fewshot.evaluate import build_head
+from kinshot.fewshot.groups import EpisodeGroups, grouped
 from kinshot.fewshot.low_shot import low_shot_probe
 from kinshot.fewshot.protocols import all_way_episodes, variable_episodes
 
@@ -223,6 +226,19 @@ def test_variable_episodes_keep_their_order_whatever_the_chunks(monkeypatch):
 def test_variable_ranges_that_cannot_be(bad, error, message):
     with pytest.raises(error, match=message):
         variable_episodes(_labels([10] * 4), **{"ways": (2, 3), "shots": (1, 2), "queries": 2, "episodes": 3, "seed": 0} | bad)
+
+
+def test_one_shape_is_a_group_of_its_own_and_can_be_taken_out():
+    labels = _labels([12] * 8)
+    plain = sample_episodes(labels, ways=3, shots=2, queries=2, episodes=5, seed=0)
+    assert grouped(plain).alone().hash() == plain.hash()
+    order = torch.tensor([3, 0, 4, 1, 2])
+    moved = Episodes(*(getattr(plain, field.name)[order] for field in fields(Episodes)))
+    assert EpisodeGroups((moved,), (order,)).alone().hash() == plain.hash()
+    several = variable_episodes(labels, ways=(2, 4), shots=(1, 3), queries=2, episodes=9, seed=0)
+    assert grouped(several) is several
+    with pytest.raises(DataError, match="expected episodes of one shape"):
+        several.alone()
 
 
 # ------------------------------------------------------------------------------------------------------------ all classes

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 
+from kinshot.datasets import SOURCES
+from kinshot.fewshot.protocols import variable_episodes
 from tests.tiny import TINY, result, run
 
 COMMON = ["--data", "digits", "--features", "backbone", "--no-reference", "-q"]
@@ -41,6 +44,44 @@ def test_all_ways_asks_for_every_class(trained):
     assert found["rows"][0]["ways"] == found["data"]["classes"] == 10
 
 
+def test_ranges_draw_episodes_that_differ_in_size(trained):
+    arguments = ["--ways", "3-6", "--shots", "1-4", "--queries", "3", "--episodes", "40"]
+    heads = ["--heads", "prototype,nearest"]
+    found = evaluated(trained, *arguments, *heads, "--save-episodes", "differing.npz")
+    assert [(row["ways"], row["shots"], row["n"]) for row in found["rows"]] == [("3-6", "1-4", 40)] * 2
+    assert "every class its own number" in found["protocol"]["sizes"]
+    assert found["heads paired"][0]["mean"] == pytest.approx(found["rows"][1]["mean"] - found["rows"][0]["mean"])
+    again = evaluated(trained, *heads, "--episode-list", "differing.npz")
+    assert [row["mean"] for row in again["rows"]] == [row["mean"] for row in found["rows"]]
+    assert again["protocol"]["episode hashes"] == found["protocol"]["episode hashes"]
+    assert again["heads paired"] == found["heads paired"]
+    one = evaluated(trained, "--ways", "3,3-6", "--shots", "2", "--queries", "3", "--episodes", "10")
+    assert [(row["ways"], row["shots"]) for row in one["rows"]] == [(3, 2), ("3-6", 2)]
+    assert "3-6-way 1-4-shot" in run("fewshot", "eval", "run", *COMMON, *arguments, cwd=trained).stdout
+
+
+def test_episodes_that_differ_are_answered_as_one_by_one(trained):
+    arguments = ["--ways", "2-5", "--shots", "1-3", "--queries", "2", "--episodes", "30", "--seed", "3"]
+    done = run("fewshot", "eval", "run", *arguments, "--data", "digits", "--features", "backbone", "--json", "-q", cwd=trained)
+    [pixels] = [row for row in result(done)["rows"] if row["feature"] == "pixels"]
+    source = SOURCES.build("digits", settings={"split": "test", "size": 16})
+    images = _unit(source.load(np.arange(len(source))).double().flatten(1).numpy())
+    drawn = variable_episodes(np.asarray(source.labels), ways=(2, 5), shots=(1, 3), queries=2, episodes=30, seed=3)
+    accuracy = np.full(30, np.nan)
+    for group, numbers in zip(drawn.groups, drawn.numbers, strict=True):
+        for e, number in enumerate(numbers.tolist()):
+            support, ways = images[group.support[e].numpy()], group.support_labels[e].numpy()
+            means = _unit(np.stack([support[ways == way].mean(0) for way in range(group.ways)]))
+            nearest = [int(np.argmax(means @ images[q])) for q in group.query[e].tolist()]
+            accuracy[number] = 100 * np.mean(np.array(nearest) == group.query_labels[e].numpy())
+    assert pixels["mean"] == pytest.approx(accuracy.mean())
+    assert pixels["ci95"] == pytest.approx(scipy.stats.t.ppf(0.975, 29) * accuracy.std(ddof=1) / np.sqrt(30))
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 def test_heads_are_compared_with_the_first_on_the_same_episodes(trained):
     arguments = ["--ways", "3", "--shots", "1", "--queries", "4", "--episodes", "12"]
     heads = "prototype,nearest,prototype:distance=euclidean:transform=cl2n,distribution_calibration:samples=20"
@@ -69,6 +110,12 @@ def test_heads_are_compared_with_the_first_on_the_same_episodes(trained):
         (["--episode-list", "nothing.json"], 3, "nothing.json"),
         (["--episode-list", "lake"], 3, "one-shot runs"),
         (["--heads", "feat"], 2, "fewshot train"),
+        (["--ways", "5-3"], 2, "--ways: expected numbers from 1 or ranges such as 2-10"),
+        (["--shots", "1-"], 2, "--shots: expected numbers from 1 or ranges"),
+        (["--ways", "1-3"], 2, "ways must be at least 2, got 1"),
+        (["--ways", "2-11"], 3, "11-way episodes need 11 classes, got 10"),
+        (["--ways", "all", "--shots", "1-5"], 2, "--ways all needs one number at a time, got the range 1-5"),
+        (["--ways", "3-5", "--unbalanced", "2"], 2, "--unbalanced needs one number at a time, got the range 3-5"),
         (["--ways", "5", "--shots", "200"], 3, "200"),
     ],
 )

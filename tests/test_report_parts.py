@@ -18,6 +18,7 @@ from kinshot.recipes.report.content import KIND, Content, Focus
 from kinshot.recipes.report.details import classes_of, confusion_of, encounters, gallery_of, reliability_of, spread_of
 from kinshot.recipes.report.figures import said_p, signed
 from kinshot.recipes.report.figures_classes import classes_figure
+from kinshot.recipes.report.focus import check_shots
 from kinshot.recipes.report.folder import NUMBERS, PAGE, check_out, publish
 from kinshot.recipes.report.gather import printable
 from kinshot.recipes.report.page import page
@@ -26,6 +27,7 @@ from kinshot.recipes.report.samples import Sample, load_samples, picture_of, tex
 from kinshot.recipes.report.theme import LIGHT, png
 from kinshot.recipes.report.write import report_files
 from kinshot.recipes.summaries import Difference, Line
+from kinshot.recipes.tasks import Drawing
 from tests.pages import check_page
 
 
@@ -160,3 +162,9 @@ def test_what_only_looks_like_a_report_is_not_one(tmp_path: Path, content: str) 
     with pytest.raises(ConfigError, match="--overwrite"):
         check_out(tmp_path, False)
     check_out(tmp_path, True)
+
+
+@pytest.mark.parametrize(("ways", "shots"), [([(3, 5)], [1]), ([5], [1, (1, 5)])])
+def test_a_report_of_ranges_is_refused(ways: list[Any], shots: list[Any]) -> None:
+    with pytest.raises(ConfigError, match="a report needs numbers of ways and of shots, got a range"):
+        check_shots(np.repeat(np.arange(6), 30), list("abcdef"), "letters", Drawing(ways, shots, 5, 10, 0))

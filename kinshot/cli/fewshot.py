@@ -30,7 +30,7 @@ from kinshot.cli.studies import COMMANDS
 from kinshot.cli.train import run_training, training_options
 from kinshot.core.errors import ConfigError
 from kinshot.fewshot import HEADS
-from kinshot.recipes.specs import parse_features, parse_numbers
+from kinshot.recipes.specs import parse_features, parse_sizes
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,7 +42,7 @@ def fewshot() -> None:
 @fewshot.command(name="eval")
 @checkpoint_arguments("CHECKPOINTS...")
 @data_options()
-@episode_options(shots="1,5")
+@episode_options(shots="1,5", ranges=True)
 @click.option(
     "--unbalanced", default=0.0, metavar="ALPHA", help="Draw the classes' shares of the queries from Dirichlet(ALPHA), 2 in the literature."
 )
@@ -72,7 +72,8 @@ def eval_command(
     chosen, bases, parsed = chosen_data(data, split, options), base_data(base), parsed_heads(heads)
     if unbalanced < 0:
         raise ConfigError(f"--unbalanced: expected a number above 0, got {unbalanced}")
-    way_list, shot_list, feature_list = parsed_ways(ways), parse_numbers(shots, "--shots"), parse_features(features)
+    way_list = parsed_ways(ways) if ways == "all" else parse_sizes(ways, "--ways")
+    shot_list, feature_list = parse_sizes(shots, "--shots"), parse_features(features)
     from kinshot.recipes.answers import Protocol
     from kinshot.recipes.evaluate import evaluate
     from kinshot.recipes.tasks import Drawing

@@ -40,11 +40,14 @@ def data_options() -> Decorator:
     )
 
 
-def episode_options(*, shots: str) -> Decorator:
-    """How many episodes of which size, with a default for the shots."""
+def episode_options(*, shots: str, ranges: bool = False) -> Decorator:
+    """How many episodes of which size, with a default for the shots; `ranges` says that they may be ranges."""
+    ways_range, shots_range = ("; 5-20 lets episodes differ", "; 1-5 lets classes differ") if ranges else ("", "")
     return _stacked(
-        click.option("--ways", default="5", show_default=True, help="Classes per episode; several with commas, `all` for every class."),
-        click.option("--shots", default=shots, show_default=True, help="Support images per class; several with commas."),
+        click.option(
+            "--ways", default="5", show_default=True, help=f"Classes per episode; several with commas, `all` for every class{ways_range}."
+        ),
+        click.option("--shots", default=shots, show_default=True, help=f"Support images per class; several with commas{shots_range}."),
         click.option("--queries", default=15, show_default=True, help="Query images per class."),
         click.option("--episodes", default=600, show_default=True, help="Episodes per task."),
         click.option("--seed", default=0, show_default=True, help="Key of the episodes."),

@@ -6,6 +6,7 @@ import numpy as np
 
 from kinshot.core.errors import DataError
 from kinshot.fewshot.episodes import Episodes
+from kinshot.fewshot.groups import EpisodeGroups, grouped
 
 
 def duplicate_queries(episodes: Episodes, hashes: np.ndarray) -> np.ndarray:
@@ -28,20 +29,33 @@ def duplicate_queries(episodes: Episodes, hashes: np.ndarray) -> np.ndarray:
     return np.isin(base + content[episodes.query.numpy()], base + content[episodes.support.numpy()])
 
 
-def check_duplicates(episodes: Episodes, hashes: np.ndarray) -> None:
+def check_duplicates(episodes: Episodes | EpisodeGroups, hashes: np.ndarray) -> None:
     """Refuse episodes that ask for a copy of a support image.
 
     Raises:
         DataError: naming the number of such queries and the first of them, or as `duplicate_queries`.
     """
-    found = duplicate_queries(episodes, hashes)
-    if not found.any():
+    groups = grouped(episodes)
+    copies = groups.in_order([duplicate_queries(group, hashes).sum(axis=1) for group in groups.groups])
+    if not copies.any():
         return
-    e, i = np.argwhere(found)[0]
-    query = int(episodes.query[e, i])
-    twin = next(s for s in episodes.support[e].tolist() if hashes[s] == hashes[query])
+    first = int(np.flatnonzero(copies)[0])
+    query, twin = _first_pair(groups, first, hashes)
     raise DataError(
-        f"{int(found.sum())} queries in {int(found.any(1).sum())} of {len(episodes)} episodes are copies of a support image; the first is "
-        f"image {query} in episode {e}, equal to image {twin}: leave one of each pair out of the data, or "
+        f"{int(copies.sum())} queries in {np.count_nonzero(copies)} of {len(groups)} episodes are copies of a support image; the first is "
+        f"image {query} in episode {first}, equal to image {twin}: leave one of each pair out of the data, or "
         "accept an answer that is given away with --duplicates allow"
     )
+
+
+def _first_pair(groups: EpisodeGroups, number: int, hashes: np.ndarray) -> tuple[int, int]:
+    """The first query of an episode that is a copy, and the support image that it is a copy of."""
+    pairs = (
+        (query, shown)
+        for group, numbers in zip(groups.groups, groups.numbers, strict=True)
+        for row in (numbers == number).nonzero().flatten().tolist()
+        for query in group.query[row].tolist()
+        for shown in group.support[row].tolist()
+        if hashes[query] == hashes[shown]
+    )
+    return next(pairs)

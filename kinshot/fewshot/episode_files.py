@@ -16,7 +16,7 @@ import torch
 from kinshot.core.atomic import write_bytes
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.fewshot.episodes import Episodes, check_labels
-from kinshot.fewshot.groups import EpisodeGroups
+from kinshot.fewshot.groups import EpisodeGroups, grouped
 
 _FORMAT = "kinshot episodes 1"
 _PARTS = tuple(field.name for field in fields(Episodes))
@@ -35,10 +35,10 @@ def write_episodes(path: str | Path, episodes: Episodes | EpisodeGroups, *, fing
         DataError: the file cannot be written.
     """
     path = Path(path)
-    grouped = episodes if isinstance(episodes, EpisodeGroups) else EpisodeGroups((episodes,), (torch.arange(len(episodes)),))
-    head = {"format": _FORMAT, "sha256": grouped.hash(), "fingerprint": fingerprint, "groups": len(grouped.groups)}
+    found = grouped(episodes)
+    head = {"format": _FORMAT, "sha256": found.hash(), "fingerprint": fingerprint, "groups": len(found.groups)}
     arrays: dict[str, np.ndarray] = {}
-    for g, (group, numbers) in enumerate(zip(grouped.groups, grouped.numbers, strict=True)):
+    for g, (group, numbers) in enumerate(zip(found.groups, found.numbers, strict=True)):
         arrays |= {f"{name}_{g}": getattr(group, name).numpy() for name in _PARTS} | {f"numbers_{g}": numbers.numpy()}
     if _suffix(path) == ".json":
         data = json.dumps({**head, **{key: value.tolist() for key, value in arrays.items()}}).encode()
@@ -64,8 +64,7 @@ def read_episodes(path: str | Path, *, labels: np.ndarray | None = None, fingerp
     found = read_groups(path, labels=labels, fingerprint=fingerprint)
     if len(found.groups) > 1:
         raise DataError(f"{path} holds episodes of {len(found.groups)} shapes: read it with read_groups")
-    order = found.numbers[0].argsort()
-    return Episodes(*(getattr(found.groups[0], name)[order] for name in _PARTS))
+    return found.alone()
 
 
 def read_groups(path: str | Path, *, labels: np.ndarray | None = None, fingerprint: str = "") -> EpisodeGroups:

@@ -146,6 +146,11 @@ def unbalanced(classes: np.ndarray, images: np.ndarray, shots: np.ndarray, queri
     return Episodes(*map(torch.from_numpy, [*parts, classes]))
 
 
+def support_sizes(episodes: Episodes) -> Tensor:
+    """Support images of every way: int64 (E, W)."""
+    return torch.zeros_like(episodes.classes).scatter_add_(1, episodes.support_labels, torch.ones_like(episodes.support_labels))
+
+
 def check_labels(episodes: Episodes, labels: np.ndarray) -> None:
     """Whether episodes belong to this data: every index an image, and every image of the class that its way plays.
 
@@ -179,9 +184,9 @@ def _check_ways(episodes: Episodes) -> None:
             raise DataError(
                 f"episode {e} has ways {int(part[e].min())}..{int(part[e].max())}, its {episodes.ways} classes are 0..{episodes.ways - 1}"
             )
-    seen = torch.zeros_like(episodes.classes).scatter_(1, episodes.support_labels, 1)
-    if not bool(seen.all()):
-        e, way = (int(x) for x in (seen == 0).nonzero()[0])
+    sizes = support_sizes(episodes)
+    if not bool(sizes.all()):
+        e, way = (int(x) for x in (sizes == 0).nonzero()[0])
         raise DataError(f"episode {e} has no support image of way {way}: every class needs at least one")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -49,6 +49,13 @@ class EpisodeGroups:
             )
         return np.concatenate(values)[torch.cat(self.numbers).argsort().numpy()]
 
+    def alone(self) -> Episodes:
+        """The only group, in its episodes' own order. Raises DataError where there are several."""
+        if len(self.groups) > 1:
+            raise DataError(f"expected episodes of one shape, got {len(self.groups)} groups: evaluate them group by group")
+        order = self.numbers[0].argsort()
+        return Episodes(*(getattr(self.groups[0], field.name)[order] for field in fields(Episodes)))
+
     def hash(self) -> str:
         """SHA-256 (hex) of the content."""
         digest = hashlib.sha256(b"kinshot episode groups 1")
@@ -56,3 +63,8 @@ class EpisodeGroups:
             digest.update(group.hash().encode())
             digest.update(np.ascontiguousarray(numbers.numpy(), dtype="<i8").data)
         return digest.hexdigest()
+
+
+def grouped(episodes: Episodes | EpisodeGroups) -> EpisodeGroups:
+    """Episodes of one shape as the only group; groups as they are."""
+    return episodes if isinstance(episodes, EpisodeGroups) else EpisodeGroups((episodes,), (torch.arange(len(episodes)),))

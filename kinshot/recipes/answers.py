@@ -18,9 +18,11 @@ from kinshot.datasets.base import Source
 from kinshot.encoders.base import InputSpec, Spec, check_source
 from kinshot.fewshot.base_statistics import BaseStatistics, base_statistics
 from kinshot.fewshot.evaluate import takes
-from kinshot.fewshot.records import Records, episode_records
+from kinshot.fewshot.groups import grouped
+from kinshot.fewshot.records import Records, group_records
 from kinshot.recipes.embedder import Embedder, input_spec
 from kinshot.recipes.recipe import Choice, parse
+from kinshot.recipes.specs import Task
 from kinshot.recipes.summaries import REFERENCES, Measured
 from kinshot.recipes.tasks import Drawing, Tasks
 from kinshot.recipes.trained_heads import INPUT, flat_inputs, trained_heads
@@ -80,22 +82,21 @@ def measure(
     """Accuracy of every head on every feature of one model, or of raw pixels, in every task."""
     measured = []
     for answered in answers(label, model, checkpoint, source, tasks, protocol, device):
-        accuracy = 100 * answered.records.accuracy
-        measured.append(Measured(label, answered.feature, answered.head, answered.ways, answered.shots, accuracy))
-        if (answered.ways, answered.shots) == list(tasks)[-1]:
+        accuracy = grouped(tasks[answered.task]).in_order([100 * records.accuracy for records in answered.records])
+        measured.append(Measured(label, answered.feature, answered.head, *answered.task, accuracy))
+        if answered.task == list(tasks)[-1]:
             say(f"measured {label}, {answered.feature}, {answered.head}")
     return measured
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What one head answered on one task, with one feature of one model."""
+    """What one head answered on one task (ways, shots), with one feature of one model: for each group of its episodes."""
 
     feature: str
     head: str
-    ways: int
-    shots: int
-    records: Records
+    task: Task
+    records: list[Records]
 
 
 def answers(
@@ -118,8 +119,8 @@ def answers(
             head = heads.build(name, settings, feature, bases.get(feature))
             if head is None:
                 continue
-            for (ways, shots), episodes in tasks.items():
-                yield Answered(feature, text, ways, shots, episode_records(found[feature], episodes, head, ways))
+            for task, episodes in tasks.items():
+                yield Answered(feature, text, task, group_records(found[feature], grouped(episodes), head))
 
 
 def _features(model: Embedder | None, protocol: Protocol) -> list[str]:

@@ -11,12 +11,10 @@ import numpy as np
 from kinshot.fewshot.statistics import interval, paired_difference
 from kinshot.recipes.footprint import Footprint
 from kinshot.recipes.latency import Latency
+from kinshot.recipes.specs import Task
 
 TEACHER, STUDENT, DISTILLED, INT8 = "teacher", "student", "distilled", "int8"
 """Roles: the first model, others, those that learned from a teacher, and quantised ones."""
-
-Task = tuple[int, int]
-"""Ways and shots."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from kinshot.core.config import parse_override
@@ -10,6 +11,11 @@ from kinshot.datasets import SOURCES
 from kinshot.recipes.recipe import Choice
 
 FEATURES = ("backbone", "projector", "joint")
+Size = int | tuple[int, int]
+"""A number of classes or of support images, or the least and the most of them where episodes differ."""
+Task = tuple[int | str, int | str]
+"""Ways and shots as a report has them: 5, or "2-10" where episodes differ."""
+_SIZE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 
 
 def parse_data(text: str, split: str | None, options: tuple[str, ...] | list[str]) -> Choice:
@@ -43,6 +49,18 @@ def parse_numbers(text: str, option: str, lowest: int = 1) -> list[int]:
     if not numbers or min(numbers) < lowest:
         raise ConfigError(f"{option}: expected whole numbers from {lowest} separated by commas, such as 1,5; got {text!r}")
     return numbers
+
+
+def parse_sizes(text: str, option: str) -> list[Size]:
+    """`1,5` as [1, 5] and `5,2-10` as [5, (2, 10)], from 2 to 10. Raises ConfigError naming the option."""
+    sizes: list[Size] = []
+    for part in text.split(","):
+        found = _SIZE.fullmatch(part.strip())
+        least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if least < 1 or most < least:
+            raise ConfigError(f"{option}: expected numbers from 1 or ranges such as 2-10, separated by commas; got {text!r}")
+        sizes.append((least, most) if most > least else least)
+    return sizes
 
 
 def parse_features(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from kinshot.core.config import flatten
 from kinshot.core.errors import ConfigError
 from kinshot.fewshot.statistics import interval, paired_test
 from kinshot.recipes.recipe import Recipe
+from kinshot.recipes.specs import Task
 
 REFERENCES = ("untrained", "raw pixels")
 SEED_RULE = "Student t, 95 %, over checkpoints"
@@ -23,8 +24,8 @@ class Line:
     model: str
     feature: str
     head: str
-    ways: int
-    shots: int
+    ways: int | str
+    shots: int | str
     mean: float
     ci95: float
     n: int
@@ -47,8 +48,8 @@ class Measured:
     model: str
     feature: str
     head: str
-    ways: int
-    shots: int
+    ways: int | str
+    shots: int | str
     accuracy: np.ndarray
 
 
@@ -60,8 +61,8 @@ class Difference:
     feature: str
     head: str
     against: str
-    ways: int
-    shots: int
+    ways: int | str
+    shots: int | str
     mean: float
     ci95: float
     p: float
@@ -81,10 +82,10 @@ def summarized(measured: list[Measured]) -> list[Line]:
 
 def head_differences(measured: list[Measured]) -> list[Difference]:
     """Every head against the first one, episode by episode."""
-    first: dict[tuple[str, str, int, int], Measured] = {}
+    first: dict[tuple[str, str, Task], Measured] = {}
     found = []
     for m in measured:
-        against = first.setdefault((m.model, m.feature, m.ways, m.shots), m)
+        against = first.setdefault((m.model, m.feature, (m.ways, m.shots)), m)
         if against is not m:
             test = paired_test(m.accuracy, against.accuracy)
             mean, half = test.difference.mean, test.difference.half_width
@@ -95,11 +96,11 @@ def head_differences(measured: list[Measured]) -> list[Difference]:
 
 def over_checkpoints(lines: list[Line], title: str = "") -> list[Line]:
     """The mean over checkpoints of every feature, head and task, with the interval over checkpoints."""
-    groups: dict[tuple[str, str, int, int], list[float]] = {}
+    groups: dict[tuple[str, str, Task], list[float]] = {}
     for line in lines:
-        groups.setdefault((line.feature, line.head, line.ways, line.shots), []).append(line.mean)
+        groups.setdefault((line.feature, line.head, (line.ways, line.shots)), []).append(line.mean)
     merged = []
-    for (feature, head, ways, shots), means in groups.items():
+    for (feature, head, (ways, shots)), means in groups.items():
         over = interval(np.array(means))
         merged.append(Line(title or f"mean of {over.count}", feature, head, ways, shots, over.mean, over.half_width, over.count))
     return merged

@@ -1,7 +1,8 @@
-"""The episodes of an evaluation: drawn, with unbalanced queries, over all classes, published, or read from a file."""
+"""The episodes of an evaluation: drawn, of one size or of several, with unbalanced queries, over all classes, published, or from a file."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,16 +13,18 @@ from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.base import Source
 from kinshot.fewshot.dirichlet import dirichlet_episodes, exhausted
 from kinshot.fewshot.duplicates import check_duplicates
-from kinshot.fewshot.episode_files import read_episodes, write_episodes
-from kinshot.fewshot.episodes import Episodes, sample_episodes
+from kinshot.fewshot.episode_files import read_groups, write_episodes
+from kinshot.fewshot.episodes import Episodes, sample_episodes, support_sizes
+from kinshot.fewshot.groups import EpisodeGroups, grouped
 from kinshot.fewshot.oneshot_runs import lake_oneshot_runs
-from kinshot.fewshot.protocols import all_way_episodes
+from kinshot.fewshot.protocols import all_way_episodes, variable_episodes
+from kinshot.recipes.specs import Size, Task
 
 ALL_WAYS = 0
 """Stands for every class of the source at once."""
 LAKE = "lake"
 _MOST_EXHAUSTED = 0.05
-Tasks = dict[tuple[int, int], Episodes]
+Tasks = dict[Task, Episodes | EpisodeGroups]
 """(ways, shots) -> episodes."""
 
 
@@ -30,8 +33,8 @@ class Drawing:
     """How episodes come about.
 
     Args:
-        ways: classes per episode, several allowed; ALL_WAYS for all.
-        shots: support images per class, several allowed.
+        ways: classes per episode, several allowed; ALL_WAYS for all; (least, most) for episodes that differ.
+        shots: support images per class, several allowed; (least, most) for classes that differ.
         queries: query images per class, on average where they are unbalanced.
         episodes: episodes per task.
         seed: key of the episodes.
@@ -41,8 +44,8 @@ class Drawing:
         duplicates: what becomes of queries that are copies of a support image: refuse them, or allow them.
     """
 
-    ways: list[int]
-    shots: list[int]
+    ways: Sequence[Size]
+    shots: Sequence[Size]
     queries: int
     episodes: int
     seed: int
@@ -57,7 +60,9 @@ class Drawing:
         if self.list:
             return {"episodes": sum(map(len, tasks.values())), "from": self.list, "episode hashes": hashes}
         queries = f"{self.queries} per class" + (f" on average, Dirichlet({self.unbalanced:g})" if self.unbalanced else "")
-        return {"queries": queries, "episodes": self.episodes, "seed": self.seed, "episode hashes": hashes}
+        ranges = any(isinstance(size, tuple) for size in (*self.ways, *self.shots))
+        sizes = {"sizes": "uniform in their ranges, every class its own number of shots"} if ranges else {}
+        return {"queries": queries, **sizes, "episodes": self.episodes, "seed": self.seed, "episode hashes": hashes}
 
 
 def make_tasks(source: Source, drawing: Drawing) -> Tasks:
@@ -82,22 +87,50 @@ def make_tasks(source: Source, drawing: Drawing) -> Tasks:
 
 
 def _refuse_duplicates(source: Source, tasks: Tasks) -> None:
-    used = np.unique(np.concatenate([part.numpy().ravel() for e in tasks.values() for part in (e.support, e.query)]))
+    groups = [group for task in tasks.values() for group in grouped(task).groups]
+    used = np.unique(np.concatenate([part.numpy().ravel() for group in groups for part in (group.support, group.query)]))
     hashes = np.zeros(len(source), dtype="S32")
     hashes[used] = source.digests(used)
-    for episodes in tasks.values():
-        check_duplicates(episodes, hashes)
+    for task in tasks.values():
+        check_duplicates(task, hashes)
 
 
 def _listed(source: Source, name: str) -> Tasks:
     if name == LAKE:
-        episodes = lake_oneshot_runs(source)
+        found = grouped(lake_oneshot_runs(source))
     else:
-        episodes = read_episodes(Path(name), labels=np.asarray(source.labels), fingerprint=source.fingerprint())
-    return {(episodes.ways, episodes.support.shape[1] // episodes.ways): episodes}
+        found = read_groups(Path(name), labels=np.asarray(source.labels), fingerprint=source.fingerprint())
+    ways = [group.ways for group in found.groups]
+    shots = np.concatenate([support_sizes(group).ravel() for group in found.groups])
+    task = _named((min(ways), max(ways))), _named((int(shots.min()), int(shots.max())))
+    return {task: found if len(found.groups) > 1 else found.alone()}
 
 
-def _drawn(source: Source, ways: int, shots: int, d: Drawing) -> tuple[tuple[int, int], Episodes]:
+def _named(size: Size) -> int | str:
+    """How a report names a size: 5, or "2-10"."""
+    least, most = size if isinstance(size, tuple) else (size, size)
+    return most if least == most else f"{least}-{most}"
+
+
+def _variable(source: Source, ways: Size, shots: Size, d: Drawing) -> tuple[Task, EpisodeGroups]:
+    if ways == ALL_WAYS or d.unbalanced:
+        other = "--unbalanced" if d.unbalanced else "--ways all"
+        raise ConfigError(f"{other} needs one number at a time, got the range {_named(shots if isinstance(shots, tuple) else ways)}")
+    found = variable_episodes(
+        np.asarray(source.labels),
+        ways=ways if isinstance(ways, tuple) else (ways, ways),
+        shots=shots if isinstance(shots, tuple) else (shots, shots),
+        queries=d.queries,
+        episodes=d.episodes,
+        seed=d.seed,
+        class_names=source.class_names,
+    )
+    return (_named(ways), _named(shots)), found
+
+
+def _drawn(source: Source, ways: Size, shots: Size, d: Drawing) -> tuple[Task, Episodes | EpisodeGroups]:
+    if isinstance(ways, tuple) or isinstance(shots, tuple):
+        return _variable(source, ways, shots, d)
     labels, names = np.asarray(source.labels), source.class_names
     if ways == ALL_WAYS:
         if d.unbalanced:

@@ -18,8 +18,8 @@ class Focus:
     model: str
     feature: str
     head: str
-    ways: int
-    shots: int
+    ways: int | str
+    shots: int | str
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ SIGNIFICANT = 0.05
 _PAD = 0.08
 
 
-def lines_of(content: Content, model: str, feature: str, head: str, ways: int) -> list[Line]:
+def lines_of(content: Content, model: str, feature: str, head: str, ways: int | str) -> list[Line]:
     """The lines of one curve, by shots."""
     wanted = (model, feature, head, ways)
-    return sorted((r for r in content.rows if (r.model, r.feature, r.head, r.ways) == wanted), key=lambda r: r.shots)
+    return sorted((r for r in content.rows if (r.model, r.feature, r.head, r.ways) == wanted), key=lambda r: int(r.shots))
 
 
-def accuracy_figure(content: Content, feature: str, ways: int, theme: Theme) -> Figure:
+def accuracy_figure(content: Content, feature: str, ways: int | str, theme: Theme) -> Figure:
     """Accuracy against shots with 95 % bands, a curve for each head; references of the first head in gray."""
     figure = canvas(theme, 5.4, 3.9)
     axes = figure.subplots()
@@ -38,7 +38,7 @@ def accuracy_figure(content: Content, feature: str, ways: int, theme: Theme) -> 
             handles += axes.plot([r.shots for r in found], [r.mean for r in found], style, color=theme.faint, linewidth=1.6)
             labels.append(f"{model}, {short(content.focus.head, 18)}")
             lows += [line.mean for line in found]
-    _shot_axis(axes, sorted({r.shots for r in content.rows if r.ways == ways}))
+    _shot_axis(axes, sorted({int(r.shots) for r in content.rows if r.ways == ways}))
     _accuracy_limits(axes, lows, highs)
     axes.set_ylabel("accuracy, %")
     dress(axes, theme)
@@ -72,7 +72,7 @@ def heads_figure(content: Content, theme: Theme) -> Figure:
     """Bars from 0 with 95 % intervals: heads side by side for each number of shots."""
     focus = content.focus
     heads = [head for head in content.heads if lines_of(content, content.main, focus.feature, head, focus.ways)]
-    shots = sorted({r.shots for r in content.rows if r.ways == focus.ways})
+    shots = sorted({int(r.shots) for r in content.rows if r.ways == focus.ways})
     groups = len(shots) * len(heads)
     figure = canvas(theme, 5.4, 3.9)
     axes = figure.subplots()
@@ -102,7 +102,7 @@ def differences_of(content: Content) -> list[Difference]:
     """Heads against the first one in the focus' model, feature and ways: by shots, heads in their order."""
     focus = content.focus
     mine = [d for d in content.paired if (d.model, d.feature, d.ways) == (focus.model, focus.feature, focus.ways)]
-    return sorted(mine, key=lambda d: d.shots)
+    return sorted(mine, key=lambda d: int(d.shots))
 
 
 def paired_figure(content: Content, theme: Theme) -> Figure:

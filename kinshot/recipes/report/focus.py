@@ -41,15 +41,21 @@ def field_of(checkpoint: Checkpoint, protocol: Protocol) -> Field:
 
 
 def check_shots(labels: np.ndarray, names: list[str], where: str, drawing: Drawing) -> None:
-    """Raise DataError where a class has too few images for some of the shot counts, naming those and the ones that fit."""
+    """Raise DataError where a class has too few images for some of the shot counts, naming those and the ones that fit.
+
+    Raises ConfigError for a range of them: a curve over shots needs numbers.
+    """
+    if any(isinstance(size, tuple) for size in (*drawing.ways, *drawing.shots)):
+        raise ConfigError("a report needs numbers of ways and of shots, got a range: give --ways 5 --shots 1,5, or use fewshot eval")
+    shots = [size for size in drawing.shots if isinstance(size, int)]
     classes, counts = np.unique(labels, return_counts=True)
     most = int(counts.min()) - drawing.queries if len(counts) else 0
-    short = [k for k in drawing.shots if k > most]
+    short = [k for k in shots if k > most]
     if drawing.list or not len(counts) or not short:
         return
     smallest = names[int(classes[counts.argmin()])]
     needed = ", ".join(f"{k} + {drawing.queries} = {k + drawing.queries}" for k in short)
-    fitting = ",".join(str(k) for k in drawing.shots if k <= most)
+    fitting = ",".join(str(k) for k in shots if k <= most)
     advice = f"--shots {fitting}" if fitting else f"fewer than --queries {drawing.queries}"
     raise DataError(
         f"{where}: the smallest class {smallest!r} has {counts.min()} images, and an episode takes shots + queries of a class: "
@@ -75,7 +81,7 @@ def focus_records(field: Field, checkpoint: Checkpoint, protocol: Protocol, devi
     found: dict[str, dict[str, Records]] = {}
     model = from_checkpoint(checkpoint)
     for answered in answers("", model, checkpoint, field.source, {task: episodes}, protocol, device):
-        found.setdefault(answered.feature, {})[answered.head] = answered.records
+        found.setdefault(answered.feature, {})[answered.head] = answered.records[0]
     if found:
         return next(iter(found.items()))
     raise ConfigError(f"no head works on the features {', '.join(protocol.features)}: add backbone, which all but a few know")

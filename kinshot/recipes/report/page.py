@@ -11,6 +11,7 @@ from kinshot.recipes.report.markup import Html, fill, folded, illustrated, joine
 from kinshot.recipes.report.pictures import Picture
 from kinshot.recipes.report.samples import Sample
 from kinshot.recipes.report.style import FRAME, STYLE
+from kinshot.recipes.specs import Task
 from kinshot.recipes.summaries import REFERENCES, Line
 
 _FEW_ROWS = 12
@@ -87,17 +88,17 @@ def _focus(content: Content) -> str:
     return f"{f.ways}-way {f.shots}-shot, feature {f.feature} of {f.model}"
 
 
-def _task(ways: int, shots: int) -> Html:
+def _task(ways: int | str, shots: int | str) -> Html:
     return fill('<span class="whole">$ways-way $shots-shot</span>', ways=ways, shots=shots)
 
 
 def _accuracy(content: Content, drawn: list[Picture]) -> Html:
     tasks = sorted({(r.ways, r.shots) for r in content.rows})
-    found: dict[tuple[str, str, str], dict[tuple[int, int], str]] = {}
+    found: dict[tuple[str, str, str], dict[Task, str]] = {}
     for r in content.rows:
         found.setdefault((r.model, r.feature, r.head), {})[(r.ways, r.shots)] = f"{r.mean:.2f} ± {r.ci95:.2f}"
     rows = [[named(model), feature, head, *(cells.get(task, "") for task in tasks)] for (model, feature, head), cells in found.items()]
-    chance = ", ".join(f"{100 / ways:.3g} % for {ways}-way" for ways in sorted({w for w, _ in tasks}))
+    chance = ", ".join(f"{100 / int(ways):.3g} % for {ways}-way" for ways in sorted({w for w, _ in tasks}))
     titles = ["model", "feature", "head", *(_task(ways, shots) for ways, shots in tasks)]
     told = f"Mean accuracy over episodes in percent; bands and ± are 95 % intervals. Chance is {chance}."
     references = [r for r in content.rows if r.model in REFERENCES]
@@ -111,7 +112,7 @@ def _accuracy(content: Content, drawn: list[Picture]) -> Html:
     return joined([illustrated(drawn, text, best), table("Accuracy in percent, ± half of the 95 % interval", titles, rows, texts=3)])
 
 
-def _best(content: Content, tasks: list[tuple[int, int]], references: list[Line]) -> Html:
+def _best(content: Content, tasks: list[Task], references: list[Line]) -> Html:
     """The best line of each task, beside the best reference."""
     rows = []
     for ways, shots in tasks:
