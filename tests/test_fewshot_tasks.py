@@ -57,7 +57,9 @@ def test_ranges_draw_episodes_that_differ_in_size(trained):
     assert again["heads paired"] == found["heads paired"]
     one = evaluated(trained, "--ways", "3,3-6", "--shots", "2", "--queries", "3", "--episodes", "10")
     assert [(row["ways"], row["shots"]) for row in one["rows"]] == [(3, 2), ("3-6", 2)]
-    assert "3-6-way 1-4-shot" in run("fewshot", "eval", "run", *COMMON, *arguments, cwd=trained).stdout
+    text = run("fewshot", "eval", "run", *COMMON, *arguments, cwd=trained).stdout
+    assert "3-6-way 1-4-shot" in text
+    assert "sizes: uniform in their ranges, every class its own number of shots" in text
 
 
 def test_episodes_that_differ_are_answered_as_one_by_one(trained):

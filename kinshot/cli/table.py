@@ -35,7 +35,8 @@ def accuracy_table(result: dict[str, Any]) -> str:
 def _drawn(protocol: dict[str, Any]) -> str:
     if "from" in protocol:
         return f"{protocol['episodes']} episodes from {protocol['from']}"
-    return f"{protocol['episodes']} episodes (seed {protocol['seed']}), queries: {protocol['queries']}"
+    sizes = f", sizes: {protocol['sizes']}" if "sizes" in protocol else ""
+    return f"{protocol['episodes']} episodes (seed {protocol['seed']}), queries: {protocol['queries']}{sizes}"
 
 
 def _paired(differences: list[dict[str, Any]]) -> list[str]:
