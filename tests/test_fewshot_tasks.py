@@ -114,6 +114,7 @@ def test_heads_are_compared_with_the_first_on_the_same_episodes(trained):
         (["--heads", "feat"], 2, "fewshot train"),
         (["--ways", "5-3"], 2, "--ways: expected numbers from 1 or ranges such as 2-10"),
         (["--shots", "1-"], 2, "--shots: expected numbers from 1 or ranges"),
+        (["--ways", "9" * 5000], 2, "--ways: expected numbers from 1 or ranges"),
         (["--ways", "1-3"], 2, "ways must be at least 2, got 1"),
         (["--ways", "2-11"], 3, "11-way episodes need 11 classes, got 10"),
         (["--ways", "all", "--shots", "1-5"], 2, "--ways all needs one number at a time, got the range 1-5"),

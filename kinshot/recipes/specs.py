@@ -15,7 +15,7 @@ Size = int | tuple[int, int]
 """A number of classes or of support images, or the least and the most of them where episodes differ."""
 Task = tuple[int | str, int | str]
 """Ways and shots as a report has them: 5, or "2-10" where episodes differ."""
-_SIZE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
+_SIZE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
 def parse_data(text: str, split: str | None, options: tuple[str, ...] | list[str]) -> Choice:
