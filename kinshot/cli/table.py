@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from kinshot.recipes.specs import Task
+
 
 def accuracy_table(result: dict[str, Any]) -> str:
     """Rows of model, feature and head against tasks; the protocol stands above, the verdict below."""
     rows = result["rows"]
     tasks = list(dict.fromkeys((r["ways"], r["shots"]) for r in rows))
-    found: dict[tuple[str, str, str], dict[tuple[int | str, int | str], str]] = {}
+    found: dict[tuple[str, str, str], dict[Task, str]] = {}
     for r in rows:
         line = found.setdefault((r["model"], r["feature"], r["head"]), {})
         line[(r["ways"], r["shots"])] = f"{r['mean']:.2f} ± {r['ci95']:.2f}"
