@@ -15,7 +15,7 @@ def row(label: str, metric: str, mean: float, **more: float) -> dict:
     return {"label": label, "metric": metric, "mean": mean, "ci95": 0.5, "n": 3, **more}
 
 
-def block(folder: Path, rows: list[dict]) -> list[str]:
+def whole_block(folder: Path, rows: list[dict], **fields: object) -> list[str]:
     document = {
         "name": "x",
         "command": "do",
@@ -25,8 +25,12 @@ def block(folder: Path, rows: list[dict]) -> list[str]:
         "versions": {"kinshot": "1"},
         "rows": rows,
     }
-    (folder / "x.json").write_text(json.dumps(document))
-    return [line for line in result_block(folder / "x.json").splitlines() if line.startswith("|")]
+    (folder / "x.json").write_text(json.dumps({**document, **fields}))
+    return result_block(folder / "x.json").splitlines()
+
+
+def block(folder: Path, rows: list[dict]) -> list[str]:
+    return [line for line in whole_block(folder, rows) if line.startswith("|")]
 
 
 def test_labels_go_down_and_metrics_across(tmp_path: Path) -> None:
@@ -45,6 +49,18 @@ def test_large_figures_have_no_decimals(tmp_path: Path) -> None:
 
 def test_what_was_counted_has_no_interval(tmp_path: Path) -> None:
     assert block(tmp_path, [row("a", "parameters", 12.0, ci95=0.0, n=1)])[2] == "| a | 12.00 |"
+
+
+def test_conditions_are_written_for_people(tmp_path: Path) -> None:
+    data = {"name": "d", "root": "", "rotations": True, "dims": [64, 512], "found": {"mean": 39.782538, "bound": None}}
+    cost = {"training of each": [1.0] * 8 + [3.25], "evaluation of all": 0.5}
+    lines = whole_block(tmp_path, [row("a", "m", 1.0)], data=data, cpu_minutes=cost, seeds=[0, 1, 2])
+    assert [line for line in lines if line.startswith("- ")] == [
+        "- Data: name d; rotations yes; dims 64, 512; found (mean 39.7825)",
+        "- Seeds: 0, 1, 2",
+        "- CPU minutes: training of each 1 to 3.25 (9 of them, 11.25 in all); evaluation of all 0.5",
+        "- Versions: kinshot 1",
+    ]
 
 
 def test_accounts_stand_above_their_tables_and_in_the_contents(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def result_block(path: Path) -> str:
     missing = [field for field in FIELDS if field not in document]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}: write it with the command that measures")
-    head = [f"## {document['name']}", *filter(None, [_account(path)]), f"```\n{document['command']}\n```", _sentence(document)]
+    head = [f"## {document['name']}", *filter(None, [_account(path)]), f"```\n{document['command']}\n```", _conditions(document)]
     return "\n\n".join([*head, "\n".join(_table(document["rows"]))]) + "\n"
 
 
@@ -97,10 +97,29 @@ def write_page(folder: Path, page: Path) -> None:
     write_text(page, results_page(folder))
 
 
-def _sentence(document: dict[str, Any]) -> str:
-    data = ", ".join(f"{key} {value}" for key, value in document["data"].items() if value not in ("", None))
-    versions = ", ".join(f"{key} {value}" for key, value in document["versions"].items())
-    return f"Data: {data}. Seeds: {document['seeds']}. CPU minutes: {document['cpu_minutes']}. Versions: {versions}."
+def _conditions(document: dict[str, Any]) -> str:
+    """What was measured on, and at which cost: a list of four lines."""
+    lines = {
+        "Data": _words(document["data"]),
+        "Seeds": _words(document["seeds"]),
+        "CPU minutes": _words(document["cpu_minutes"]),
+        "Versions": _words(document["versions"]),
+    }
+    return "\n".join(f"- {name}: {words}" for name, words in lines.items())
+
+
+def _words(value: Any) -> str:
+    """A value of a result file for people: many numbers as their range and sum, what is nested in brackets, nothing of what is empty."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        said = {key: _words(inner) for key, inner in value.items() if inner not in ("", None)}
+        return "; ".join(f"{key} ({words})" if isinstance(value[key], dict) else f"{key} {words}" for key, words in said.items())
+    if isinstance(value, list):
+        if len(value) > _MANY and all(isinstance(one, int | float) for one in value):
+            return f"{min(value):g} to {max(value):g} ({len(value)} of them, {sum(value):.4g} in all)"
+        return ", ".join(map(_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _cell(row: dict[str, Any]) -> str:
