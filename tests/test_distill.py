@@ -262,6 +262,8 @@ def test_resuming_with_another_teacher_is_refused(teacher: Path, classifier: Pat
     [
         ([], 2, "add teacher=CHECKPOINT"),
         (["teacher=nowhere"], 3, "no checkpoint nowhere"),
+        (["teacher=T", "teacher=T"], 2, "given 2 times: name several in one list"),
+        (["teacher=a,b"], 2, r"several as teacher=\[a, b\]"),
         (["teacher=T", "data.size=20"], 2, "1 x 16 x 16"),
         (["teacher=T", "distill.losses=[rkd_angel]"], 2, "did you mean 'rkd_angle'"),
         (["teacher=T", "distill.losses=[rkd_angle:weigth=2]"], 2, "did you mean 'weight'"),

@@ -49,6 +49,7 @@ def distill_command(generations: int, width: float, depth: float, overrides: tup
     """Train the student of RECIPE from a teacher: add teacher=CHECKPOINT; settings are overridden by KEY=VALUE.
 
     A teacher is a run or checkpoint of kinshot, FILE.onnx, or torchvision:MODEL:FILE.safetensors and timm:MODEL:FILE.safetensors.
+    Several are teacher=[A, B].
     """
     if generations < 1:
         raise ConfigError(f"--generations: expected at least 1, got {generations}")

@@ -215,8 +215,12 @@ def load_recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Recip
     """A shipped recipe or a YAML file, with `key=value` overrides. Raises ConfigError with every problem at once."""
     path = recipe_path(name)
     data = read_yaml(path)
-    for text in overrides:
-        _override(data, *parse_override(text))
+    parsed = [parse_override(text) for text in overrides]
+    count = sum(key == [_TEACHER] for key, _ in parsed)
+    if count > 1:  # of other settings the last one counts, but who names two teachers may want both
+        raise ConfigError(f"{_TEACHER} is given {count} times: name several in one list, {_TEACHER}=[A, B], or give one")
+    for key, value in parsed:
+        _override(data, key, value)
     return parse(data, path.stem)
 
 

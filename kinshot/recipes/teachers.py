@@ -91,6 +91,8 @@ def load_teacher(text: str, settings: DistillSettings, student: Spec) -> Teacher
     library, _, rest = text.partition(":")
     if library in _LIBRARIES and rest:
         return _library_teacher(text, library, rest, student)
+    if "," in text and not Path(text).exists():
+        raise ConfigError(f"there is no teacher {text}: write several as teacher=[{text.replace(',', ', ')}]")
     if text.endswith(".onnx"):
         return _onnx_teacher(Path(text), settings)
     return checkpoint_teacher(load_checkpoint(Path(text), parts=("encoder", "projector", "training")), text)
