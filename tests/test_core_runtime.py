@@ -165,12 +165,12 @@ def test_allocator_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def handlers_restored() -> Iterator[None]:
-    before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     yield
-    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_first_signal_sets_the_flag(signum: signal.Signals) -> None:
     with StopRequest() as stop:
         assert stop.requested is None
@@ -196,6 +196,27 @@ def test_second_sigterm_ends_at_once() -> None:
         with pytest.raises(SystemExit) as caught:
             os.kill(os.getpid(), signal.SIGTERM)
     assert caught.value.code == 143
+
+
+def test_hangups_are_no_second_signal_and_no_first() -> None:
+    """The kernel and the shell both tell of a closed terminal, and a session's end sends SIGTERM as well."""
+    with StopRequest() as stop:
+        for signum in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), signum)
+        assert stop.requested == signal.SIGTERM
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_an_ignored_hangup_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.requested is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_handlers_come_back_after_an_error() -> None:
@@ -226,6 +247,7 @@ with StopRequest() as stop:
         os._exit(0)
     time.sleep(0.05)
     os.kill(child, signal.SIGINT)
+    os.kill(child, signal.SIGHUP)
     time.sleep(0.05)
     print(os.waitpid(child, os.WNOHANG)[0] == 0)
     os.kill(child, signal.SIGTERM)
@@ -233,7 +255,7 @@ with StopRequest() as stop:
 """
 
 
-def test_forked_workers_end_on_sigterm_and_leave_sigint_to_the_parent() -> None:
+def test_forked_workers_end_on_sigterm_and_leave_what_a_terminal_sends_to_the_parent() -> None:
     started = time.monotonic()
     ran = run_script(FORKED)
     assert ran.stdout.split("\n")[:2] == ["True", "True None"], ran.stderr

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import random
+import select
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -94,6 +98,23 @@ def test_signal_leaves_a_checkpoint_at_a_step_boundary(signum: int, code: int, t
     step = load_checkpoint(tmp_path / "run").state["step"]
     assert f"after step {step}" in errors
     assert run("ssl", "inspect", "run", cwd=tmp_path).returncode == 0
+
+
+def test_a_closed_terminal_leaves_a_checkpoint(tmp_path: Path) -> None:
+    """A real terminal with a progress bar on it, taken away in the middle of a run with loader processes."""
+    args = arguments("simclr", "train.epochs=200", "train.workers=2", "--out", "run")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execve(sys.executable, command("ssl", *args), environment(TERM="xterm"))
+    deadline = time.monotonic() + 60
+    while len(records(tmp_path / "run")) < 3 and time.monotonic() < deadline:
+        if select.select([terminal], [], [], 0.02)[0]:
+            os.read(terminal, 65536)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+    step = records(tmp_path / "run")[-1]["step"]
+    assert step <= load_checkpoint(tmp_path / "run").state["step"] < step + 2, "the last step done is the one that was saved"
 
 
 def records(folder: Path) -> list[dict]:

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -55,7 +56,8 @@ def run(command: click.Command, argv: list[str] | None) -> int:
 
 def say(text: str) -> None:
     """A message for the person, on stderr."""
-    click.echo(text, err=True)
+    with suppress(OSError):  # a terminal that is gone changes neither the work nor the exit code
+        click.echo(text, err=True)
 
 
 def show(data: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:

@@ -70,14 +70,16 @@ class Progress:
         left = (now - self._began) / done * (self.total - step) if done > 0 else math.nan
         facts = f"epoch {epoch + 1}  loss {float(loss):.4f}" + (f"  {rate:.0f} images/s" if rate else "") + f"  {duration(left)} left"
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=step, facts=facts)
+            with suppress(OSError):  # as below
+                self._bar.update(self._bar.task_ids[0], completed=step, facts=facts)
         else:
             self._line(f"step {step}/{self.total}  {facts}")
 
     def close(self) -> None:
         """Leave the terminal as it was. May be called twice."""
         if self._bar is not None:
-            self._bar.stop()
+            with suppress(OSError):
+                self._bar.stop()
             self._bar = None
             self.quiet = True
 

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from kinshot.core.errors import ConfigError, DataError, KinshotError
 from kinshot.core.method.base import Companions, Order
 from kinshot.core.rng import keyed_generator
+from kinshot.core.signals import FOR_THE_PARENT
 from kinshot.datasets.base import Source
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -133,5 +134,6 @@ def _as_is(result: Any) -> Any:
 
 
 def _ignore_interrupt(worker: int) -> None:
-    # Ctrl-C reaches the whole process group; the parent alone decides when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and the end of a terminal reach the whole process group; the parent alone decides when to stop.
+    for signum in FOR_THE_PARENT:
+        signal.signal(signum, signal.SIG_IGN)

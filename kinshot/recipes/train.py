@@ -1,7 +1,7 @@
 """`ssl pretrain`, `ssl distill` and `fewshot train`: wire a recipe to its parts and run the loop.
 
 Reads in the order things happen: check the output folder, build data and model, restore or prepare, train, close.
-Raises ConfigError (2), DataError or CheckpointError (3), DivergedError (4), Interrupted (130, 143).
+Raises ConfigError (2), DataError or CheckpointError (3), DivergedError (4), Interrupted (129, 130, 143).
 """
 
 from __future__ import annotations
