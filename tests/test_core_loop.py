@@ -15,7 +15,7 @@ from kinshot.core.errors import DivergedError, Interrupted
 from kinshot.core.loop import Plan, Run, train
 from kinshot.core.method.base import Method
 from kinshot.core.optim import WeightAverage, build_optimizer, decay_groups, lr_factor
-from kinshot.ssl.knn import knn_accuracy
+from kinshot.ssl.knn import knn_accuracy, rows_by_class
 
 
 @given(st.integers(1, 500), st.floats(0, 1), st.floats(0, 1))
@@ -176,3 +176,33 @@ def test_knn_equals_a_loop() -> None:
         right += votes.argmax() == label
     found = knn_accuracy(torch.tensor(bank), torch.tensor(labels), torch.tensor(query), torch.tensor(wanted), k=7)
     assert found == pytest.approx(right / 15)
+
+
+def test_a_probe_draws_every_class_alike() -> None:
+    """Classes larger than the sample: it was one class alone, which any features get right."""
+    labels = np.repeat(np.arange(10), 6000)
+    rows = rows_by_class(labels, 2000, seed=0)
+    assert np.bincount(labels[rows]).tolist() == [200] * 10
+    assert len(set(rows.tolist())) == 2000
+    assert rows.tolist() != rows_by_class(labels, 2000, seed=1).tolist()
+    assert np.bincount(labels[rows[0::2]]).tolist() == [100] * 10  # the bank; the queries are the rest
+    noise = torch.randn(2000, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.from_numpy(labels[rows])
+    assert 0.05 < knn_accuracy(noise[0::2], y[0::2], noise[1::2], y[1::2]) < 0.15
+
+
+def test_a_probe_of_unequal_classes() -> None:
+    sizes = np.array([1000, 30, 1, 200, 2])
+    labels = np.repeat(np.arange(5), sizes)
+    taken = np.bincount(labels[rows_by_class(labels, 232, seed=0)], minlength=5)
+    assert taken.tolist() == [100, 30, 0, 100, 2]  # a class of one sample has no neighbor to be found
+    whole = rows_by_class(labels, 10_000, seed=0)
+    assert np.bincount(labels[whole], minlength=5).tolist() == [1000, 30, 0, 200, 2]
+
+
+def test_a_probe_of_many_classes_takes_enough_of_each() -> None:
+    labels = np.tile(np.arange(500), 40)
+    taken = np.bincount(labels[rows_by_class(labels, 400, seed=3)], minlength=500)
+    assert sorted(set(taken.tolist())) == [0, 20]
+    assert len(rows_by_class(np.zeros(50, dtype=np.int64), 20, seed=0)) == 0  # one class: any guess is right
+    assert len(rows_by_class(np.arange(50), 20, seed=0)) == 0

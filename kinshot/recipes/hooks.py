@@ -22,11 +22,11 @@ from kinshot.core.graph import RelationGraph, neighbor_retrieval
 from kinshot.core.loop import Run, StepResult
 from kinshot.core.monitor import Monitor
 from kinshot.core.progress import Progress
-from kinshot.core.rng import keyed_generator, keyed_numpy
+from kinshot.core.rng import keyed_numpy
 from kinshot.encoders.base import InputSpec, spec_to_dict
 from kinshot.recipes.diagnose import numbers_of
 from kinshot.recipes.validation import Validator
-from kinshot.ssl.knn import knn_accuracy
+from kinshot.ssl.knn import knn_accuracy, rows_by_class
 
 if TYPE_CHECKING:
     from kinshot.recipes.train import Job
@@ -179,7 +179,9 @@ class RunHooks:
     def _knn(self) -> dict[str, float]:
         job = self.job
         every = np.asarray(job.source.labels)
-        rows = _whole_classes(every, job.recipe.monitor.knn_samples, job.plan.seed)
+        rows = rows_by_class(every, job.recipe.monitor.knn_samples, job.plan.seed)
+        if not len(rows):
+            return {}
         labels = torch.as_tensor(every[rows])
         accuracy = {}
         for name, head in (("projector", None), ("backbone", torch.nn.Identity())):
@@ -198,12 +200,12 @@ class RunHooks:
 
     def _projector(self, points: int, step: int) -> None:
         source = self.job.source
-        if source.labels is None:
+        rows, names = np.zeros(0, dtype=np.int64), None
+        if source.labels is not None:
+            rows = rows_by_class(np.asarray(source.labels), points, self.job.plan.seed)
+            names = [source.class_names[label] for label in source.labels[rows]]
+        if not len(rows):
             rows, names = np.linspace(0, len(source) - 1, min(points, len(source))).astype(np.int64), None
-        else:
-            labels = np.asarray(source.labels)
-            rows = _whole_classes(labels, points, self.job.plan.seed)
-            names = [source.class_names[label] for label in labels[rows]]
         images = source.load(rows) if source.kind == "image" else None
         self.monitor.embedding(self.job.embed(None, rows), images, names, step)
 
@@ -238,11 +240,3 @@ def _linked_rows(graph: RelationGraph, seed: int) -> np.ndarray:
     linked = np.flatnonzero(graph.degrees())
     chosen = rng.permutation(linked)[: RETRIEVAL_SAMPLES // 2]
     return np.unique(np.concatenate([chosen, graph.sample_positives(chosen, 1, rng).ravel()]))
-
-
-def _whole_classes(labels: np.ndarray, wanted: int, seed: int) -> np.ndarray:
-    """Rows of whole classes in keyed order until `wanted` are reached, class by class, so that classes keep many samples."""
-    order = torch.randperm(int(labels.max()) + 1, generator=keyed_generator(seed, "probe")).numpy()
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return np.argsort(rank[labels], kind="stable")[:wanted]

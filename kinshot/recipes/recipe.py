@@ -106,7 +106,7 @@ class MonitorConfig:
         checkpoint_every: epochs between checkpoints; fractions are allowed.
         keep: checkpoints kept; older ones are deleted.
         knn_every: epochs between kNN probes on labels, where the source has labels; 0 for none.
-        knn_samples: samples in a kNN probe (half are the bank, half the queries).
+        knn_samples: samples in a kNN probe, drawn by class (half are the bank, half the queries).
         knn_k: neighbors that vote.
         projector_points: samples in TensorBoard's embedding projector at the end; 0 for none.
         tensorboard: write TensorBoard event files beside metrics.jsonl.

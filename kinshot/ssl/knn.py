@@ -7,6 +7,45 @@ import torch
 from torch import Tensor
 
 from kinshot.core.errors import DataError
+from kinshot.core.rng import keyed_generator
+
+LEAST_OF_A_CLASS = 20
+"""Samples of a class that a probe takes at least, where there are as many: with fewer of each, most neighbors must be strangers."""
+
+
+def rows_by_class(labels: np.ndarray, wanted: int, seed: int) -> np.ndarray:
+    """Rows of a labelled set, up to `wanted`, drawn by class: int64, class by class in keyed order, ascending within a class.
+
+    Every class gives equally many, as far as it has them; where that would be fewer than LEAST_OF_A_CLASS, the first classes in
+    keyed order give that many and the others none. Classes of a single sample are left out: nothing of their kind could be found.
+    Empty where fewer than two classes remain, which any guess would tell apart.
+
+    Args:
+        labels: int64 (N,), from 0.
+        wanted: rows at most.
+        seed: key of the draw.
+    """
+    sizes = np.bincount(labels)
+    sizes[sizes < 2] = 0
+    each = _share(sizes, wanted)
+    place = torch.randperm(len(labels), generator=keyed_generator(seed, "probe/rows")).numpy()
+    classes = torch.randperm(len(sizes), generator=keyed_generator(seed, "probe")).numpy()
+    found: list[np.ndarray] = []
+    for members in (np.flatnonzero(labels == c) for c in classes if sizes[c]):
+        room = wanted - sum(map(len, found))
+        if room < 2:
+            break
+        found.append(np.sort(members[np.argsort(place[members])[: min(each, room)]]))
+    return np.concatenate(found) if len(found) > 1 else np.zeros(0, dtype=np.int64)
+
+
+def _share(sizes: np.ndarray, wanted: int) -> int:
+    """The most that every class may give without going beyond `wanted` in all, but at least LEAST_OF_A_CLASS."""
+    low, high = LEAST_OF_A_CLASS, max(int(sizes.max(initial=0)), LEAST_OF_A_CLASS)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if np.minimum(sizes, middle).sum() <= wanted else (low, middle - 1)
+    return low
 
 
 def knn_accuracy(bank: Tensor, bank_labels: Tensor, query: Tensor, query_labels: Tensor, *, k: int = 20, temperature: float = 0.1) -> float:
