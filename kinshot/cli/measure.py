@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from kinshot.cli.common import say, show
-from kinshot.cli.options import DEVICE, JSON, QUIET, check_counts, chosen_data, episode_options, parsed_heads, parsed_ways
+from kinshot.cli.options import ALLOW_UNFINISHED, DEVICE, JSON, QUIET, check_counts, chosen_data, episode_options, parsed_heads, parsed_ways
 from kinshot.cli.table import align
 from kinshot.core.errors import ConfigError
 from kinshot.recipes.specs import parse_features, parse_numbers
@@ -30,13 +30,14 @@ from kinshot.recipes.specs import parse_features, parse_numbers
 @click.option("--repeats", default=50, show_default=True, help="Calls of which the latency is the median.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write a figure of accuracy against size to this PNG file.")
 @click.option("--results", type=click.Path(path_type=Path, dir_okay=False), help="Also write the rows to this JSON file.")
+@ALLOW_UNFINISHED
 @DEVICE
 @QUIET
 @JSON
 def measure_command(
     runs: tuple[str, ...], data: str | None, split: str | None, options: tuple[str, ...], ways: str, shots: str, queries: int,
     episodes: int, seed: int, head: str, feature: str, k: int, to: str, quantize: bool, threads: int, repeats: int, plot: Path | None,
-    results: Path | None, device: str, quiet: bool, as_json: bool,
+    results: Path | None, allow_unfinished: bool, device: str, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure what encoders cost (parameters, MACs, file, CPU latency) and reach (few-shot, kNN); the first RUN is the teacher.
 
@@ -55,8 +56,10 @@ def measure_command(
     given = [named_run(text) for text in runs]
     from kinshot.recipes.latency import Timing
     from kinshot.recipes.measure import MeasureSettings, measure
+    from kinshot.recipes.reached import refuse_unfinished
     from kinshot.recipes.tasks import Drawing
 
+    refuse_unfinished([path for _, path in given], allow_unfinished)
     settings = MeasureSettings(
         Drawing(way_list, shot_list, queries, episodes, seed), choice, parsed[0], names[0], k, to, quantize,
         timing=Timing(threads=threads, repeats=repeats), device=device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,28 @@ QUIET = click.option("-q", "--quiet", is_flag=True, help="No messages on stderr.
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 
+ALLOW_UNFINISHED = click.option(
+    "--allow-unfinished", is_flag=True, help="Measure checkpoints of runs, too, that did not get to the end of their training."
+)
+
+
 def checkpoint_arguments(name: str) -> Decorator:
-    """The checkpoints that a command measures, called `name` in its usage."""
-    return click.argument("checkpoints", metavar=name, nargs=-1, required=True, type=click.Path(path_type=Path))
+    """The checkpoints that a command measures, called `name` in its usage; those of unfinished runs are refused unless allowed."""
+    stacked = _stacked(
+        click.argument("checkpoints", metavar=name, nargs=-1, required=True, type=click.Path(path_type=Path)), ALLOW_UNFINISHED
+    )
+
+    def decorate(command: Any) -> Any:
+        @functools.wraps(command)
+        def checked(*, checkpoints: tuple[Path, ...], allow_unfinished: bool, **given: Any) -> Any:
+            from kinshot.recipes.reached import refuse_unfinished
+
+            refuse_unfinished(checkpoints, allow_unfinished)
+            return command(checkpoints=checkpoints, **given)
+
+        return stacked(checked)
+
+    return decorate
 
 
 def data_options() -> Decorator:

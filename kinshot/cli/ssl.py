@@ -15,6 +15,7 @@ import click
 import kinshot
 from kinshot.cli.common import Group, lines, run, say, show
 from kinshot.cli.measure import measure_command
+from kinshot.cli.options import ALLOW_UNFINISHED
 from kinshot.cli.train import run_training, training_options
 from kinshot.core.config import dataclass_parameters
 from kinshot.core.errors import ConfigError, suggest
@@ -176,10 +177,11 @@ def sweep_command(recipe: str, settings: tuple[str, ...], seeds: str, out: Path 
 @click.option("--set", "options", multiple=True, metavar="KEY=VALUE", help="Further settings of --data.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--results", type=click.Path(path_type=Path), help="Also write the rows to this JSON file.")
+@ALLOW_UNFINISHED
 @JSON
 def probe_command(
     runs: tuple[Path, ...], labels: str, feature: str, k: int, compare: str, data: str | None, split: str | None, options: tuple[str, ...],
-    device: str, results: Path | None, as_json: bool,
+    device: str, results: Path | None, allow_unfinished: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Leave-one-out kNN on the embeddings of RUNS, for every label; runs that differ by seed alone are averaged."""
     from kinshot.recipes.specs import parse_data, parse_features
@@ -193,7 +195,9 @@ def probe_command(
     (wanted,) = parse_features(feature)[:1]
     from kinshot.cli.table import rows_table
     from kinshot.recipes.probe import Probe, probe
+    from kinshot.recipes.reached import refuse_unfinished
 
+    refuse_unfinished(runs, allow_unfinished)
     result = probe(list(runs), Probe(names, wanted, k, compare, chosen), device, say)
     if results is not None:
         from kinshot.recipes.results import write_document

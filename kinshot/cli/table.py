@@ -22,6 +22,7 @@ def accuracy_table(result: dict[str, Any]) -> str:
         f"{data['name']} {data.get('split', '')}: {data['classes']} classes, {data['images']} images".replace(" :", ":"),
         f"accuracy in %, {_drawn(protocol)}",
         f"± {protocol['interval']}; support and query images are {protocol['support and query']}",
+        f"training: {protocol['training']}",
         "",
         *align([head, *body]),
     ]

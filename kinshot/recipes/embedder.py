@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from kinshot.encoders.base import InputSpec, Spec, TokenSpec, fitted, input_of, 
 from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.projector import mlp_projector
+from kinshot.recipes.reached import reached_by
 from kinshot.recipes.recipe import Recipe, parse
 
 
@@ -105,9 +107,13 @@ def build_model(recipe: Recipe, input: Spec) -> tuple[nn.Module, nn.Module]:
 def load(path: str | Path, device: str = "cpu") -> Embedder:
     """The model in a checkpoint or in a run folder (its best on validation classes, or its newest), verified, in evaluation mode.
 
-    Raises CheckpointError when it is missing, damaged or not kinshot's.
+    Warns where training did not get to its end. Raises CheckpointError when it is missing, damaged or not kinshot's.
     """
-    return from_checkpoint(load_checkpoint(Path(path), parts=("encoder", "projector"))).to(device)
+    checkpoint = load_checkpoint(Path(path), parts=("encoder", "projector"))
+    at = reached_by(checkpoint)
+    if at.finished is False:
+        warnings.warn(f"{path} did not get to the end of its training: {at}", stacklevel=2)
+    return from_checkpoint(checkpoint).to(device)
 
 
 def from_checkpoint(checkpoint: Checkpoint) -> Embedder:

@@ -23,6 +23,7 @@ from kinshot.fewshot.statistics import RULE
 from kinshot.recipes.answers import Protocol, Say, build_source, measure
 from kinshot.recipes.embedder import from_checkpoint, input_spec, untrained
 from kinshot.recipes.provenance import commands_behind
+from kinshot.recipes.reached import reached_text
 from kinshot.recipes.recipe import Choice, parse
 from kinshot.recipes.specs import check_features
 from kinshot.recipes.summaries import (
@@ -80,6 +81,7 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say) -> di
             **protocol.drawing.describe(tasks),
             "interval": RULE if len(paths) == 1 else f"{RULE}; mean row: {SEED_RULE}",
             "support and query": "disjoint, checked",
+            "training": reached_text(checkpoints),
         },
         "rows": [asdict(line) for line in lines],
         "heads paired": [asdict(difference) for difference in differences],

@@ -27,6 +27,7 @@ from kinshot.recipes.answers import features_of
 from kinshot.recipes.diagnose import labels_of
 from kinshot.recipes.embedder import from_checkpoint
 from kinshot.recipes.provenance import commands_behind
+from kinshot.recipes.reached import reached_text
 from kinshot.recipes.recipe import Choice, Recipe, parse
 from kinshot.recipes.summaries import by_size
 from kinshot.recipes.sweep import runs_of
@@ -91,7 +92,13 @@ def probe(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[str, 
         "pretrained_by": commands_behind(made),
         "seeds": sorted({m.seed for m in measured}),
         "data": {"name": wanted.data.name if wanted.data else measured[0].settings["data.name"], "feature": wanted.feature},
-        "protocol": {"k": wanted.k, "votes": "1 / distance", "leave one out": "yes", "interval": "Student t, 95 %, over seeds"},
+        "protocol": {
+            "k": wanted.k,
+            "votes": "1 / distance",
+            "leave one out": "yes",
+            "interval": "Student t, 95 %, over seeds",
+            "training": reached_text([checkpoint for _, checkpoint in made]),
+        },
         "cpu_minutes": round(minutes, 2),
         "versions": {"kinshot": kinshot.__version__, "torch": torch.__version__, "numpy": np.__version__},
         "rows": [asdict(row) for row in summarize(measured, wanted.compare)],

@@ -23,6 +23,7 @@ from kinshot.fewshot.statistics import interval
 from kinshot.recipes.answers import build_source
 from kinshot.recipes.embedder import Embedder, from_checkpoint, input_spec
 from kinshot.recipes.provenance import commands_behind
+from kinshot.recipes.reached import reached_text
 from kinshot.recipes.recipe import Choice, Recipe, parse
 from kinshot.recipes.specs import check_features
 from kinshot.recipes.summaries import SEED_RULE
@@ -162,7 +163,11 @@ def study_result(runs: Sequence[Trained], data: dict[str, Any], protocol: dict[s
         "pretrained_by": commands_behind((run.path, run.checkpoint) for run in runs),
         "seeds": sorted({run.recipe.seed for run in runs}),
         "data": data,
-        "protocol": {**protocol, "interval": rule if len(runs) == 1 else f"{rule}; means: {SEED_RULE}"},
+        "protocol": {
+            **protocol,
+            "interval": rule if len(runs) == 1 else f"{rule}; means: {SEED_RULE}",
+            "training": reached_text([run.checkpoint for run in runs]),
+        },
         "rows": rows,
         "cpu_minutes": {"training of each": training, "evaluation of all": round(time.process_time() / 60, 2)},
         "versions": {"kinshot": kinshot.__version__, "torch": torch.__version__, "numpy": np.__version__},

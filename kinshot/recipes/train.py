@@ -34,6 +34,7 @@ from kinshot.recipes.diagnose import diagnose, report_lines
 from kinshot.recipes.embedder import build_model, initial_input, initialize
 from kinshot.recipes.hooks import RunHooks, Say
 from kinshot.recipes.inputs import MethodInputs
+from kinshot.recipes.reached import unfinished_notes
 from kinshot.recipes.recipe import Recipe, learns_from_labels
 from kinshot.recipes.start import Options, finished_result, open_folder, starting_point
 from kinshot.recipes.teachers import distilling
@@ -178,6 +179,7 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
         raise ConfigError(f"views.views is {made}, but {recipe.method.name} takes {method.view_count} views of a sample: set it to that")
     threads = f"device: {device}, {torch.get_num_threads()} threads"
     notes = [threads, f"precision: {precision} ({reason})", allocator or f"allocator: {allocator_obstacle()}"]
+    notes += unfinished_notes([recipe.init, *recipe.distill.teachers])
     inputs = MethodInputs(views, input, method, t.batch_size)
     return Job(recipe, source, input, Run(method, optimizer, average), plan, inputs, notes, graph)
 

@@ -91,6 +91,7 @@ def _about(result: dict[str, Any], field: Field) -> dict[str, str | list[str]]:
     found: dict[str, str | list[str]] = {
         "Checkpoints": [f"{path} (weights {digest[:16]})" for path, digest in named],
         "Trained by": result["pretrained_by"],
+        "Training": protocol["training"],
         "Seeds of training": ", ".join(map(str, result["seeds"])),
         "Data": ", ".join([field.source.name, *settings, f"{data['classes']} classes, {data['images']} samples"]),
         "Episodes": f"per task: {', '.join(drawn)}; support and query {protocol['support and query']}",
