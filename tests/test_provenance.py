@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from kinshot.cli import ssl
 from kinshot.core.checkpoint import load_checkpoint
+from kinshot.core.config import to_yaml
+from kinshot.core.features import weights_hash
 from kinshot.recipes.provenance import commands_behind, training_command
-from kinshot.recipes.recipe import load_recipe
+from kinshot.recipes.recipe import load_recipe, parse
 from tests.study_runs import DIGITS, write_run
+from tests.tiny import TINY
 
 
 @pytest.mark.parametrize(
@@ -24,6 +28,7 @@ from tests.study_runs import DIGITS, write_run
         ("grocery_structure", ["graph.by=[fine, coarse]", "structure.weight=0.5"]),
         ("grocery_structure", ["graph=knn", "graph.k=7", "views=clean", "method=moco"]),
         ("grocery_structure", ["graph=null", "data=folder", "data.root=my photos"]),
+        ("omniglot_protonet", ["data.root=/elsewhere/data"]),
     ],
 )
 def test_a_training_command_gives_the_recipe_back(name: str, overrides: list[str]) -> None:
@@ -34,20 +39,63 @@ def test_a_training_command_gives_the_recipe_back(name: str, overrides: list[str
     assert load_recipe(name, [*words[3:-4], f"seed={recipe.seed}"]) == recipe
 
 
+def test_recipes_of_ones_own_are_named_by_what_the_run_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(TINY.read_text())
+    line = ["pretrain", "mine.yaml", "train.epochs=1", "projector.dim=5", "monitor.tensorboard=false", "--seed", "3", "--out", "runs/a b"]
+    assert ssl.main([*line, "-q"]) == 0
+    Path("mine.yaml").unlink()
+    checkpoint = load_checkpoint(Path("runs/a b"))
+    for given in (Path("runs/a b"), checkpoint.path):
+        (command,) = commands_behind([(given, checkpoint)])
+        assert command == "ssl pretrain 'runs/a b/config.yaml' --out 'runs/a b-again'"
+    assert ssl.main([*shlex.split(command)[1:], "-q"]) == 0
+    assert weights_hash(load_checkpoint(Path("runs/a b-again")).encoder) == weights_hash(checkpoint.encoder)
+    Path("runs/a b/config.yaml").write_text(TINY.read_text())  # another recipe by now: the checkpoint has its own
+    assert commands_behind([(Path("runs/a b"), checkpoint)]) == [
+        f"ssl pretrain '{checkpoint.path}/config.yaml' --out 'runs/a b-again'"
+    ]
+
+
+def test_a_file_that_is_called_like_a_shipped_recipe_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe("glyphs_demo", ["data=folder", "data.root='2024'"])  # the text of a setting that reads as a number
+    Path("r").mkdir()
+    Path("r/config.yaml").write_text(to_yaml(recipe.to_dict()))
+    words = shlex.split(training_command(recipe, Path("r")))
+    assert load_recipe(words[2], words[3:-2]) == recipe
+
+
+def test_a_sweep_is_named_while_its_command_makes_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(TINY.read_text())
+    line = ["sweep", "mine.yaml", "train.epochs=1", "projector.dim=4,5", "monitor.tensorboard=false", "--out", "s"]
+    monkeypatch.setattr("sys.argv", ["ssl", *line])
+    assert ssl.main(line) == 0
+    runs = [(path, load_checkpoint(path)) for path in sorted(Path("s").glob("dim=*"))]
+    assert len(runs) == 2
+    assert commands_behind(runs) == [shlex.join(["ssl", *line])]
+    Path("mine.yaml").write_text(TINY.read_text().replace("batch_size: 32", "batch_size: 16"))
+    again = commands_behind(runs)
+    assert [command.split()[2] for command in again] == [f"{path}/config.yaml" for path, _ in runs]
+
+
 def test_teachers_and_sweeps_come_first_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     teacher = write_run(Path("t"), DIGITS)
     taught = {"teachers": ("t", "gone"), "losses": ("rkd_distance",)}
     students = [write_run(Path(f"s/seed={seed}"), DIGITS, seed=seed, distill=taught) for seed in (0, 1)]
-    Path("s/sweep.json").write_text(json.dumps({"command": "ssl sweep s"}))
+    Path("own.yaml").write_text(to_yaml(parse(load_checkpoint(students[0]).config, "").to_dict()))
+    Path("s/sweep.json").write_text(json.dumps({"command": "ssl sweep own.yaml --seeds 0,1 --out s"}))
     runs = [(path, load_checkpoint(path)) for path in (*students, teacher)]
     found = commands_behind(runs)  # of the two teachers one lies there
     assert len(found) == 2
     assert found[0].startswith("fewshot train")
-    assert found[0].endswith("--out t")
-    assert found[1] == "ssl sweep s"
-    Path("s/sweep.json").write_text("damaged")
-    assert [line.split()[-1] for line in commands_behind(runs)] == ["t", "s/seed=0", "s/seed=1"]
+    assert found[0].endswith("--out t-again")
+    assert found[1] == "ssl sweep own.yaml --seeds 0,1 --out s"
+    for note in ("damaged", json.dumps({"command": "ssl sweep 'own.yaml"}), json.dumps({"command": "ssl sweep gone.yaml --out s"})):
+        Path("s/sweep.json").write_text(note)
+        assert [line.split()[-1] for line in commands_behind(runs)] == ["t-again", "s/seed=0-again", "s/seed=1-again"]
 
 
 def test_a_run_that_took_the_place_of_its_starting_point_is_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

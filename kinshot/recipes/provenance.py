@@ -10,8 +10,12 @@ from typing import Any
 
 from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.errors import KinshotError
+from kinshot.recipes.reached import run_folder
 from kinshot.recipes.recipe import PARTS, Recipe, differences, load_recipe, parse, recipe_names, train_command
 from kinshot.recipes.sweep import sweep_command
+
+CONFIG = "config.yaml"
+_MEANT = {"teacher": "distill.teachers"}
 
 
 def commands_behind(runs: Iterable[tuple[Path, Checkpoint]]) -> list[str]:
@@ -34,14 +38,56 @@ def _collect(runs: Iterable[tuple[Path, Checkpoint]], found: dict[str, None], se
         seen.add(place)
         recipe = parse(checkpoint.config, "")
         _collect(_named_by(recipe, seen), found, seen)
-        found.setdefault(sweep_command(path) or training_command(recipe, path))
+        sweep = sweep_command(run_folder(path))
+        found.setdefault(sweep if _explains(sweep, recipe) else training_command(recipe, path, checkpoint.path))
 
 
-def training_command(recipe: Recipe, path: Path) -> str:
-    """The command that trains one run: its recipe, its seed, and what it set otherwise (but for the place of the recipe's own data)."""
-    changed = _changes(load_recipe(recipe.name), recipe) if recipe.name in recipe_names() else {}
-    given = [f"{key}={_typed(value)}" for key, value in changed.items() if key != "data.root" or "data" in changed]
-    return shlex.join([*train_command(recipe).split(), recipe.name, *given, "--seed", str(recipe.seed), "--out", str(path)])
+def training_command(recipe: Recipe, path: Path, checkpoint: Path | None = None) -> str:
+    """The command that trains one run again: a shipped recipe, its seed and what it set otherwise, or else the run's own `config.yaml`.
+
+    A shipped recipe is named only where the command, read as a user's, gives this very recipe back. Any other recipe's file may have
+    changed since, or be gone: the run keeps what it was trained by.
+
+    Args:
+        recipe: what trained the run.
+        path: the run's folder, or a checkpoint.
+        checkpoint: the folder of the checkpoint that was read, whose config.yaml is named where the run has none of this recipe.
+    """
+    run = run_folder(path)
+    command = train_command(recipe).split()
+    if recipe.name in recipe_names():
+        given = [f"{key}={_typed(value)}" for key, value in _changes(load_recipe(recipe.name), recipe).items()]
+        if _gives(recipe.name, [*given, f"seed={recipe.seed}"], recipe):
+            return shlex.join([*command, recipe.name, *given, "--seed", str(recipe.seed), "--out", str(run)])
+    kept = [place / CONFIG for place in (run, path) if _gives(str(place / CONFIG), [], recipe)]
+    config = kept[0] if kept else (checkpoint or run) / CONFIG
+    return shlex.join([*command, str(config), "--out", f"{run}-again"])
+
+
+def _gives(name: str, overrides: list[str], recipe: Recipe) -> bool:
+    """Whether a recipe's name or file with overrides is this recipe, in everything that decides results."""
+    try:
+        return not differences(load_recipe(name, overrides), recipe)
+    except (KinshotError, OSError):
+        return False
+
+
+def _explains(command: str, recipe: Recipe) -> bool:
+    """Whether a sweep's command, as it was noted, still makes a recipe: its file is there, and what it does not set is as there."""
+    try:
+        words = shlex.split(command)[2:]
+    except ValueError:
+        return False  # a damaged note
+    found = [word for word in words if "=" not in word and (word in recipe_names() or Path(word).is_file())]
+    if not found:
+        return False
+    given = {"seed", *(_MEANT.get(key, key) for key, equals, _ in (word.partition("=") for word in words) if equals)}
+    given |= {"structure"} if "graph" in given else set()
+    try:
+        changed = differences(load_recipe(found[0]), recipe)
+    except KinshotError:
+        return True  # a recipe that needs settings to be one: they stand in the command
+    return all(any(key == one or key.startswith(f"{one.removesuffix('.name')}.") for one in given) for key in changed)
 
 
 def _changes(old: Recipe, new: Recipe) -> dict[str, Any]:
