@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from kinshot.cli import ssl
+from kinshot.cli import fewshot, ssl
 from kinshot.core.checkpoint import load_checkpoint
 from kinshot.core.config import to_yaml
 from kinshot.core.features import weights_hash
+from kinshot.datasets import SOURCES
+from kinshot.encoders.base import spec_from_dict
+from kinshot.recipes import provenance
 from kinshot.recipes.provenance import commands_behind, training_command
 from kinshot.recipes.recipe import load_recipe, parse
+from kinshot.recipes.train import build, restore
 from tests.study_runs import DIGITS, write_run
 from tests.tiny import TINY
 
@@ -102,3 +108,26 @@ def test_a_run_that_took_the_place_of_its_starting_point_is_named_once(tmp_path:
     monkeypatch.chdir(tmp_path)
     run = write_run(Path("r"), DIGITS, init="r")
     assert len(commands_behind([(run, load_checkpoint(run))])) == 1
+
+
+def test_results_say_what_training_and_evaluation_were_computed_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = ["pretrain", str(TINY), "train.epochs=1", "train.precision=bf16", "monitor.tensorboard=false", "--out", "r", "-q"]
+    assert ssl.main(line) == 0
+    checkpoint = load_checkpoint(Path("r"))
+    features = torch.backends.cpu.get_cpu_capability()
+    assert checkpoint.state["computed"] == [f"bf16, 1 thread, {features}"]
+    capsys.readouterr()
+    task = ["--data", "digits", "--ways", "3", "--shots", "1", "--queries", "3", "--episodes", "5", "--device", "cpu"]
+    assert fewshot.main(["eval", "r", *task, "--json", "-q"]) == 0
+    versions = json.loads(capsys.readouterr().out)["versions"]
+    assert versions["training"] == f"bf16, 1 thread, {features}, torch {torch.__version__}"
+    assert versions["evaluation"] == f"fp32, 1 thread, {features}"
+    recipe = parse(checkpoint.config, "")
+    elsewhere = ["bf16, 8 threads, another processor"]
+    for before, first in ((elsewhere, elsewhere[0]), (None, "not recorded")):  # a run that goes on here, and an old one
+        job = build(recipe, SOURCES.build("digits", settings=recipe.data.settings), spec_from_dict(checkpoint.state["input"]))
+        restore(job, replace(checkpoint, state={**checkpoint.state, "computed": before}))
+        assert job.computed == [first, f"bf16, 1 thread, {features}"]
+    old = replace(checkpoint, state={key: value for key, value in checkpoint.state.items() if key != "computed"})
+    assert "not recorded, threads 1" in provenance.versions([old], torch.device("cpu"))["training"]

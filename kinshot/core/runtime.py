@@ -129,6 +129,7 @@ def describe_machine(device: torch.device | None = None) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_model(),
         "cpu_count": os.cpu_count(),
+        "cpu_features": processor_features(),
         "cpu_bf16": [flag for flag in _BF16_FLAGS if flag in cpu_flags()],
         "threads": torch.get_num_threads(),
         "device": str(device) if device is not None else "cpu",
@@ -138,6 +139,28 @@ def describe_machine(device: torch.device | None = None) -> dict[str, Any]:
         described["gpu"] = torch.cuda.get_device_name(device)
         described["cuda"] = torch.version.cuda
     return described
+
+
+def describe_compute(precision: str, device: torch.device) -> str:
+    """What the last bits of a result depend on, in words: precision, threads, and the instructions that torch uses, or the GPU."""
+    import torch
+
+    threads = torch.get_num_threads()
+    where = processor_features() if device.type == "cpu" else f"{processor_features()}, {_accelerator(device)}"
+    return f"{precision}, {threads} thread{'s' * (threads > 1)}, {where}"
+
+
+def processor_features() -> str:
+    """The widest vector instructions that torch's own kernels use on this processor: DEFAULT, AVX2, AVX512 and others."""
+    import torch
+
+    return str(torch.backends.cpu.get_cpu_capability())
+
+
+def _accelerator(device: torch.device) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def cpu_model() -> str:

@@ -10,10 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-import kinshot
 from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.errors import DataError
 from kinshot.core.features import weights_hash
@@ -22,7 +18,7 @@ from kinshot.fewshot.evaluate import takes
 from kinshot.fewshot.statistics import RULE
 from kinshot.recipes.answers import Protocol, Say, build_source, measure
 from kinshot.recipes.embedder import from_checkpoint, input_spec, untrained
-from kinshot.recipes.provenance import commands_behind
+from kinshot.recipes.provenance import commands_behind, versions
 from kinshot.recipes.reached import reached_text
 from kinshot.recipes.recipe import Choice, parse
 from kinshot.recipes.specs import check_features
@@ -87,7 +83,7 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say) -> di
         "heads paired": [asdict(difference) for difference in differences],
         "beats_references": beats(lines) if protocol.reference else None,
         "cpu_minutes": {"training of each": training, "evaluation of all": round(time.process_time() / 60, 2)},
-        "versions": {"kinshot": kinshot.__version__, "torch": torch.__version__, "numpy": np.__version__},
+        "versions": versions(checkpoints, where),
     }
 
 

@@ -106,6 +106,7 @@ class RunHooks:
             "optimizer": optimizer_meta,
             "cpu_seconds": round(self.resumed_cpu + time.process_time(), 3),
             "threads": torch.get_num_threads(),
+            "computed": job.computed,
         }
         save_checkpoint(
             self.out / "checkpoints" / f"step-{run.step:08d}",

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import kinshot
 from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.config import flatten
 from kinshot.core.errors import ConfigError, DataError, suggest
@@ -26,7 +25,7 @@ from kinshot.fewshot.statistics import interval
 from kinshot.recipes.answers import features_of
 from kinshot.recipes.diagnose import labels_of
 from kinshot.recipes.embedder import from_checkpoint
-from kinshot.recipes.provenance import commands_behind
+from kinshot.recipes.provenance import commands_behind, versions
 from kinshot.recipes.reached import reached_text
 from kinshot.recipes.recipe import Choice, Recipe, parse
 from kinshot.recipes.summaries import by_size
@@ -100,7 +99,7 @@ def probe(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[str, 
             "training": reached_text([checkpoint for _, checkpoint in made]),
         },
         "cpu_minutes": round(minutes, 2),
-        "versions": {"kinshot": kinshot.__version__, "torch": torch.__version__, "numpy": np.__version__},
+        "versions": versions([checkpoint for _, checkpoint in made], where),
         "rows": [asdict(row) for row in summarize(measured, wanted.compare)],
     }
 

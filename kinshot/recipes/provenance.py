@@ -1,4 +1,4 @@
-"""The commands that made runs."""
+"""Where results come from: the commands that made runs, and what they were computed with."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+import kinshot
 from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.errors import KinshotError
+from kinshot.core.runtime import describe_compute
 from kinshot.recipes.reached import run_folder
 from kinshot.recipes.recipe import PARTS, Recipe, differences, load_recipe, parse, recipe_names, train_command
 from kinshot.recipes.sweep import sweep_command
@@ -113,6 +118,27 @@ def _typed(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_typed, value))}]"
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def versions(checkpoints: Iterable[Checkpoint], device: torch.device) -> dict[str, str]:
+    """What a measurement and the training before it were computed with: libraries, precision, threads, processor."""
+    trained = dict.fromkeys(f"{_computed(c)}, torch {c.versions.get('torch_version') or 'unknown'}" for c in checkpoints)
+    return {
+        "kinshot": kinshot.__version__,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "evaluation": describe_compute("fp32", device),
+        "training": "; ".join(trained),
+    }
+
+
+def _computed(checkpoint: Checkpoint) -> str:
+    """What a checkpoint's state says of the machines that trained it; older ones know their threads alone."""
+    found = checkpoint.state.get("computed")
+    if isinstance(found, list) and found:
+        return ", then ".join(map(str, found))
+    threads = checkpoint.state.get("threads", "unknown")
+    return f"precision and processor not recorded, threads {threads}"
 
 
 def _named_by(recipe: Recipe, seen: set[Path]) -> list[tuple[Path, Checkpoint]]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import kinshot
 from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.core.features import weights_hash
@@ -22,7 +21,7 @@ from kinshot.fewshot.draws import pool_of
 from kinshot.fewshot.statistics import interval
 from kinshot.recipes.answers import build_source
 from kinshot.recipes.embedder import Embedder, from_checkpoint, input_spec
-from kinshot.recipes.provenance import commands_behind
+from kinshot.recipes.provenance import commands_behind, versions
 from kinshot.recipes.reached import reached_text
 from kinshot.recipes.recipe import Choice, Recipe, parse
 from kinshot.recipes.specs import check_features
@@ -153,8 +152,10 @@ def over_runs(found: dict[str, list[Row]], *, always: bool = False) -> list[Row]
     return [make_row(f"mean of {len(values)}, {label}", block, column, values) for (label, block, column), values in groups.items()] + named
 
 
-def study_result(runs: Sequence[Trained], data: dict[str, Any], protocol: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
-    """What a study prints with --json, and what `results.write_document` takes beside the rows."""
+def study_result(
+    runs: Sequence[Trained], data: dict[str, Any], protocol: dict[str, Any], rows: list[Row], device: torch.device
+) -> dict[str, Any]:
+    """What a study prints with --json, and what `results.write_document` takes beside the rows; `device` is where it computed."""
     rule = protocol.get("interval", "")
     training = [round(float(run.checkpoint.state.get("cpu_seconds", 0.0)) / 60, 2) for run in runs]
     return {
@@ -170,7 +171,7 @@ def study_result(runs: Sequence[Trained], data: dict[str, Any], protocol: dict[s
         },
         "rows": rows,
         "cpu_minutes": {"training of each": training, "evaluation of all": round(time.process_time() / 60, 2)},
-        "versions": {"kinshot": kinshot.__version__, "torch": torch.__version__, "numpy": np.__version__},
+        "versions": versions([run.checkpoint for run in runs], device),
     }
 
 

@@ -7,7 +7,7 @@ Raises ConfigError (2), DataError or CheckpointError (3), DivergedError (4), Int
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,15 @@ from kinshot.core.loop import Plan, Run, train
 from kinshot.core.method import METHODS
 from kinshot.core.method.base import Method, MethodContext
 from kinshot.core.optim import WeightAverage, build_optimizer, lr_factor
-from kinshot.core.runtime import allocator_obstacle, deterministic, resolve_device, resolve_precision, set_threads, tune_allocator
+from kinshot.core.runtime import (
+    allocator_obstacle,
+    describe_compute,
+    deterministic,
+    resolve_device,
+    resolve_precision,
+    set_threads,
+    tune_allocator,
+)
 from kinshot.core.signals import StopRequest
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
@@ -44,7 +52,7 @@ from kinshot.ssl.structure.inducing import StructureInducing
 
 @dataclass
 class Job:
-    """A recipe wired to its parts."""
+    """A recipe wired to its parts; `computed` says what its steps were computed with, several where a run went on elsewhere."""
 
     recipe: Recipe
     source: Source
@@ -54,6 +62,7 @@ class Job:
     views: MethodInputs
     notes: list[str]
     graph: RelationGraph | None = None
+    computed: list[str] = field(default_factory=list)
 
     @property
     def method(self) -> Method:
@@ -181,7 +190,8 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     notes = [threads, f"precision: {precision} ({reason})", allocator or f"allocator: {allocator_obstacle()}"]
     notes += unfinished_notes([recipe.init, *recipe.distill.teachers])
     inputs = MethodInputs(views, input, method, t.batch_size)
-    return Job(recipe, source, input, Run(method, optimizer, average), plan, inputs, notes, graph)
+    computed = [describe_compute(precision, device)]
+    return Job(recipe, source, input, Run(method, optimizer, average), plan, inputs, notes, graph, computed)
 
 
 def _labels(recipe: Recipe, source: Source) -> Tensor | None:
@@ -208,6 +218,8 @@ def restore(job: Job, checkpoint: Checkpoint) -> float:
         if job.run.average is not None:
             job.run.average.load(parts["average"])
         job.run.step = int(state["step"])
+        before = state.get("computed")
+        job.computed = list(dict.fromkeys([*(map(str, before) if isinstance(before, list) else ["not recorded"]), *job.computed]))
     except (KeyError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.path} does not fit this recipe: {error}; resume with the recipe it was written by") from error
     return float(state.get("cpu_seconds", 0.0))
