@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per process: with several test processes, or on a busy machine, more threads only get in each other's way.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install demo test learn2learn lint results lock clean distclean
+.PHONY: help install demo test numerics learn2learn lint results lock clean distclean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9]+:.*##' Makefile | sed -E 's/^([a-z0-9]+):[^#]*## /  make \1\t/' | expand -t 21
@@ -51,6 +51,19 @@ lint: $(STAMP) ## style and types
 
 test: lint ## lint, then every test
 	$(THREADS) $(BIN)/python -m pytest -q -n $(JOBS)
+
+# Libraries sum in another order on another processor. ATEN_CPU_CAPABILITY chooses torch's kernels, MKL_CBWR those of its products.
+NUMERICAL := $(wildcard tests/test_objectives*.py tests/test_contract_*.py tests/test_encoders*.py tests/test_fewshot_heads*.py \
+	tests/test_fewshot_methods*.py tests/test_ssl_*.py) tests/test_core_gauges.py tests/test_core_relations.py \
+	tests/test_fewshot_statistics.py tests/test_fewshot_adaptation.py tests/test_fewshot_imprinting.py tests/test_precision.py
+
+numerics: $(STAMP) ## the numerical tests again, as on processors that know fewer instructions than this one
+	@own=$$($(BIN)/python -c "import torch; print(torch.backends.cpu.get_cpu_capability().lower())"); \
+	for level in default:COMPATIBLE avx2:AVX2; do \
+		if [ $${level%%:*} = $$own ]; then echo "$${level%%:*} is what this processor has: make test ran it"; continue; fi; \
+		echo "as on a processor with $${level%%:*}:"; \
+		ATEN_CPU_CAPABILITY=$${level%%:*} MKL_CBWR=$${level##*:} $(THREADS) $(BIN)/python -m pytest -q -n $(JOBS) $(NUMERICAL); \
+	done
 
 learn2learn: $(STAMP) ## the tests against learn2learn and easyfsl, in a second environment that is made first
 	.ci/learn2learn $(VENV)

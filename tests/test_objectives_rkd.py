@@ -214,15 +214,18 @@ def test_tiles_hold_every_pair_of_legs_once(count, most):
 
 def test_single_precision_loses_no_more_than_the_rounding_of_embeddings():
     # tight clusters far from one another, as trained embeddings have: products of embeddings would lose their inner angles
-    generator = np.random.default_rng(3)
-    spread = torch.from_numpy(generator.normal(size=(8, 9, 16)))
-    student = (rows(8, 1, 16) * 30 + 0.05 * spread).flatten(0, 1)
     teacher = rows(72, 8, seed=1).float()
-    exact = with_gradient(plain_angle, student, teacher.double())
-    rounded = with_gradient(plain_angle, student.float().double(), teacher.double())
-    found = with_gradient(rkd_angle, student.float(), teacher)
-    assert abs(found[0] - exact[0]) < 1e-6 * exact[0]
-    assert (found[1] - rounded[1]).norm() < 4 * (rounded[1] - exact[1]).norm() < 1e-3 * exact[1].norm()
+    lost = []
+    for seed in range(3, 8):
+        spread = torch.from_numpy(np.random.default_rng(seed).normal(size=(8, 9, 16)))
+        student = (rows(8, 1, 16) * 30 + 0.05 * spread).flatten(0, 1)
+        exact = with_gradient(plain_angle, student, teacher.double())
+        rounded = with_gradient(plain_angle, student.float().double(), teacher.double())
+        found = with_gradient(rkd_angle, student.float(), teacher)
+        lost.append(float(abs(found[0] - exact[0]) / exact[0]))
+        assert (found[1] - rounded[1]).norm() < 4 * (rounded[1] - exact[1]).norm() < 1e-3 * exact[1].norm()
+    assert np.mean(lost) < 1e-6  # how single cosines happen to round differs by processor, their mean does not
+    assert max(lost) < 3e-6
 
 
 @every_reduction
@@ -351,3 +354,12 @@ def test_no_tensor_grows_with_the_cube_of_the_batch(monkeypatch):
     with Largest() as plain:
         with_gradient(plain_angle, student, teacher)
     assert plain.numbers >= 90**3
+
+
+@every_reduction
+@pytest.mark.parametrize("chunk", [None, 1, 33, 69])
+def test_sums_of_many_terms_keep_their_digits_wherever_their_memory_begins(chunk, reduction):
+    # 70 vertices in pieces of 35 begin at odd places, where a dot product of float32 loses five digits
+    student, teacher = rows(70, 16), rows(70, 24, seed=1)
+    exact = rkd_angle(student, teacher, reduction=reduction).item()
+    assert rkd_angle(student.float(), teacher.float(), reduction=reduction, chunk=chunk).item() == pytest.approx(exact, rel=1e-6)

@@ -32,6 +32,11 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """The most exact floats of a device, for sums that are taken one term after the other: `index_add` over many rows."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def unit(rows: Tensor) -> Tensor:
     """Rows (..., D) scaled to length 1, in float32 or better."""
     return F.normalize(at_least_float32(rows), dim=-1)

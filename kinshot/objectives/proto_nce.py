@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kinshot.core.errors import ConfigError
-from kinshot.objectives.common import Reduction, check_above, full_precision, reduce, unit
+from kinshot.objectives.common import Reduction, check_above, full_precision, reduce, unit, widest
 
 
 @torch.no_grad()
@@ -50,7 +50,9 @@ def densities(
         c = unit(centers).to(rows.dtype)
         distance = torch.linalg.vector_norm(rows - c[own], dim=1)
         count = torch.bincount(own, minlength=len(c)).to(rows.dtype)
-        total = rows.new_zeros(len(c)).index_add(0, own, distance)
+        # a cluster may have a million members, which float32 would add up one by one
+        exact = widest(rows.device)
+        total = torch.zeros(len(c), dtype=exact, device=rows.device).index_add(0, own, distance.to(exact)).to(rows.dtype)
         density = total / (count.clamp(min=1) * (count + smoothing).log())
         density = torch.where(count > 1, density, density.where(count > 1, 0).max())
         low, high = (torch.quantile(density, q) for q in clip)

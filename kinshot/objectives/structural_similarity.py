@@ -86,7 +86,8 @@ def _unaligned(one: Tensor, two: Tensor) -> Tensor:
     centred = [_centred(kernel) for kernel in (one, two)]
     # a constant kernel leaves rounding noise, which must not be blown up to a direction
     least = 8 * len(one) * torch.finfo(one.dtype).eps
-    lengths = [torch.linalg.vector_norm(kernel).clamp_min(least) for kernel in centred]
+    # sums are pairwise in torch, norms of many numbers are not
+    lengths = [kernel.square().sum().clamp_min(least**2).sqrt() for kernel in centred]
     return 1 - (centred[0] / lengths[0] * (centred[1] / lengths[1])).sum()
 
 

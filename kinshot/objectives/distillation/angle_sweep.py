@@ -101,15 +101,13 @@ class Sweep:
         angles = CACHED if self.student.device.type == "cpu" else WIDE
         ends = list(pieces(count, max(1, math.isqrt(angles // vertices))))
         memory = self.student.new_empty(3 * vertices * ends[0].stop ** 2)  # the first piece is as large as any
-        dots: list[Tensor] = []
+        costs: list[Tensor] = []
         weights = []
         for some in pieces(count, vertices):
             for rows, columns in tiles([self.legs(some, leg) for leg in ends]):
-                dots += self.tile(memory, rows, columns)
-                weights.append(1 if rows is columns else 2)
-        # h(x) = clip(x) x - clip(x)^2 / 2
-        products, squares = torch.stack(dots).view(-1, 2).T
-        return ((products - squares / 2) * products.new_tensor(weights)).sum()
+                costs.append(self.tile(memory, rows, columns))
+                weights.append(1.0 if rows is columns else 2.0)
+        return (torch.stack(costs) * self.student.new_tensor(weights)).sum()
 
     def legs(self, vertices: slice, ends: slice) -> Legs:
         """What tiles take of the edges from `vertices` to `ends`."""
@@ -123,8 +121,8 @@ class Sweep:
         adjacent = None if self.adjacent is None else cut(self.adjacent)
         return Legs(ends, (cut(ours.half), cut(theirs.half)), (cut(ours.inverse), cut(theirs.inverse)), cut(self.itself), adjacent)
 
-    def tile(self, memory: Tensor, rows: Legs, columns: Legs) -> tuple[Tensor, Tensor]:
-        """Of a tile's slopes, the products with the cosines' differences, and with themselves; the gradient takes the tile in."""
+    def tile(self, memory: Tensor, rows: Legs, columns: Legs) -> Tensor:
+        """The sum of a tile's costs, 0-dim; the gradient takes the tile in."""
         (first, vertices), second = rows.itself.shape, len(columns.itself)
         flat = memory[: 3 * first * second * vertices].view(3, -1)
         tall = vertices < second
@@ -135,11 +133,11 @@ class Sweep:
         if rows is columns:
             difference.diagonal().copy_(rows.itself.T)
         torch.clamp(difference, -1, 1, out=slopes)
-        slope = flat[0]
-        dots = slope.dot(flat[2]), slope.dot(slope)
+        # h(x) = clip(x) (x - clip(x) / 2), summed pairwise: a dot product of as many terms loses five digits on some processors
+        cost = flat[2].sub_(flat[0], alpha=0.5).mul_(flat[0]).sum()
         if self.adjacent is not None:
             self.add(rows, columns, found[:2])
-        return dots
+        return cost
 
     def cosines(self, side: int, rows: Legs, columns: Legs, out: Tensor) -> Tensor:
         """<u_ab, u_ac> of a tile's legs b, c and vertices a on one side, into `out`."""
