@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from scipy.io import mmwrite
+from scipy.io import mmread, mmwrite
 
 from kinshot.core.errors import DataError
 from kinshot.core.graph import read_graph
+from kinshot.core.graph.matrix_market import read_matrix_market
 from tests.reference_graph import dense_of
 
 EDGES = np.array([[0, 1], [1, 2], [3, 1]])
@@ -74,6 +75,64 @@ def test_matrix_market(tmp_path: Path) -> None:
     assert np.array_equal(dense_of(read_graph(tmp_path / "b.mtx", directed=True)), WEIGHTED * directions())
     with pytest.raises(DataError, match="has 4 nodes, asked for were 5"):
         read_graph(tmp_path / "a.mtx", n=5)
+
+
+RING = np.zeros((4, 4))
+for A, B in ((0, 2), (2, 1), (1, 3)):
+    RING[A, B] = 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "source,target\n0,2\n2,1\n1,3\n",
+        "target,source\n2,0\n1,2\n3,1\n",
+        "weight,source,target\n1,0,2\n1,2,1\n1,1,3\n",
+        "To,W,From\n2,1,0\n1,1,2\n3,1,1\n",
+        "von,nach\n0,2\n2,1\n1,3\n",
+        '"target","to be found by"\n"2","0"\n1,2\n3,1\n',
+        "von,weight,nach\n0,1,2\n2,1,1\n1,1,3\n",
+        "0,2\n2,1\n1,3\n",
+    ],
+)
+def test_names_in_the_first_line_decide_and_not_the_order(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    graph = read_graph(tmp_path / "a.csv", directed=True)
+    assert np.array_equal(dense_of(graph), RING)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", ",source,target\n0,0,2\n1,2,1\n", "cannot tell what column '' .*index=False"),
+        ("a.csv", "Unnamed: 0,source,target\n0,0,2\n1,2,1\n", "'Unnamed: 0' .*index=False"),
+        ("a.csv", ",edge\n0,2\n", "cannot tell"),
+        ("a.csv", "id,source,target\n0,0,2\n", "what column 'id' of 'id', 'source', 'target' is"),
+        ("a.csv", "a,b,c\n0,0,2\n", "what column 'a', 'b', 'c' of"),
+        ("a.csv", "from,source\n0,2\n", "both the source"),
+        ("a.csv", "a,b\n0,2,1\n", "names 2 columns, the lines after it have 3"),
+        ("a.csv", "0,0,5\n1,5,9\n2,9,0\n", "counts the lines"),
+        ("a.csv", "source;target\n0;2\n", "separated by semicolons"),
+        ("a.csv", "0;2\n", "separated by semicolons"),
+        ("a.csv", "source\ttarget\n0\t2\n", "separated by tabs"),
+        ("a.tsv", "source,target\n0,2\n", "separated by commas"),
+        ("a.csv", "0,1\n1_0,2\n", "line 2: '1_0' is not a number"),
+        ("a.csv", "0,1\n\u0661,2\n", "line 2: '\u0661' is not a number"),
+        ("a.csv", "0,1\n100000000000,2\n", "100000000001 nodes for 2 edges"),
+    ],
+)
+def test_what_may_be_read_in_two_ways_is_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        read_graph(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_path_with_weights_is_not_taken_for_an_index(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("0,1,1\n1,2,1\n2,3,1\n")
+    assert read_graph(tmp_path / "a.csv").n == 4
+    (tmp_path / "a.csv").write_text("0,1,0.5\n1,2,1\n2,3,1\n")
+    assert dense_of(read_graph(tmp_path / "a.csv"))[0, 1] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -169,6 +228,46 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str, content: bytes, me
     with pytest.raises(DataError, match=message) as caught:
         read_graph(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["real", "integer", "pattern"])
+@pytest.mark.parametrize("symmetry", ["general", "symmetric"])
+def test_matrix_market_as_scipy_reads_it(tmp_path: Path, field: str, symmetry: str) -> None:
+    entries = np.random.default_rng(0).integers(0, 4, (7, 7)) * (np.random.default_rng(1).random((7, 7)) < 0.4)
+    matrix = entries + entries.T if symmetry == "symmetric" else entries
+    mmwrite(tmp_path / "a.mtx", sp.coo_array(matrix), field=field, symmetry=symmetry, comment="two\nlines")
+    assert np.array_equal(read_matrix_market(tmp_path / "a.mtx").toarray(), mmread(tmp_path / "a.mtx").toarray())
+    if field != "pattern":
+        mmwrite(tmp_path / "b.mtx", matrix, field=field, symmetry=symmetry)
+        assert np.array_equal(read_matrix_market(tmp_path / "b.mtx").toarray(), mmread(tmp_path / "b.mtx"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("%%MatrixMarket matrix coordinate real general\n4 4 3\n1 2 1.0\n2 3 2.0\n4 1 0.5null", "0.5null"),
+        ("%%MatrixMarket matrix coordinate real general\n4 4 3\n1 2 1.0\n2 3 2.0\n4 1", "3 entries of 3 numbers and holds 8"),
+        ("%%MatrixMarket matrix coordinate real general\n4 4 999999999999999\n1 2 1.0\n", "holds 3 numbers"),
+        ("%%MatrixMarket matrix array real general\n999999999 999999999\n1\n", "holds 1"),
+        ("%%MatrixMarket matrix coordinate real general\n4 4\n", "expected rows, columns and entries"),
+        ("%%MatrixMarket matrix coordinate real general\n", "expected rows"),
+        ("%%MatrixMarket matrix coordinate complex general\n1 1 0\n", "no adjacency"),
+        ("%%MatrixMarket matrix coordinate real general\n4 4 1\n1.5 2 1\n", "outside"),
+        ("%%MatrixMarket matrix coordinate real general\n4 4 1\nnan 2 1\n", "outside"),
+        ("%%MatrixMarket matrix coordinate real general\n999999999 999999999 1\n1 2 1\n", "999999999 nodes for 1 edges"),
+    ],
+)
+def test_damaged_matrix_market_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.mtx").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_graph(tmp_path / "a.mtx")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.npy", "a.npz", "a.mtx"])
+def test_pipes_are_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="is a pipe, expected a regular file"):
+        read_graph(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.npy", "a.npz", "a.mtx"])

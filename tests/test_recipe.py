@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -54,6 +55,70 @@ def test_unreadable_overrides(text: str) -> None:
 def test_unreadable_yaml(text: str) -> None:
     with pytest.raises(ConfigError, match="where"):
         parse_yaml(text, "where")
+
+
+BOMB = [f"a{i}: &a{i} [{','.join([f'*a{i - 1}' if i else 'x'] * 10)}]" for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: " + "[" * 100_000 + "]" * 100_000, "nested more than"),
+        ("data: " + "{a: " * 100_000 + "}" * 100_000, "nested more than"),
+        ("data:\n" + "".join(" " * i + "- \n" for i in range(300)), "nested more than"),
+        ("\n".join([*BOMB, "data: *a11"]), "more than 100000 values"),
+        ("a: &a [*a]", "inside what it names"),
+        ("a: *b", "names nothing"),
+        ("seed: " + "9" * 5000, "5000 digits"),
+        ("a: " + "x" * 2**20, "characters"),
+        ("a: \x00", "not valid YAML"),
+    ],
+)
+def test_hostile_yaml(text: str, message: str) -> None:
+    for attempt in (lambda: parse_yaml(text, "where"), lambda: parse_override("data={" + text.replace("\n", ", ") + "}")):
+        with pytest.raises(ConfigError, match="is not valid YAML") as caught:
+            attempt()
+        assert len(str(caught.value)) < 1000
+    with pytest.raises(ConfigError, match=message):
+        parse_yaml(text, "where")
+
+
+def test_aliases_give_values_of_their_own() -> None:
+    data = parse_yaml("train: &t {lr: 1}\nmonitor: *t", "where")
+    apply_override(data, ["train", "lr"], 2)
+    assert data == {"train": {"lr": 2}, "monitor": {"lr": 1}}
+
+
+def test_a_recipe_that_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "r.yaml")
+    (tmp_path / "d.yaml").symlink_to("/dev/zero")
+    for name in ("r.yaml", "d.yaml"):
+        with pytest.raises(ConfigError, match=r"no recipe file|regular file"):
+            load_recipe(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("no", "no"), ("2024-05-01", "2024-05-01"), ("2024-13-01", "2024-13-01"), ("017", "017"), ("1_1", "1_1"), ("1:30", "1:30"),
+        ("0x_", "0x_"), ("'2024'", "2024"), ("2024", 2024), ("-3", -3), ("0", 0), ("0.5", 0.5), ("1.5e-3", 0.0015), ("1e-3", "1e-3"),
+        ("true", True), ("False", False), ("null", None), ("[no, 1]", ["no", 1]),
+    ],
+)  # fmt: skip
+def test_words_are_taken_as_they_stand(text: str, value: object) -> None:
+    assert parse_override(f"a={text}") == (["a"], value)
+    assert parse_yaml(to_yaml({"a": value}), "written") == {"a": value}
+
+
+def test_a_name_of_digits_is_a_name() -> None:
+    recipe = load_recipe(str(TINY), ["data=table", "data.root=2024", "data.label=4", "data.ignore=[0, 1]", "name=2024-02-30"])
+    assert recipe.data.settings["root"] == "2024"
+    assert (recipe.data.settings["label"], recipe.data.settings["ignore"]) == ("4", ("0", "1"))
+    assert recipe.name == "2024-02-30"
+    with pytest.raises(ConfigError, match=r"root: expected text, got 1\.5; if the text is meant, put it in quotes"):
+        load_recipe(str(TINY), ["data=table", "data.root=1.50"])
+    with pytest.raises(ConfigError, match="seed: expected a whole number from 0, got '0x_'"):
+        load_recipe(str(TINY), ["seed=0x_"])
 
 
 def test_nested_override_cannot_pass_through_a_value() -> None:

@@ -50,6 +50,17 @@ def test_labels_that_are_numbers_are_sorted_by_value(tmp_path):
     assert source.labels.tolist() == [1, 0, 1]
 
 
+@pytest.mark.parametrize("labels", [["--5", "3"], ["-", "3"], ["9" * 5000, "3"], ["1_0", "3"], ["\u0665", "3"]])
+def test_labels_that_only_look_like_numbers_are_names(tmp_path, labels):
+    source = table(tmp_path / "t.csv", "x,y\n1," + labels[0] + "\n2," + labels[1] + "\n", label="y")
+    assert source.class_names == sorted(labels)
+
+
+def test_an_index_that_pandas_wrote_can_be_left_out(tmp_path):
+    content = "Unnamed: 0,b\n0,2\n1,3\n"
+    assert table(tmp_path / "t.csv", content, ignore=["Unnamed: 0"]).features.tolist() == [[2], [3]]
+
+
 def test_numpy_files(tmp_path):
     matrix = np.arange(6.0).reshape(3, 2)
     np.save(tmp_path / "m.npy", matrix)
@@ -74,6 +85,13 @@ def test_a_table_written_from_a_matrix_has_numbered_columns(tmp_path):
         ("a,b\nnan,2\n", {}, DataError, "row 0, column 'a' holds 'nan', no finite"),
         ("a,b\n1,1e999\n", {}, DataError, "row 0, column 'b' holds '1e999'"),
         ("a,b\n1,1e50\n", {}, DataError, "row 0, column 'b' holds '1e50'"),
+        ("a,b\n1,1_000\n", {}, DataError, "row 0, column 'b' holds '1_000', no number"),
+        ("a,b\n1,\u0661\u0662\n", {}, DataError, "row 0, column 'b' holds '\u0661\u0662', no number"),
+        ('a,b\n1,"2,5"\n', {}, DataError, "no number .decimals have a point"),
+        ("a;b\n1;2\n", {}, DataError, "separated by semicolons"),
+        ("a;b\n1;2\n", {"label": "b"}, DataError, "separated by semicolons"),
+        ("a\tb\n1\t2\n", {}, DataError, "separated by tabs"),
+        ("Unnamed: 0,b\n0,2\n1,3\n", {"label": "b"}, DataError, "'Unnamed: 0' is an index that pandas wrote"),
         ("a,b\n1,2\n\n3\n", {}, DataError, "line 4: 1 fields where the first line names 2"),
         ("a,b\n1,2,3\n", {}, DataError, "line 2: 3 fields"),
         ("a,a\n1,2\n", {}, DataError, "two columns are called 'a'"),

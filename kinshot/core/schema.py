@@ -89,7 +89,9 @@ def convert(value: Any, annotation: str) -> Any:
     if annotation.startswith("Literal["):
         choices = ast.literal_eval("(" + annotation[8:-1] + ",)")
         if not any(type(c) is type(value) and c == value for c in choices):  # True == 1, yet neither is meant by the other
-            raise ValueError(f"expected one of {', '.join(map(str, choices))}, got {value!r}; {suggest(str(value), map(str, choices))}")
+            raise ValueError(
+                f"expected one of {', '.join(map(str, choices))}, got {shown(value)}; {suggest(str(value), map(str, choices))}"
+            )
         return value
     if annotation.startswith("tuple["):
         return _convert_tuple(value, annotation)
@@ -108,7 +110,20 @@ def _convert_scalar(value: Any, annotation: str) -> Any:
             return _finite(value)
     if annotation == "str" and isinstance(value, str):
         return value
-    raise ValueError(f"expected {annotation}, got {value!r}")
+    if annotation == "str" and type(value) is int:  # a name of digits; recipes write whole numbers in one way only
+        return str(value)
+    if annotation == "str":
+        raise ValueError(f"expected text, got {shown(value)}; if the text is meant, put it in quotes (on a command line: \"'...'\")")
+    raise ValueError(f"expected {annotation}, got {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: not more than a line."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _finite(value: int | float | str) -> float:
@@ -117,18 +132,18 @@ def _finite(value: int | float | str) -> float:
     except OverflowError:  # a whole number beyond the range of float
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"expected a finite number, got {value!r}")
+        raise ValueError(f"expected a finite number, got {shown(value)}")
     return number
 
 
 def _convert_tuple(value: Any, annotation: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise ValueError(f"expected {annotation}, got {value!r}")
+        raise ValueError(f"expected {annotation}, got {shown(value)}")
     inner = _split(annotation[6:-1], ",")
     if inner[-1] == "...":
         return tuple(convert(v, inner[0]) for v in value)
     if len(inner) != len(value):
-        raise ValueError(f"expected {len(inner)} values ({annotation}), got {len(value)}: {value!r}")
+        raise ValueError(f"expected {len(inner)} values ({annotation}), got {len(value)}: {shown(value)}")
     return tuple(convert(v, t) for v, t in zip(value, inner, strict=True))
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from kinshot.core.errors import ConfigError, DataError, suggest
+from kinshot.core.schema import shown
+from kinshot.core.small_files import is_numeral
 from kinshot.core.tokens import ALPHABET
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.datasets.features import FeatureSource
 from kinshot.datasets.table_files import Column, read_columns
 from kinshot.datasets.text import TextSource
+
+_PANDAS_INDEX = re.compile(r"Unnamed: [0-9]+(\.[0-9]+)?")
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
 @SOURCES.register("table")
@@ -80,7 +86,7 @@ def _labels(path: Path, name: str, column: Column, unknown: bool) -> tuple[np.nd
     if empty and not unknown:
         raise DataError(f"{path}: row {empty[0]}, column {name!r} is empty: every sample needs a label; or name it among the attributes")
     different = sorted(set(cells) - {""})
-    if all(value.lstrip("-").isascii() and value.lstrip("-").isdigit() for value in different):
+    if all(_WHOLE.fullmatch(value) for value in different):
         different.sort(key=int)
     number = {value: row for row, value in enumerate(different)}
     return np.array([number.get(cell, -1) for cell in cells], dtype=np.int64), different
@@ -100,6 +106,9 @@ def _features(path: Path, columns: dict[str, Column]) -> np.ndarray:
     """The columns side by side, float32 (N, F)."""
     if not columns:
         raise DataError(f"{path} has no column left for features: name fewer columns in label, attributes and ignore")
+    index = [name for name in columns if _PANDAS_INDEX.fullmatch(name)]
+    if index:
+        raise DataError(f"{path}: column {index[0]!r} is an index that pandas wrote, no feature: name it in ignore, or give it a name")
     blocks = []
     for name, column in columns.items():
         block = np.asarray(column)
@@ -112,20 +121,15 @@ def _features(path: Path, columns: dict[str, Column]) -> np.ndarray:
             row, place = (int(number) for number in bad[0])
             where = f"column {name!r}" + (f", place {place}" if block.shape[1] > 1 else "")
             value = np.asarray(column).reshape(len(column), -1)[row, place].item()
-            raise DataError(f"{path}: row {row}, {where} holds {value!r}, no finite number: fill it in, or name it in ignore")
+            raise DataError(f"{path}: row {row}, {where} holds {shown(value)}, no finite number: fill it in, or name it in ignore")
         blocks.append(block)
     return np.concatenate(blocks, axis=1)
 
 
 def _numbers(path: Path, name: str, cells: np.ndarray) -> np.ndarray:
-    try:
-        return cells.astype(np.float64)
-    except ValueError:
-        pass  # found again below, cell by cell
     for index, cell in np.ndenumerate(cells):
-        try:
-            float(cell)
-        except ValueError as error:
-            what = f"holds {str(cell)!r}, no number" if str(cell).strip() else "is empty"
-            raise DataError(f"{path}: row {index[0]}, column {name!r} {what}: correct it, or name the column in ignore") from error
-    return np.array([float(cell) for cell in cells.ravel()]).reshape(cells.shape)
+        if not is_numeral(str(cell)):
+            what = f"holds {shown(str(cell))}, no number" if str(cell).strip() else "is empty"
+            hint = " (decimals have a point)" if "," in str(cell) else ""
+            raise DataError(f"{path}: row {index[0]}, column {name!r} {what}{hint}: correct it, or name the column in ignore")
+    return cells.astype(np.float64)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-import zipfile
-import zlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from kinshot.core.errors import DataError
+from kinshot.core.small_files import check_regular, is_numeral, read_arrays, read_text
 
+_MOST = 4 * 2**30
 Column = np.ndarray | list[str]
 """Numbers or texts (N,), from a text file always texts; an .npz file may also hold matrices (N, K)."""
 
@@ -22,11 +23,10 @@ def read_columns(path: Path) -> dict[str, Column]:
     An .npy matrix has the columns "0", "1", ...; an .npz file has its arrays as columns. Raises DataError, naming line and
     column, where the file is missing, empty, ragged, of another kind, or holds what is neither numbers nor texts.
     """
-    if not path.is_file():
-        raise DataError(f"no file {path}: set root to a .csv, .tsv, .npy or .npz file")
     readers = {".csv": _read_delimited, ".tsv": _read_delimited, ".npy": _read_arrays, ".npz": _read_arrays}
     if path.suffix.lower() not in readers:
         raise DataError(f"{path}: expected a file that ends in {', '.join(readers)}, got {path.suffix or 'no ending'!r}: convert it")
+    check_regular(path, remedy="set root to a .csv, .tsv, .npy or .npz file")
     columns = readers[path.suffix.lower()](path)
     lengths = {name: len(column) for name, column in columns.items()}
     if not lengths or min(lengths.values()) == 0:
@@ -38,29 +38,42 @@ def read_columns(path: Path) -> dict[str, Column]:
     return columns
 
 
-def _read_delimited(path: Path) -> dict[str, Column]:
-    rows: list[list[str]] = []
-    lines: list[int] = []
+def delimited_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Line number and fields of each row of a .csv or .tsv file, the names in the first line among them; an empty line has no fields.
+
+    Raises DataError: no regular file, not UTF-8, wrong quotes, or columns that seem to be separated by something else.
+    """
+    mark = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.reader(
+        io.StringIO(read_text(path, most=_MOST, remedy="check the file and its permissions"), newline=""), delimiter=mark, strict=True
+    )
+    rows = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
-            for row in reader:
-                if row:  # an empty line is no row
-                    rows.append(row)
-                    lines.append(reader.line_num)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}: check the file and its permissions") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+        for row in reader:
+            rows.append((reader.line_num, row))
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}: correct the quotes, or split the field") from error
+    first = rows[0][1] if rows else []
+    for other, name in {";": "semicolons", ",": "commas", "\t": "tabs"}.items():
+        if len(first) == 1 and other != mark and other in first[0]:
+            wanted = "tabs in a .tsv file" if mark == "\t" else "commas in a .csv file, and decimals have a point"
+            raise DataError(f"{path}: the columns seem to be separated by {name}: expected {wanted}; save the table so")
+    return rows
+
+
+def _read_delimited(path: Path) -> dict[str, Column]:
+    rows = [(line, row) for line, row in delimited_rows(path) if row]  # an empty line is no row
     if not rows:
         return {}
-    names = _checked_header(path, rows[0])
-    for line, row in zip(lines[1:], rows[1:], strict=True):
+    names = _checked_header(path, rows[0][1])
+    for line, row in rows[1:]:
         if len(row) != len(names):
             raise DataError(f"{path}, line {line}: {len(row)} fields where the first line names {len(names)}: complete or correct the line")
-    return {name: list(column) for name, column in zip(names, zip(*rows[1:], strict=True), strict=True)} if rows[1:] else {}
+    return (
+        {name: list(column) for name, column in zip(names, zip(*(row for _, row in rows[1:]), strict=True), strict=True)}
+        if rows[1:]
+        else {}
+    )
 
 
 def _checked_header(path: Path, header: Sequence[str]) -> list[str]:
@@ -72,25 +85,13 @@ def _checked_header(path: Path, header: Sequence[str]) -> list[str]:
     if twice:
         raise DataError(f"{path}: two columns are called {twice[0]!r}: rename one")
     # whole numbers from 0 are the names that a table written from a matrix has
-    if all(map(_is_number, names)) and names != [str(number) for number in range(len(names))]:
+    if all(map(is_numeral, names)) and names != [str(number) for number in range(len(names))]:
         raise DataError(f"{path}: the first line holds only numbers ({', '.join(names[:3])}, ...): add a line with the columns' names")
     return names
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _read_arrays(path: Path) -> dict[str, Column]:
-    try:
-        found = np.load(path, allow_pickle=False)
-        arrays = {"": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"cannot read {path}: {error}: save numbers or texts with numpy; objects are never unpickled") from error
+    arrays = read_arrays(path, remedy="save numbers or texts with numpy")
     for name, array in arrays.items():
         what = f"{path}{': ' + repr(name) if name else ''}"
         if array.dtype.kind not in "biufU":

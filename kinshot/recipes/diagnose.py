@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from kinshot.core.errors import DataError
 from kinshot.core.graph import RelationGraph, describe, read_graph
+from kinshot.datasets.table_files import delimited_rows
 
 if TYPE_CHECKING:
     from kinshot.datasets.base import Source
@@ -50,19 +50,16 @@ def inspect_graph(path: Path, labels: Path | None = None, split: str = "", direc
 
 def read_columns(path: Path) -> dict[str, list[str]]:
     """The columns of a .csv or .tsv file with a header, as text. Raises DataError naming the line."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ","))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read {path}: {error}; give a .csv or .tsv file with a header") from error
-    if len(rows) < 2:
+    found = delimited_rows(path)
+    if len(found) < 2:
         raise DataError(f"{path} holds no rows: give a header and one row to a node")
-    header = rows[0]
+    header = found[0][1]
     if len(set(header)) != len(header) or not all(header):
         raise DataError(f"{path}, line 1: column names must be different and not empty, got {header}")
-    for number, row in enumerate(rows[1:], 2):
+    for number, row in found[1:]:
         if len(row) != len(header):
             raise DataError(f"{path}, line {number}: expected {len(header)} columns as in the header, got {len(row)}")
+    rows = [row for _, row in found]
     return {name: [row[i] for row in rows[1:]] for i, name in enumerate(header)}
 
 

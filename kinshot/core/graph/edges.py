@@ -11,6 +11,9 @@ import numpy as np
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.core.graph.edge_layer import EdgeLayer
 
+_SPARSE, _PER_EDGE = 20_000_000, 1000
+"""Nodes that a graph may have whatever its edges, and for each edge: an id far beyond is a name and not a number."""
+
 
 class EdgeError(DataError):
     """An edge list is wrong at one edge, which files translate to a line."""
@@ -58,6 +61,8 @@ def check_edges(edges: Any, weights: Any = None, n: int | None = None, self_loop
     if n is not None and (not isinstance(n, int | np.integer) or n < 1):
         raise ConfigError(f"n must be a whole number from 1, got {n!r}")
     count = highest + 1 if n is None else int(n)
+    if count > max(_SPARSE, _PER_EDGE * len(a)):
+        raise DataError(f"{count} nodes for {len(a)} edges: ids count from 0, so that the largest says how many there are; renumber them")
     if count < 1:
         raise DataError("the graph is empty: there is no edge and no n; give n for a graph without edges")
     for end in (a, b):

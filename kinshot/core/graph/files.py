@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,11 @@ import numpy as np
 
 from kinshot.core.errors import DataError, suggest
 from kinshot.core.graph.build_edges import from_edges, from_scipy
+from kinshot.core.graph.edge_columns import check_no_index, columns_of
 from kinshot.core.graph.edges import EdgeError
 from kinshot.core.graph.graph import RelationGraph
+from kinshot.core.graph.matrix_market import read_matrix_market
+from kinshot.core.small_files import check_regular, is_numeral, read_arrays
 
 KEYS = ("edges", "weights", "n", "negatives", "directed", "groups")
 
@@ -21,7 +23,8 @@ def read_graph(path: str | Path, n: int | None = None, directed: bool | None = N
     """The graph in a file, by its ending.
 
     `.csv`, `.tsv` and `.txt`: an edge a line (two ids, and a weight if there is a third column), separated by comma, tab or
-    blanks; a first line without numbers is a header; empty lines and those that start with # are skipped. `.npy`: edges
+    blanks; a first line without numbers names the columns, and then names decide (`edge_columns`) and not the order; empty lines
+    and those that start with # are skipped. `.npy`: edges
     (m, 2) or (2, m). `.npz`: `edges` and, where wanted, `weights`, `n`, `negatives`, `directed`, `groups`.
     `.mtx`: a Matrix Market adjacency matrix. Ids count from 0 (Matrix Market: from 1).
 
@@ -44,6 +47,7 @@ def read_graph(path: str | Path, n: int | None = None, directed: bool | None = N
     }
     if path.suffix.lower() not in readers:
         raise DataError(f"{path}: graphs are read from {', '.join(readers)}, not from {path.suffix or 'files without ending'!r}")
+    check_regular(path, remedy=f"give a file that ends in {', '.join(readers)}")
     try:
         return readers[path.suffix.lower()](path, n, directed)
     except DataError as error:
@@ -54,17 +58,25 @@ def read_graph(path: str | Path, n: int | None = None, directed: bool | None = N
 
 def _text(path: Path, n: int | None, directed: bool | None) -> RelationGraph:
     delimiter = {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())
-    header = _header_lines(path, delimiter)
-    if next(_lines(path, delimiter, header), None) is None:
+    number, first = next(_lines(path, delimiter, 0), (0, []))
+    header = number if first and not any(map(is_numeral, first)) else 0  # lines to skip
+    rows = _lines(path, delimiter, header)
+    _, row = next(rows, (0, []))
+    if not row and not _mistaken(first, delimiter):
         return from_edges([], n=n, directed=bool(directed))
+    row = row or first
+    roles = columns_of(first if header else None, len(row), _mistaken(row, delimiter))
     try:
-        table = np.loadtxt(path, delimiter=delimiter, comments="#", ndmin=2, skiprows=header, encoding="utf-8-sig", dtype=np.float64)
+        table = np.loadtxt(
+            path, delimiter=delimiter, comments="#", ndmin=2, skiprows=header, encoding="utf-8-sig", dtype=np.float64, quotechar='"'
+        )
     except ValueError as error:
-        raise DataError(_first_bad_line(path, delimiter) or f"{path}: {error}") from error
-    if table.shape[1] not in (2, 3):
-        raise DataError(f"{path}: lines have {table.shape[1]} columns: give two ids and, where wanted, a weight")
+        raise DataError(_first_bad_line(path, delimiter, header) or f"{path}: {error}") from error
+    if not header:
+        check_no_index(table)
+    weights = None if roles.weight is None or (table[:, roles.weight] == 1).all() else table[:, roles.weight]
     try:
-        return from_edges(table[:, :2], table[:, 2] if table.shape[1] == 3 else None, n, bool(directed))
+        return from_edges(table[:, [roles.source, roles.target]], weights, n, bool(directed))
     except EdgeError as error:
         line = next(number for place, (number, _) in enumerate(_lines(path, delimiter, header)) if place == error.edge)
         raise DataError(f"{path} line {line}: {error.problem}") from error
@@ -76,51 +88,39 @@ def _lines(path: Path, delimiter: str | None, skip: int) -> Iterator[tuple[int, 
         for number, line in enumerate(file, start=1):
             text = line.split("#", 1)[0].strip("\r\n ")
             if number > skip and text:
-                yield number, [field.strip() for field in text.split(delimiter)]
+                yield number, [field.strip().strip('"') for field in text.split(delimiter)]
 
 
-def _header_lines(path: Path, delimiter: str | None) -> int:
-    """How many lines to skip: up to the first that holds something, if none of its fields is a number."""
-    number, fields = next(_lines(path, delimiter, 0), (0, ["0"]))
-    return number if not any(map(_is_number, fields)) else 0
+def _mistaken(row: list[str], delimiter: str | None) -> str:
+    """What a line that was not split is separated by instead."""
+    others = {";": "semicolons", ",": "commas", "\t": "tabs"}
+    found = [name for mark, name in others.items() if mark != delimiter and mark in row[0]] if len(row) == 1 else []
+    return found[0] if found else ""
 
 
-def _first_bad_line(path: Path, delimiter: str | None) -> str:
+def _first_bad_line(path: Path, delimiter: str | None, header: int) -> str:
     width = 0
-    for number, fields in _lines(path, delimiter, _header_lines(path, delimiter)):
+    for number, fields in _lines(path, delimiter, header):
         width = width or len(fields)
         for field in fields:
-            if not _is_number(field):
+            if not is_numeral(field):
                 return f"{path} line {number}: {field!r} is not a number; ids are 0, 1, 2, ..."
         if len(fields) != width:
             return f"{path} line {number} has {len(fields)} columns, lines before it have {width}"
     return ""
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _npy(path: Path, n: int | None, directed: bool | None) -> RelationGraph:
-    try:
-        edges = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{path} is not a readable .npy file of numbers ({error})") from error
-    if not isinstance(edges, np.ndarray):
+    found = _arrays(path)
+    if "" not in found:
         raise DataError(f"{path} is an archive: name it .npz")
-    return from_edges(edges, n=n, directed=bool(directed))
+    return from_edges(found[""], n=n, directed=bool(directed))
 
 
 def _npz(path: Path, n: int | None, directed: bool | None) -> RelationGraph:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            found: dict[str, Any] = {key: archive[key] for key in archive.files}
-    except (ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a readable .npz file of numbers ({error})") from error
+    found = _arrays(path)
+    if "" in found:
+        raise DataError(f"{path} is not a readable .npz file of numbers, but a single array: name it .npy")
     for key in found:
         if key not in KEYS:
             raise DataError(f"{path} holds {key!r}, which means nothing here: {suggest(key, KEYS)}")
@@ -131,6 +131,10 @@ def _npz(path: Path, n: int | None, directed: bool | None) -> RelationGraph:
     return from_edges(found["edges"], found.get("weights"), count, one_way, negatives=found.get("negatives"), groups=found.get("groups"))
 
 
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    return read_arrays(path, remedy=f"it is not a readable {path.suffix} file of numbers, save it with numpy")
+
+
 def _one(path: Path, found: dict[str, Any], key: str, kinds: str, what: str) -> int:
     if found[key].size != 1 or found[key].dtype.kind not in kinds:
         raise DataError(f"{path}: {key!r} must be one {what}, got {found[key].dtype} of shape {found[key].shape}")
@@ -138,14 +142,7 @@ def _one(path: Path, found: dict[str, Any], key: str, kinds: str, what: str) -> 
 
 
 def _mtx(path: Path, n: int | None, directed: bool | None) -> RelationGraph:
-    from scipy.io import mmread
-    from scipy.sparse import coo_array
-
-    try:
-        matrix = mmread(path)
-    except (ValueError, TypeError, EOFError) as error:
-        raise DataError(f"{path} is not a readable Matrix Market file ({error})") from error
-    graph = from_scipy(coo_array(matrix), bool(directed))
+    graph = from_scipy(read_matrix_market(path), bool(directed))
     if n is not None and n != graph.n:
         raise DataError(f"{path} has {graph.n} nodes, asked for were {n}")
     return graph

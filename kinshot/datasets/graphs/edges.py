@@ -15,7 +15,7 @@ def edge_graph(source: Source, *, file: str, directed: bool = False) -> Relation
     """Edges listed in a file (.csv, .tsv, .npy, .npz, .mtx), by row number of the source.
 
     Args:
-        file: two columns of sample numbers from 0, and optionally a third of weights.
+        file: columns source, target and, where wanted, weight, found by these names, or two or three in this order; samples from 0.
         directed: whether an edge links its first sample to its second only.
 
     Raises:
