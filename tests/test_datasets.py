@@ -118,7 +118,7 @@ def test_pixel_statistics_take_evenly_spaced_images():
 # ---- cache
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "text", "shape", "pickle", "folder"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "text", "shape", "pickle", "folder", "foreign", "inverted", "renamed"])
 def test_a_damaged_cache_file_is_rebuilt(tmp_path, monkeypatch, damage):
     monkeypatch.setenv("KINSHOT_CACHE", str(tmp_path))
     images = np.random.default_rng(0).integers(0, 256, (5, 1, 20, 20), dtype=np.uint8)
@@ -134,6 +134,15 @@ def test_a_damaged_cache_file_is_rebuilt(tmp_path, monkeypatch, damage):
         path.write_text("not an archive")
     elif damage == "shape":
         np.savez(path, images=images[:2])
+    elif damage == "foreign":
+        np.savez(path, images=255 - images)
+    elif damage == "inverted":  # a complete archive of the right shape: only its content tells
+        with np.load(path, allow_pickle=False) as archive:
+            kept = dict(archive)
+        np.savez(path, **{**kept, "images": 255 - images})
+    elif damage == "renamed":
+        cached_images("other", images.shape, lambda: 255 - images)
+        (tmp_path / "other.npz").rename(path)
     elif damage == "pickle":
         np.savez(path, images=np.array([{}], dtype=object))
     else:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,8 @@ from PIL import Image
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import ArraySource, FileSource
-from kinshot.datasets.images import load_image
+from kinshot.datasets.files import content_digests
+from kinshot.datasets.images import load_image, read_image
 from kinshot.datasets.loader import batches
 from tests.trees import no_files, noise, write_cifar10, write_cifar100, write_fashion, write_folder
 
@@ -133,7 +137,8 @@ def test_resize_takes_the_central_square(tmp_path):
     assert np.abs(load_image(tmp_path / "checks.png", 8, 1).astype(int) - 127).max() <= 4  # antialiased
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "truncated", "float", "int32", "missing", "bomb", "postscript"])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("kind", ["text", "empty", "truncated", "float", "int32", "missing", "bomb", "large", "postscript"])
 def test_unreadable_pictures_are_named(tmp_path, monkeypatch, kind):
     path = tmp_path / "bad.tif"
     if kind in {"text", "empty"}:
@@ -145,8 +150,9 @@ def test_unreadable_pictures_are_named(tmp_path, monkeypatch, kind):
         Image.fromarray(np.zeros((4, 4), np.float32)).save(path)
     elif kind == "int32":
         Image.fromarray(np.full((4, 4), 70_000, np.int32)).save(path)
-    elif kind == "bomb":
-        Image.new("L", (30, 30)).save(path)
+    elif kind in {"bomb", "large"}:  # Pillow itself only warns up to twice its limit
+        side = 30 if kind == "bomb" else 12
+        Image.new("L", (side, side)).save(path)
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     elif kind == "postscript":
         path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
@@ -202,11 +208,85 @@ def test_folder_on_demand_fingerprint_follows_the_files(tmp_path):
     assert build_folder(tmp_path, split="train", in_memory_mib=0, size=9).fingerprint() != mark
     path = tmp_path / "train" / "cat" / "0.png"
     os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
-    assert build_folder(tmp_path, split="train", in_memory_mib=0).fingerprint() != mark
+    assert build_folder(tmp_path, split="train", in_memory_mib=0).fingerprint() == mark  # times are no content
+    shutil.copytree(tmp_path / "train", tmp_path / "copy" / "train")
+    assert build_folder(tmp_path / "copy", split="train", in_memory_mib=0).fingerprint() == mark
+    flip(path)
+    source = build_folder(tmp_path, split="train", in_memory_mib=0)
+    assert source.fingerprint() != mark
     source = build_folder(tmp_path, split="train", in_memory_mib=0)
     path.unlink()
     with pytest.raises(DataError, match=r"0\.png"):
         source.fingerprint()
+
+
+def flip(path: Path) -> None:
+    """Another content of the same size under the same name and the same time."""
+    times, data = path.stat(), bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_file_replaced_under_its_name_size_and_time_is_read_again(tmp_path, monkeypatch, settled):
+    monkeypatch.setenv("KINSHOT_CACHE", str(tmp_path / "cache"))
+    if settled:  # what was written long ago is remembered
+        monkeypatch.setattr("kinshot.datasets.files._SETTLED_NS", -(10**18))
+    paths = [tmp_path / f"{k}.bin" for k in range(3)]
+    for k, path in enumerate(paths):
+        path.write_bytes(bytes([k]) * 50)
+    expected = [hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest().encode() for path in paths]
+    assert content_digests(paths, tmp_path).tolist() == expected
+    with monkeypatch.context() as patch:
+        patch.setattr("kinshot.datasets.files.read_file", lambda path: pytest.fail("read again") if settled else path.read_bytes())
+        assert content_digests(paths[::-1], tmp_path).tolist() == expected[::-1]
+    flip(paths[1])
+    again = content_digests(paths, tmp_path).tolist()
+    assert again == [expected[0], hashlib.blake2b(paths[1].read_bytes(), digest_size=16).hexdigest().encode(), expected[2]]
+
+
+def test_what_a_cache_of_digests_holds_is_checked(tmp_path, monkeypatch):
+    monkeypatch.setenv("KINSHOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("kinshot.datasets.files._SETTLED_NS", -(10**18))
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"content")
+    expected = content_digests([path], tmp_path).tolist()
+    (kept,) = (tmp_path / "cache" / "digests").glob("*.npz")
+    with np.load(kept, allow_pickle=False) as archive:
+        arrays = dict(archive)
+    np.savez_compressed(kept, **{**arrays, "digests": np.array([b"0" * 32])})
+    assert content_digests([path], tmp_path).tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
+def test_what_is_no_plain_file_is_refused_and_not_opened(tmp_path, kind):
+    path = tmp_path / "a.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+    for read in (lambda: load_image(path, 8, 3), lambda: content_digests([path], tmp_path), lambda: read_image(path, np.asarray)):
+        with pytest.raises(DataError, match=rf"a\.png is a {kind} and no plain file"):
+            read()
+
+
+def test_a_checkpoint_of_version_0_1_0_knew_files_by_their_times(tmp_path):
+    """Its fingerprint: SHA-256 of the shape, the names, the labels, and path, size and time of every file."""
+    write_folder(tmp_path)
+    source = build_folder(tmp_path, split="train", in_memory_mib=0)
+    place = tmp_path / "train"
+    found = hashlib.sha256(repr((7, (3, 8, 8), ["cat", "dog"])).encode())
+    found.update(np.array([0, 0, 0, 1, 1, 1, 1], dtype="<i8").tobytes())
+    for path in sorted(place.glob("*/*")):
+        found.update(f"{path.relative_to(place)}\0{path.stat().st_size}\0{path.stat().st_mtime_ns}\n".encode())
+    assert source.known_as(found.hexdigest())
+    assert source.known_as(source.fingerprint())
+    os.utime(place / "cat" / "0.png", ns=(1, 1))
+    assert not source.known_as(found.hexdigest())
 
 
 def test_folder_errors_name_what_is_wrong(tmp_path):

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 
 from kinshot.core.errors import ConfigError, DataError
+from kinshot.datasets.files import content_digests, content_listing, dated_listing, digest
 from kinshot.datasets.labels import checked_attributes, checked_labels
 from kinshot.datasets.statistics import feature_statistics, pixel_statistics
 
 if TYPE_CHECKING:
     from kinshot.core.graph import RelationGraph
 
-__all__ = ["ArraySource", "ClassSubset", "FileSource", "Source", "feature_statistics", "listing_bytes", "pixel_statistics"]
+__all__ = ["ArraySource", "ClassSubset", "FileSource", "Source", "feature_statistics", "pixel_statistics"]
 
 Indices = np.ndarray | torch.Tensor
 
@@ -80,7 +81,7 @@ class Source(ABC):
     def digests(self, indices: Indices) -> np.ndarray:
         """A hash of each sample's content, bytes (B,): equal where samples are equal."""
         parts = torch.as_tensor(indices, dtype=torch.int64).split(1024)
-        return np.array([_digest(sample.tobytes()) for part in parts for sample in self.load(part).numpy()], dtype="S32")
+        return np.array([digest(sample.tobytes()) for part in parts for sample in self.load(part).numpy()], dtype="S32")
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per channel of images, in [0, 1], or per feature; both empty for tokens."""
@@ -91,15 +92,22 @@ class Source(ABC):
     def fingerprint(self) -> str:
         """SHA-256 (hex) of content, shape, all labels and names, and the graph; computed once per source."""
         if self._fingerprint is None:
-            digest = hashlib.sha256(repr((len(self), self.shape, list(self.class_names))).encode())
-            digest.update(b"none" if self.labels is None else np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
-            for chunk in self._content():
-                digest.update(chunk if isinstance(chunk, bytes) else chunk.data)
-            # what is left out at its default keeps the fingerprints, and so the checkpoints, of sources without it
-            for chunk in self._further():
-                digest.update(chunk)
-            self._fingerprint = digest.hexdigest()
+            self._fingerprint = self._fingerprint_of(self._content())
         return self._fingerprint
+
+    def known_as(self, fingerprint: str) -> bool:
+        """Whether `fingerprint` is that of these samples."""
+        return fingerprint == self.fingerprint()
+
+    def _fingerprint_of(self, content: Iterable[bytes | np.ndarray]) -> str:
+        found = hashlib.sha256(repr((len(self), self.shape, list(self.class_names))).encode())
+        found.update(b"none" if self.labels is None else np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
+        for chunk in content:
+            found.update(chunk if isinstance(chunk, bytes) else chunk.data)
+        # what is left out at its default keeps the fingerprints, and so the checkpoints, of sources without it
+        for chunk in self._further():
+            found.update(chunk)
+        return found.hexdigest()
 
     def _further(self) -> Iterable[bytes]:
         if self.kind != "image":
@@ -195,13 +203,14 @@ class FileSource(Source):
 
     def digests(self, indices: Indices) -> np.ndarray:
         """A hash of each image's file, bytes (B,), without decoding it. Raises DataError naming a file that cannot be read."""
-        try:
-            return np.array([_digest(self.paths[index].read_bytes()) for index in np.asarray(indices)], dtype="S32")
-        except OSError as error:
-            raise DataError(f"cannot read {error.filename}: {error.strerror}: put the file back or rebuild the source") from error
+        return content_digests([self.paths[index] for index in np.asarray(indices)], self.root)
+
+    def known_as(self, fingerprint: str) -> bool:
+        """Also by the rule of version 0.1.0, which knew files by their sizes and times."""
+        return super().known_as(fingerprint) or fingerprint == self._fingerprint_of([dated_listing(self.paths, self.root)])
 
     def _content(self) -> Iterable[bytes | np.ndarray]:
-        yield listing_bytes(self.paths, self.root)
+        yield content_listing(self.paths, self.root)
 
 
 class ClassSubset(Source):
@@ -244,10 +253,6 @@ class ClassSubset(Source):
         yield np.ascontiguousarray(self.indices)
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()  # not raw bytes: numpy drops NULs at their end
-
-
 def _leaves(value: Any) -> Iterable[bytes]:
     """What a graph is made of, as bytes: arrays whatever the width of their integers, mappings by name, dataclasses by field."""
     if isinstance(value, np.ndarray):
@@ -265,15 +270,3 @@ def _leaves(value: Any) -> Iterable[bytes]:
             yield from _leaves(part)
     else:
         yield repr(value).encode()
-
-
-def listing_bytes(paths: Sequence[Path], root: Path) -> bytes:
-    """Relative path, size and modification time of each file, one per line. Raises DataError naming a missing file."""
-    lines = []
-    for path in paths:
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}: put the file back or rebuild the source") from error
-        lines.append(f"{path.relative_to(root).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}\n")
-    return "".join(lines).encode("utf-8", "surrogateescape")

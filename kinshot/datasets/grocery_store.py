@@ -16,8 +16,9 @@ import numpy as np
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets import SOURCES
-from kinshot.datasets.base import ArraySource, listing_bytes
+from kinshot.datasets.base import ArraySource
 from kinshot.datasets.cache import cached_images
+from kinshot.datasets.files import content_listing
 from kinshot.datasets.images import decode_all, list_images, load_image
 
 # Raise when decoding changes a pixel.
@@ -69,7 +70,7 @@ def grocery_store(
     table = read_classes(place / "classes.csv")
     classes = _chosen(table, split, place)
     paths, fine = _files(place, table, [entry.fine for entry in classes], _FOLDERS if part == "all" else (part,))
-    digest = hashlib.sha256(listing_bytes(paths, place)).hexdigest()[:24]
+    digest = hashlib.sha256(content_listing(paths, place)).hexdigest()[:24]
     shape = (3, size, size)
     key = f"grocery-{size}-{_VERSION}-{digest}"
     decode = partial(load_image, size=size, channels=3)

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from kinshot.core.errors import DataError
+from kinshot.datasets.files import regular_file
 
 # Formats that Pillow only hands over to another program or plug-in: Ghostscript (EPS), or nothing at all by default.
 _NOT_PICTURES = frozenset({"EPS", "WMF", "MPEG", "HDF5", "GRIB", "BUFR"})
@@ -43,13 +44,17 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path, convert: Callable[[Image.Image], np.ndarray], formats: tuple[str, ...] = ()) -> np.ndarray:
-    """Open `path` as one of `formats` (default: all that Pillow decodes) and convert it.
+    """Open `path`, a plain file, as one of `formats` (default: all that Pillow decodes) and convert it.
 
-    Pillow's limit on the number of pixels is kept: a picture above it is refused. Raises DataError naming the file,
-    whatever is wrong with it.
+    Pillow's limit on the number of pixels is kept: a picture above it is refused before it is decoded. Raises DataError naming
+    the file, whatever is wrong with it.
     """
+    regular_file(path)
     try:
         with Image.open(path, formats=formats or image_formats()) as image:
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit is not None and image.width * image.height > limit:
+                raise DataError(f"image {path} has {image.width} x {image.height} pixels, more than {limit:,}: scale it down or remove it")
             return convert(image)
     except DataError:
         raise

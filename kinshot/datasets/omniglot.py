@@ -15,8 +15,9 @@ from PIL import Image, ImageChops
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets import SOURCES
-from kinshot.datasets.base import ArraySource, listing_bytes
+from kinshot.datasets.base import ArraySource
 from kinshot.datasets.cache import cached_images
+from kinshot.datasets.files import content_listing
 from kinshot.datasets.images import decode_all, read_image
 
 # Raise when decoding changes a pixel.
@@ -53,7 +54,7 @@ def omniglot(
     place = _place(Path(root).expanduser())
     groups = [_drawings(place / _FOLDERS[part] / name) for part, name in classes]
     paths = [path for group in groups for path in group]
-    digest = hashlib.sha256(listing_bytes(paths, place)).hexdigest()[:24]
+    digest = hashlib.sha256(content_listing(paths, place)).hexdigest()[:24]
     decode = partial(read_image, convert=partial(ink_averages, size=size), formats=("PNG",))
     shape = (1, size, size)
     # One thread: such small files cost more Python than decoding, and threads would only wait for each other.

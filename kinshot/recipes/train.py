@@ -207,7 +207,7 @@ def restore(job: Job, checkpoint: Checkpoint) -> float:
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")
         parts.setdefault(part, {})[rest] = tensor
-    if state.get("source") != job.source.fingerprint():
+    if not job.source.known_as(str(state.get("source"))):
         raise CheckpointError(
             f"{checkpoint.path} was trained on other data than {job.source.name} holds now; "
             "resume with the data it started with, or start a new --out"
