@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per process: with several test processes, or on a busy machine, more threads only get in each other's way.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install demo test numerics learn2learn lint results lock clean distclean
+.PHONY: help install demo test numerics learn2learn lint results sbom lock clean distclean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9]+:.*##' Makefile | sed -E 's/^([a-z0-9]+):[^#]*## /  make \1\t/' | expand -t 21
@@ -71,6 +71,14 @@ learn2learn: $(STAMP) ## the tests against learn2learn and easyfsl, in a second 
 results: $(STAMP) ## regenerate docs/results.md and the results in README.md from docs/results/*.json
 	$(BIN)/python docs/make_results.py
 
+# An environment of its own: what lists the packages is none of them.
+sbom: $(STAMP) ## every pinned package with its hashes as CycloneDX, build/sbom.json, for whoever audits them
+	@test -x $(VENV)/sbom/bin/cyclonedx-py || "$(PYTHON)" -m venv --clear $(VENV)/sbom
+	$(VENV)/sbom/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r requirements-sbom.lock
+	@mkdir -p build
+	$(VENV)/sbom/bin/cyclonedx-py requirements requirements.lock --output-reproducible --of JSON -o build/sbom.json
+	@$(BIN)/python -c "import json; print(len(json.load(open('build/sbom.json'))['components']), 'packages in build/sbom.json')"
+
 # What the second environment puts before the first: two libraries, what only they need, and what builds them.
 PEERS := learn2learn==0.2.0 easyfsl==1.5.0 numpy\<2 gym gym-notices requests urllib3 certifi charset-normalizer pandas\<3 pytz cython ziglang
 
@@ -81,6 +89,8 @@ lock: ## resolve all dependencies anew (needs the tool uv); commit requirements*
 		--no-annotate --quiet --constraints requirements.lock -o constraints.txt
 	printf '%s\n' $(PEERS) | UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile - --no-deps --universal --python-version 3.11 \
 		--no-annotate --generate-hashes --quiet -o requirements-peers.lock
+	printf '%s\n' cyclonedx-bom | UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile - --universal --python-version 3.11 \
+		--no-annotate --generate-hashes --quiet -o requirements-sbom.lock
 
 clean: ## remove caches and build output (keeps .venv and runs)
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
