@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -12,10 +13,21 @@ from kinshot.encoders import ENCODERS
 from kinshot.encoders.base import InputSpec
 from kinshot.encoders.scaling import check_factors, scaled
 
-SMALL_SIZE = 64
-"""Images up to this size get the small stem under `stem="auto"`."""
+IMAGENET_SIZE = 64
+"""From this size in pixels on, `stem="auto"` is the ImageNet stem."""
 
 Stem = Literal["auto", "imagenet", "small"]
+SettledStem = Literal["imagenet", "small"]
+
+
+def stem_for(size: int) -> SettledStem:
+    """What `stem="auto"` is for square images of a side in pixels."""
+    return "imagenet" if size >= IMAGENET_SIZE else "small"
+
+
+def stem_of(weights: Mapping[str, Tensor]) -> SettledStem:
+    """The stem that saved weights have, by the kernel of their first convolution."""
+    return "small" if weights["conv1.weight"].shape[-1] == 3 else "imagenet"
 
 
 class TorchvisionResNet(ResNet):
@@ -33,7 +45,7 @@ class TorchvisionResNet(ResNet):
         layers: blocks in each of the four stages.
         input: pixels that the encoder is made for.
         stem: "imagenet" for a 7x7 stride-2 convolution and max-pooling, "small" for a 3x3 stride-1 convolution without,
-            "auto" for the small one on images of up to 64 pixels.
+            "auto" for the small one on images below 64 pixels.
         width: factor on all channels; the four stages of the original start from 64, 128, 256 and 512.
         depth: factor on the blocks of each stage, of which at least one is left.
     """
@@ -49,7 +61,7 @@ class TorchvisionResNet(ResNet):
         super().__init__(block, layers if width == 1 else [1, 1, 1, 1])
         if width != 1:
             self._resize(block, layers, width)
-        small = stem == "small" or (stem == "auto" and input.size <= SMALL_SIZE)
+        small = (stem_for(input.size) if stem == "auto" else stem) == "small"
         if small or input.channels != 3 or width != 1:
             self.conv1 = _stem_convolution(input.channels, small, self.bn1.num_features)
         if small:
@@ -91,7 +103,8 @@ class ResNet18(TorchvisionResNet):
     Paper: He, Zhang, Ren, Sun, 2016, arXiv 1512.03385
 
     Args:
-        stem: "imagenet" (7x7 stride 2, max-pool), "small" (3x3 stride 1) or "auto": small up to 64 pixels.
+        stem: "imagenet" (7x7 stride 2, max-pool; loads in torchvision and timm as it is), "small" (3x3 stride 1: keeps detail,
+            costs 16 times as much), or "auto": small below 64 pixels.
         width: factor on all channels, for narrower versions.
         depth: factor on the blocks of each stage, for shallower versions; at least one is left.
     """
@@ -109,7 +122,8 @@ class ResNet50(TorchvisionResNet):
     Paper: He, Zhang, Ren, Sun, 2016, arXiv 1512.03385
 
     Args:
-        stem: "imagenet" (7x7 stride 2, max-pool), "small" (3x3 stride 1) or "auto": small up to 64 pixels.
+        stem: "imagenet" (7x7 stride 2, max-pool; loads in torchvision and timm as it is), "small" (3x3 stride 1: keeps detail,
+            costs 16 times as much), or "auto": small below 64 pixels.
         width: factor on all channels, for narrower versions.
         depth: factor on the blocks of each stage, for shallower versions; at least one is left.
     """

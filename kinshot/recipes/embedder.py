@@ -13,14 +13,16 @@ from torch.nn.functional import pad
 from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.errors import CheckpointError, ConfigError, DataError
 from kinshot.core.features import named_features
+from kinshot.core.misfit import misfit
 from kinshot.core.tokens import encode
 from kinshot.datasets.base import Source
 from kinshot.encoders.base import InputSpec, Spec, TokenSpec, fitted, input_of, normalize, spec_from_dict
 from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.projector import mlp_projector
+from kinshot.recipes.fit import made_by
 from kinshot.recipes.reached import reached_by
-from kinshot.recipes.recipe import Recipe, parse
+from kinshot.recipes.recipe import Recipe
 
 
 class Embedder(nn.Module):
@@ -118,23 +120,21 @@ def load(path: str | Path, device: str = "cpu") -> Embedder:
 
 def from_checkpoint(checkpoint: Checkpoint) -> Embedder:
     """The model described by a loaded checkpoint's config and weights."""
-    recipe = parse(checkpoint.config, checkpoint.path.name)
     input = input_spec(checkpoint)
-    encoder, projector = build_model(recipe, input)
+    encoder, projector = build_model(made_by(checkpoint), input)
     for part, module, weights in (("encoder", encoder, checkpoint.encoder), ("projector", projector, checkpoint.projector)):
         try:
             module.load_state_dict(weights)
         except RuntimeError as error:
-            problem = f"{checkpoint.path}: {part}.safetensors does not fit config.yaml: {error}"
+            problem = f"{checkpoint.path}: {part}.safetensors does not fit config.yaml: {misfit(module, weights) or error}"
             raise CheckpointError(f"{problem}; restore both from one run") from error
     return Embedder(encoder, projector, input)
 
 
 def untrained(checkpoint: Checkpoint) -> Embedder:
     """The same architecture with the weights that the run started from: the reference row of an evaluation."""
-    recipe = parse(checkpoint.config, checkpoint.path.name)
     input = input_spec(checkpoint)
-    return Embedder(*build_model(recipe, input), input)
+    return Embedder(*build_model(made_by(checkpoint), input), input)
 
 
 def input_spec(checkpoint: Checkpoint) -> Spec:
@@ -160,7 +160,7 @@ def initial_input(checkpoint: Checkpoint, source: Source) -> Spec:
 
 def initialize(encoder: nn.Module, checkpoint: Checkpoint, recipe: Recipe) -> None:
     """Put the weights of `init` into a freshly built encoder. Raises ConfigError naming both where the encoders differ."""
-    made = parse(checkpoint.config, "").encoder
+    made = made_by(checkpoint).encoder
     if made != recipe.encoder:
         raise ConfigError(
             f"init {checkpoint.path} has the encoder {made.name} {made.settings}, the recipe {recipe.encoder.name} "

@@ -58,7 +58,7 @@ class TrainConfig:
 
     Args:
         epochs: passes over the training source.
-        batch_size: samples in a step; the last partial batch of an epoch is dropped.
+        batch_size: samples in a step; the last partial batch of an epoch is dropped. 0 chooses by the size and the number of samples.
         optimizer: adamw, sgd, or lars (lightly's).
         lr: peak learning rate.
         weight_decay: on weights of two or more dimensions; norms and biases have none.
@@ -320,7 +320,7 @@ def _choice(given: Any, section: str, registry: Registry) -> tuple[Choice, list[
 
 
 _LOWEST = {
-    "train.epochs": 0, "train.batch_size": 2, "train.lr": 0, "train.weight_decay": 0, "train.warmup": 0, "train.final_lr": 0,
+    "train.epochs": 0, "train.lr": 0, "train.weight_decay": 0, "train.warmup": 0, "train.final_lr": 0,
     "train.ema": 0, "train.workers": 0, "train.threads": 0, "train.momentum": 0, "train.clip": 0,
     "monitor.log_every": 1, "monitor.checkpoint_every": 0.001, "monitor.keep": 1, "monitor.knn_every": 0, "monitor.knn_samples": 10,
     "validation.ways": 2, "validation.shots": 1, "validation.queries": 1, "validation.episodes": 2, "validation.every": 1,
@@ -337,4 +337,6 @@ def _ranges(section: str, settings: Any) -> list[str]:
             problems.append(f"{name}: expected at least {_LOWEST[name]}, got {value}")
         if name in _HIGHEST and value > _HIGHEST[name]:
             problems.append(f"{name}: expected at most {_HIGHEST[name]}, got {value}")
+        if name == "train.batch_size" and value != 0 and value < 2:
+            problems.append(f"{name}: expected at least 2, or 0 to choose by the samples, got {value}")
     return problems

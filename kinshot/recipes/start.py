@@ -10,7 +10,8 @@ from typing import Any
 
 from kinshot.core.checkpoint import Checkpoint, RunLock, latest, load_checkpoint
 from kinshot.core.errors import ConfigError
-from kinshot.recipes.recipe import Recipe, differences, parse
+from kinshot.recipes.fit import fit_like, made_by
+from kinshot.recipes.recipe import Recipe, differences
 
 _MAY_MOVE = {"data.root", "distill.teachers"}
 """Places: what lies there is compared with what the run began with (the data's fingerprint, the teachers' weights)."""
@@ -56,7 +57,7 @@ def starting_point(recipe: Recipe, options: Options) -> Checkpoint | None:
     checkpoint = load_checkpoint(path)
     if out.is_dir() and any(out.iterdir()) and out.resolve() not in checkpoint.path.resolve().parents:
         raise ConfigError(f"--out {out} is not empty and {path} lies elsewhere: give a new --out, or --resume auto to continue {out}")
-    changed = differences(parse(checkpoint.config, recipe.name), recipe)
+    changed = differences(made_by(checkpoint), fit_like(recipe, checkpoint))
     told = [f"{key}: {before} -> {after}" for key, (before, after) in changed.items() if key not in _MAY_MOVE]
     if told:
         raise ConfigError("\n  ".join([f"{path} was made by other settings; use the same recipe and overrides, or a new --out:", *told]))

@@ -15,6 +15,7 @@ from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.errors import CheckpointError, ConfigError, suggest
 from kinshot.core.features import cached_features, extract, weights_hash
 from kinshot.core.method.base import Method, MethodContext
+from kinshot.core.misfit import misfit
 from kinshot.datasets.base import Source
 from kinshot.encoders.base import InputSpec, Spec, fitted, normalize
 from kinshot.encoders.onnx_encoder import OnnxEncoder
@@ -194,10 +195,10 @@ def _last_layer(name: str) -> bool:
 
 
 def _load(model: nn.Module, weights: Mapping[str, Tensor], text: str) -> None:
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"teacher {text}: the weights are another model's: {error}; name the model that they belong to") from error
+    problem = misfit(model, weights)
+    if problem:
+        raise CheckpointError(f"teacher {text}: the file's weights do not fit the model: {problem}")
+    model.load_state_dict(weights)
 
 
 def _onnx_teacher(path: Path, settings: DistillSettings) -> Teacher:

@@ -40,6 +40,7 @@ from kinshot.datasets.loader import batches
 from kinshot.encoders.base import Spec, input_of, spec_from_dict, spec_to_dict
 from kinshot.recipes.diagnose import diagnose, report_lines
 from kinshot.recipes.embedder import build_model, initial_input, initialize
+from kinshot.recipes.fit import filled_in, fit
 from kinshot.recipes.hooks import RunHooks, Say
 from kinshot.recipes.inputs import MethodInputs
 from kinshot.recipes.reached import unfinished_notes
@@ -141,6 +142,10 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     A fresh run, one without `input`, draws its initial weights, or takes the encoder's from `recipe.init`; a resumed one is given
     the input that its encoder was made for, and its weights come later.
     """
+    given = load_checkpoint(recipe.init, parts=("encoder",)) if recipe.init and input is None else None
+    if input is None:
+        input = input_of(source) if given is None else initial_input(given, source)
+    written, recipe = recipe, fit(recipe, input, len(source), given)
     t = recipe.train
     device = resolve_device(t.device)
     precision, reason = resolve_precision(t.precision, device)
@@ -149,9 +154,6 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
         set_threads(t.threads)
     if t.deterministic:
         deterministic()
-    given = load_checkpoint(recipe.init, parts=("encoder",)) if recipe.init and input is None else None
-    if input is None:
-        input = input_of(source) if given is None else initial_input(given, source)
     encoder, projector = build_model(recipe, input)
     if given is not None:
         initialize(encoder, given, recipe)
@@ -188,7 +190,7 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
         raise ConfigError(f"views.views is {made}, but {recipe.method.name} takes {method.view_count} views of a sample: set it to that")
     threads = f"device: {device}, {torch.get_num_threads()} threads"
     notes = [threads, f"precision: {precision} ({reason})", allocator or f"allocator: {allocator_obstacle()}"]
-    notes += unfinished_notes([recipe.init, *recipe.distill.teachers])
+    notes += filled_in(written, recipe) + unfinished_notes([recipe.init, *recipe.distill.teachers])
     inputs = MethodInputs(views, input, method, t.batch_size)
     computed = [describe_compute(precision, device)]
     return Job(recipe, source, input, Run(method, optimizer, average), plan, inputs, notes, graph, computed)

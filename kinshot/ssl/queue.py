@@ -46,12 +46,21 @@ class KeyQueue(nn.Module):
         self.pointer.copy_((self.pointer + len(keys)) % length)
 
 
-def queue_length(wanted: int, batch_size: int) -> int:
+def queue_for(samples: int, batch_size: int) -> int:
+    """What a queue of 0 is: keys of half the samples, so that a sample seldom meets its own, at least a batch and at most 4096."""
+    return max(batch_size, min(4096, samples // 2) // batch_size * batch_size)
+
+
+def queue_length(wanted: int, batch_size: int, samples: int = 0) -> int:
     """`wanted` rounded down to a multiple of the batch, at least one batch, so that every key stays equally long.
+
+    With `samples` given, 0 is `queue_for` them.
 
     Raises:
         ConfigError: `wanted` is below 1.
     """
+    if wanted == 0 and samples:
+        return queue_for(samples, batch_size)
     if wanted < 1:
         raise ConfigError(f"queue: expected at least 1 key, got {wanted}")
     return max(batch_size, wanted // batch_size * batch_size)

@@ -61,7 +61,7 @@ class InterCLR(Method):
         kmeans_iterations: most iterations of k-means.
         share_neck: whether both losses share the projector; else the loss between images has its own.
         intra: moco, or simclr (ours): NT-Xent inside the batch, without key networks and queue.
-        queue: keys kept as negatives for intra=moco, rounded down to a multiple of the batch.
+        queue: keys kept as negatives for intra=moco, rounded down to a multiple of the batch; 0 is N / 2, at most 4096.
         key_momentum: share of the key networks that stays in a step.
         bn_splits: shuffled parts that the key networks normalise separately, in place of shuffling over several GPUs.
     """
@@ -136,7 +136,7 @@ class InterCLR(Method):
             self.key = KeyNetwork(
                 encoder, self._heads(), momentum=key_momentum, splits=bn_splits, batch_size=context.batch_size, seed=context.seed
             )
-            self.queue = KeyQueue(queue_length(queue, context.batch_size), self.dim, context.seed)
+            self.queue = KeyQueue(queue_length(queue, context.batch_size, context.num_samples), self.dim, context.seed)
         self.bank = Bank.unfilled(context.num_samples, self.dim, sizes.clusters)
         graph = torch.full((context.num_samples, neighbors), -1, dtype=torch.int64) if positives == "neighbors" else None
         self.register_buffer("graph", graph)

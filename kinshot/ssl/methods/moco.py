@@ -23,7 +23,7 @@ class MoCo(Method):
     values, but the state between two steps is complete. The symmetric loss is the mean of both directions.
 
     Args:
-        queue: keys kept as negatives, rounded down to a multiple of the batch.
+        queue: keys kept as negatives, rounded down to a multiple of the batch; 0 is N / 2, at most 4096.
         key_momentum: share of the key networks that stays in a step.
         temperature: divides every cosine similarity.
         symmetric: whether each view is once query and once key, at twice the cost.
@@ -50,7 +50,7 @@ class MoCo(Method):
             encoder, [projector], momentum=key_momentum, splits=bn_splits, batch_size=context.batch_size, seed=context.seed
         )
         per_step = context.batch_size * (2 if symmetric else 1)
-        self.queue = KeyQueue(queue_length(queue, per_step), embedding_dim(encoder, projector), context.seed)
+        self.queue = KeyQueue(queue_length(queue, per_step, context.num_samples), embedding_dim(encoder, projector), context.seed)
         self.temperature, self.symmetric = temperature, symmetric
         self._keys: Tensor | None = None
 

@@ -1,0 +1,30 @@
+"""The encoder that suits the samples, for recipes that do not know them beforehand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kinshot.encoders import ENCODERS
+from kinshot.encoders.base import InputSpec, Spec
+
+CONV4_BELOW = 64
+"""Images below this size in pixels get a Conv-4; larger ones a ResNet-18, whose ImageNet stem then costs no more and sees further."""
+
+
+def encoder_for(input: Spec) -> str:
+    """The name of the encoder that `auto` is for these samples."""
+    if isinstance(input, InputSpec):
+        return "conv4" if input.size < CONV4_BELOW else "resnet18"
+    return {"features": "mlp", "tokens": "text"}[input.kind]
+
+
+@ENCODERS.register("auto")
+def auto(input: Spec) -> Any:
+    """Chosen by the samples: conv4 below 64 pixels, resnet18 from 64, mlp for rows of numbers, text for texts.
+
+    A run's config.yaml names the encoder that was chosen.
+    """
+    return ENCODERS.build(encoder_for(input), input)
+
+
+auto.accepts = ("image", "features", "tokens")  # type: ignore[attr-defined]
