@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kinshot.recipes.results import SEEN, WARNING
 from kinshot.recipes.specs import Task
 
 
@@ -23,6 +24,7 @@ def accuracy_table(result: dict[str, Any]) -> str:
         f"accuracy in %, {_drawn(protocol)}",
         f"± {protocol['interval']}; support and query images are {protocol['support and query']}",
         f"training: {protocol['training']}",
+        *(f"{key}: {protocol[key]}" for key in (SEEN, WARNING) if key in protocol),
         "",
         *align([head, *body]),
     ]
@@ -30,7 +32,8 @@ def accuracy_table(result: dict[str, Any]) -> str:
         verdict = "lies above both references on every task, with disjoint intervals"
         if not result["beats_references"]:
             verdict = "does NOT lie above both references on every task with disjoint intervals"
-        lines += ["", f"The best pretrained row {verdict}."]
+        known = " But these are no new classes: see the warning above." if WARNING in protocol else ""
+        lines += ["", f"The best pretrained row {verdict}.{known}"]
     lines += [*_paired(result["heads paired"])]
     return "\n".join(lines)
 

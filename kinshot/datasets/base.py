@@ -39,9 +39,11 @@ class Source(ABC):
         graph: which samples are kin, where the source itself knows; N nodes in the order of the samples.
         alphabet: characters of a token source in the order of their ids, which start at 3; else empty.
         in_memory: whether `load` only copies (True) or decodes files (False).
+        files: the file that each sample was read from, where each has one of its own; else None.
     """
 
     kind: str = "image"
+    files: Sequence[Path] | None = None
     alphabet: str = ""
     in_memory: bool = True
 
@@ -132,6 +134,7 @@ class ArraySource(Source):
         labels: integers (N,), or None.
         class_names: names that labels index; default "0", "1", ...
         name: used in messages.
+        files: the file of each image, where each has its own.
         more: `attributes`, `attribute_names` and `graph` of every source.
 
     Raises:
@@ -144,6 +147,7 @@ class ArraySource(Source):
         labels: np.ndarray | None = None,
         class_names: Sequence[str] = (),
         name: str = "array",
+        files: Sequence[Path] | None = None,
         **more: Any,
     ) -> None:
         pixels = torch.as_tensor(images)
@@ -151,7 +155,7 @@ class ArraySource(Source):
             raise DataError(f"{name}: expected images uint8 (N, C, H, W), got {pixels.dtype} {tuple(pixels.shape)}: convert them first")
         channels, height, width = pixels.shape[1:]
         super().__init__(name, (channels, height, width), labels, class_names, len(pixels), **more)
-        self.images = pixels
+        self.images, self.files = pixels, files
 
     def load(self, indices: Indices) -> torch.Tensor:
         """Copy of the images at `indices`: uint8 (B, C, H, W)."""
@@ -189,7 +193,7 @@ class FileSource(Source):
         **more: Any,
     ) -> None:
         super().__init__(name, shape, labels, class_names, len(paths), **more)
-        self.paths = list(paths)
+        self.paths = self.files = list(paths)
         self.root = root
         self.decode = decode
 
@@ -239,6 +243,7 @@ class ClassSubset(Source):
             graph=None if parent.graph is None else parent.graph.subgraph(self.indices),
         )
         self.kind, self.alphabet, self.in_memory = parent.kind, parent.alphabet, parent.in_memory
+        self.files = None if parent.files is None else [parent.files[index] for index in self.indices.tolist()]
 
     def load(self, indices: Indices) -> torch.Tensor:
         """The parent's samples for this subset's `indices`: (B, *shape)."""

@@ -53,7 +53,7 @@ def folder(
     name = f"folder/{split}" if split else "folder"
     if len(paths) * shape[0] * size * size > in_memory_mib * 2**20:
         return FileSource(paths, place, decode, shape, numbers, names, name)
-    return ArraySource(decode_all(paths, decode, shape), numbers, names, name)
+    return ArraySource(decode_all(paths, decode, shape), numbers, names, name, files=paths)
 
 
 def _existing(root: Path, split: str) -> Path:

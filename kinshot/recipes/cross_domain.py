@@ -69,7 +69,8 @@ def crossdomain(paths: list[Path], wanted: Domains, device: str, say: Say) -> di
         "episode hashes": ", ".join(f"{name} {digest}" for name, digest in sources.hashes.items()),
     }
     data = {"name": ", ".join(sources.names), "trained on": ", ".join(dict.fromkeys(names.values()))}
-    return study_result(runs, data, protocol, _rows(cells), where)
+    met = {name: sources.build(column, runs[0].input) for column, name in enumerate(sources.names)}
+    return study_result(runs, data, protocol, _rows(cells), where, met)
 
 
 def row_names(runs: list[Trained]) -> dict[str, str]:

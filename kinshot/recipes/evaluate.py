@@ -21,6 +21,8 @@ from kinshot.recipes.embedder import from_checkpoint, input_spec, untrained
 from kinshot.recipes.provenance import commands_behind, versions
 from kinshot.recipes.reached import reached_text
 from kinshot.recipes.recipe import Choice, parse
+from kinshot.recipes.results import SEEN
+from kinshot.recipes.seen import seen_fields
 from kinshot.recipes.specs import check_features
 from kinshot.recipes.summaries import (
     REFERENCES,
@@ -66,6 +68,7 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say) -> di
     if protocol.reference:
         for label, model in zip(REFERENCES, (untrained(checkpoints[0]), None), strict=True):
             lines += summarized(measure(label, model, checkpoints[0], source, tasks, protocol, where, say))
+    seen, said = seen_fields(checkpoints, {"": [source] * len(checkpoints)})
     training = [round(float(c.state.get("cpu_seconds", 0.0)) / 60, 2) for c in checkpoints]
     return {
         "checkpoints": [str(c.path) for c in checkpoints],
@@ -78,7 +81,9 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say) -> di
             "interval": RULE if len(paths) == 1 else f"{RULE}; mean row: {SEED_RULE}",
             "support and query": "disjoint, checked",
             "training": reached_text(checkpoints),
+            **said,
         },
+        SEEN: seen,
         "rows": [asdict(line) for line in lines],
         "heads paired": [asdict(difference) for difference in differences],
         "beats_references": beats(lines) if protocol.reference else None,

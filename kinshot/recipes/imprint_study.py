@@ -104,7 +104,8 @@ def imprint_study(paths: list[Path], study: Study, device: str, say: Say) -> dic
         "fine-tuning": _fine_tuning(study, candidates, data),
         "interval": RULE.replace("episodes", "draws of the exemplars"),
     }
-    return {**study_result(runs, data.describe(), protocol, over_runs(found), where), "chosen on validation classes": chosen}
+    result = study_result(runs, data.describe(), protocol, over_runs(found), where, {"novel": data.novel})
+    return {**result, "chosen on validation classes": chosen}
 
 
 def _candidates(study: Study, data: JointData) -> list[Tuning]:

@@ -92,7 +92,7 @@ def low_shot(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[st
         "interval": RULE.replace("episodes", "draws of the labelled images"),
     }
     data = {"name": source.name, "classes": len(source.class_names), "images": len(source)}
-    return study_result(runs, data, protocol, rows, where)
+    return study_result(runs, data, protocol, rows, where, {"": source})
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def measure(runs: Sequence[Path], settings: MeasureSettings, say: Say, *, names:
     data = {"name": source.name, **bench.choice.settings, "classes": len(source.class_names), "images": len(source)}
     reference = next(model for model, _ in models if model.label == to)
     rows = [row_of(model, latency, reference) for (model, _), latency in zip(models, times, strict=True)]
-    return study_result(trained, data, _protocol(settings, tasks, to), rows, device)
+    return study_result(trained, data, _protocol(settings, tasks, to), rows, device, {"": source})
 
 
 def _protocol(settings: MeasureSettings, tasks: Tasks, to: str) -> dict[str, Any]:

@@ -28,6 +28,8 @@ from kinshot.recipes.embedder import from_checkpoint
 from kinshot.recipes.provenance import commands_behind, versions
 from kinshot.recipes.reached import reached_text
 from kinshot.recipes.recipe import Choice, Recipe, parse
+from kinshot.recipes.results import SEEN
+from kinshot.recipes.seen import seen_fields
 from kinshot.recipes.summaries import by_size
 from kinshot.recipes.sweep import runs_of
 from kinshot.ssl.knn import leave_one_out
@@ -72,7 +74,7 @@ def probe(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[str, 
     Raises CheckpointError for a bad checkpoint, DataError for data without labels, ConfigError for a setting that does not vary.
     """
     where, paths = resolve_device(device), runs_of(paths)
-    measured, minutes, made = [], 0.0, []
+    measured, minutes, made, met = [], 0.0, [], []
     sources: dict[str, Source] = {}
     for path in paths:
         checkpoint = load_checkpoint(path, parts=("encoder", "projector"))
@@ -82,10 +84,12 @@ def probe(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[str, 
         if repr(choice) not in sources:
             sources[repr(choice)] = SOURCES.build(choice.name, settings=choice.settings)
         source = sources[repr(choice)]
+        met.append(source)
         values, predicted = _values(checkpoint, source, wanted, where), _prediction(recipe, source, wanted)
         measured.append(Measured(recipe.seed, _settings(recipe), values, predicted))
         minutes += float(checkpoint.state.get("cpu_seconds", 0.0)) / 60
         say(f"measured {path}")
+    seen, said = seen_fields([checkpoint for _, checkpoint in made], {"": met})
     return {
         "runs": [str(path) for path in paths],
         "pretrained_by": commands_behind(made),
@@ -97,7 +101,9 @@ def probe(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[str, 
             "leave one out": "yes",
             "interval": "Student t, 95 %, over seeds",
             "training": reached_text([checkpoint for _, checkpoint in made]),
+            **said,
         },
+        SEEN: seen,
         "cpu_minutes": round(minutes, 2),
         "versions": versions([checkpoint for _, checkpoint in made], where),
         "rows": [asdict(row) for row in summarize(measured, wanted.compare)],

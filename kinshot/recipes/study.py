@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from kinshot.recipes.embedder import Embedder, from_checkpoint, input_spec
 from kinshot.recipes.provenance import commands_behind, versions
 from kinshot.recipes.reached import reached_text
 from kinshot.recipes.recipe import Choice, Recipe, parse
+from kinshot.recipes.results import SEEN
+from kinshot.recipes.seen import seen_fields
 from kinshot.recipes.specs import check_features
 from kinshot.recipes.summaries import SEED_RULE
 from kinshot.recipes.sweep import runs_of
@@ -153,9 +155,24 @@ def over_runs(found: dict[str, list[Row]], *, always: bool = False) -> list[Row]
 
 
 def study_result(
-    runs: Sequence[Trained], data: dict[str, Any], protocol: dict[str, Any], rows: list[Row], device: torch.device
+    runs: Sequence[Trained],
+    data: dict[str, Any],
+    protocol: dict[str, Any],
+    rows: list[Row],
+    device: torch.device,
+    evaluations: Mapping[str, Source],
 ) -> dict[str, Any]:
-    """What a study prints with --json, and what `results.write_document` takes beside the rows; `device` is where it computed."""
+    """What a study prints with --json, and what `results.write_document` takes beside the rows.
+
+    Args:
+        runs: what was studied.
+        data: what is said of the data.
+        protocol: what is said of how it was measured; what training had reached and seen is added.
+        rows: the figures.
+        device: where features were computed.
+        evaluations: the labelled images that were recognised, by their role, "" where there is only one.
+    """
+    seen, said = seen_fields([run.checkpoint for run in runs], {role: [source] * len(runs) for role, source in evaluations.items()})
     rule = protocol.get("interval", "")
     training = [round(float(run.checkpoint.state.get("cpu_seconds", 0.0)) / 60, 2) for run in runs]
     return {
@@ -168,7 +185,9 @@ def study_result(
             **protocol,
             "interval": rule if len(runs) == 1 else f"{rule}; means: {SEED_RULE}",
             "training": reached_text([run.checkpoint for run in runs]),
+            **said,
         },
+        SEEN: seen,
         "rows": rows,
         "cpu_minutes": {"training of each": training, "evaluation of all": round(time.process_time() / 60, 2)},
         "versions": versions([run.checkpoint for run in runs], device),

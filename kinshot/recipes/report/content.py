@@ -152,6 +152,7 @@ class Content:
         versions: of the libraries that measured.
         weights: SHA-256 of each encoder.
         hashes: of the episodes of each task: equal hashes are equal episodes.
+        warning: what must stand beside every figure, such as that training was given the labels of these classes; empty for nothing.
     """
 
     title: str
@@ -170,6 +171,7 @@ class Content:
     versions: dict[str, str]
     weights: list[str]
     hashes: dict[str, str]
+    warning: str = ""
 
     @property
     def heads(self) -> list[str]:

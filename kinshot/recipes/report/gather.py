@@ -17,6 +17,7 @@ from kinshot.recipes.evaluate import evaluate
 from kinshot.recipes.report.content import Content, Focus
 from kinshot.recipes.report.details import classes_of, confusion_of, gallery_of, reliability_of, spread_of
 from kinshot.recipes.report.focus import Field, field_of, focus_records, parts_for
+from kinshot.recipes.results import SEEN, WARNING
 from kinshot.recipes.summaries import Difference, Line
 from kinshot.recipes.sweep import runs_of
 
@@ -59,6 +60,7 @@ def gather(paths: list[Path], protocol: Protocol, device: str, say: Say, command
         main=main,
         rows=[Line(**_known(Line, row)) for row in result["rows"]],
         beats_references=result["beats_references"],
+        warning=printable(result["protocol"].get(WARNING, "")),
         paired=[Difference(**_known(Difference, row)) for row in result["heads paired"]],
         classes=classes_of(records, names),
         confusion=confusion_of(answers, names),
@@ -92,6 +94,7 @@ def _about(result: dict[str, Any], field: Field) -> dict[str, str | list[str]]:
         "Checkpoints": [f"{path} (weights {digest[:16]})" for path, digest in named],
         "Trained by": result["pretrained_by"],
         "Training": protocol["training"],
+        **{key.capitalize(): protocol[key] for key in (SEEN, WARNING) if key in protocol},
         "Seeds of training": ", ".join(map(str, result["seeds"])),
         "Data": ", ".join([field.source.name, *settings, f"{data['classes']} classes, {data['images']} samples"]),
         "Episodes": f"per task: {', '.join(drawn)}; support and query {protocol['support and query']}",

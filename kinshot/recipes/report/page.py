@@ -107,7 +107,8 @@ def _accuracy(content: Content, drawn: list[Picture]) -> Html:
     verdict = {True: "lies above both references on every task, with disjoint intervals", None: ""}.get(
         content.beats_references, "does not lie above both references on every task with disjoint intervals"
     )
-    text = joined([paragraph(told), paragraph(f"The best line {verdict}.") if verdict else ""])
+    warned = f" But {content.warning}." if content.warning else ""
+    text = joined([paragraph(told), paragraph(f"The best line {verdict}.{warned}") if verdict else ""])
     best = _best(content, tasks, references)
     return joined([illustrated(drawn, text, best), table("Accuracy in percent, ± half of the 95 % interval", titles, rows, texts=3)])
 
