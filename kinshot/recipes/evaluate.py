@@ -14,6 +14,7 @@ from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.errors import DataError
 from kinshot.core.features import weights_hash
 from kinshot.core.runtime import resolve_device
+from kinshot.datasets.class_lists import other_part
 from kinshot.fewshot.evaluate import takes
 from kinshot.fewshot.statistics import RULE
 from kinshot.recipes.answers import Protocol, Say, build_source, measure
@@ -97,5 +98,5 @@ def own_data(checkpoint: Checkpoint) -> Choice:
     own = parse(checkpoint.config, "").data
     settings = dict(own.settings)
     if "split" in settings:
-        settings["split"] = "test"
+        settings["split"] = other_part(str(settings["split"]), "test")
     return Choice(own.name, settings)

@@ -16,6 +16,7 @@ from kinshot.core.errors import ConfigError, DataError
 from kinshot.core.features import weights_hash
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
+from kinshot.datasets.class_lists import names_a_list, other_part
 from kinshot.encoders.base import Spec
 from kinshot.fewshot.draws import pool_of
 from kinshot.fewshot.statistics import interval
@@ -98,6 +99,9 @@ def _data(run: Trained) -> str:
 def with_split(choice: Choice, split: str) -> Choice | None:
     """The same data with another split, whole classes of it; None where it has no such split, or is it already."""
     parameters = SOURCES.entry(choice.name).parameters
+    own = str(choice.settings.get("split"))
+    if names_a_list(own):
+        return None if other_part(own, split) == own else Choice(choice.name, {**choice.settings, "split": other_part(own, split)})
     if "split" not in parameters or f"'{split}'" not in parameters["split"].annotation or choice.settings.get("split") == split:
         return None
     # `part` divides the images of every class: another split's classes are unseen, so that all their images will do

@@ -10,6 +10,7 @@ import numpy as np
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.core.run_folder import read_best, write_best
 from kinshot.datasets import SOURCES
+from kinshot.datasets.class_lists import other_part
 from kinshot.fewshot import HEADS
 from kinshot.recipes.recipe import Recipe
 from kinshot.recipes.specs import check_features
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 def validation_source(recipe: Recipe) -> Source:
     """The recipe's own data with the split that `validation` names. Raises ConfigError where the data has no such split."""
-    data, split = recipe.data, recipe.validation.split
+    data = recipe.data
+    split = other_part(str(data.settings.get("split")), recipe.validation.split)
     if "split" not in SOURCES.entry(data.name).parameters:
         raise ConfigError(f"validation.split is {split!r}, but {data.name} has no splits: leave validation out, or use data that has them")
     if data.settings["split"] == split:
