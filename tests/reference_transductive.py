@@ -172,6 +172,8 @@ def tsallis(alpha):
 def logits_of(z, w, variant, temperature):
     if variant == "cosine":
         return temperature * torch.nn.functional.normalize(z, dim=-1) @ torch.nn.functional.normalize(w, dim=-1).T
+    if variant == "euclidean":
+        return -temperature * torch.cdist(z, w)
     return -temperature / 2 * (z[:, None] - w[None]).square().sum(-1)
 
 

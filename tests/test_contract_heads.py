@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from kinshot.fewshot import HEADS
 from kinshot.fewshot.base_statistics import base_statistics
-from kinshot.fewshot.evaluate import Head, build_head
+from kinshot.fewshot.evaluate import build_head
+from kinshot.fewshot.scores import BoundHead, confidence
 
 EPISODES, WAYS, QUERIES, DIM = 2, 3, 6, 5
 COUNTS = (2, 3, 4)  # an unbalanced support set
@@ -77,7 +78,7 @@ class Smooth(nn.Module):
         return nn.functional.softplus(nn.functional.linear(x, self.weight.to(x.dtype)))
 
 
-def _head(name: str, settings: dict[str, Any], ways: int = WAYS) -> Head:
+def _head(name: str, settings: dict[str, Any], ways: int = WAYS) -> BoundHead:
     takes = inspect.signature(HEADS.get(name)).parameters
     given = {key.removeprefix(f"{name}:"): value for key, value in _provided().items()}
     if name in ("anil", "maml"):  # their start has a row for each way; equal rows know no order of the ways
@@ -114,6 +115,7 @@ def test_documentation(name: str) -> None:
     said = re.findall(r"\b(inductive|transductive)\b", entry.summary)
     assert len(said) == 1, f"line 1 of head {name}'s docstring must say either inductive or transductive"
     assert "Paper:" in entry.docstring
+    assert re.search(r"^Defaults: \S", entry.docstring, re.MULTILINE), "a head's docstring names the public code that its defaults are of"
     assert not [p.name for p in entry.parameters.values() if not p.help]
 
 
@@ -125,6 +127,27 @@ def test_scores_have_the_shape_and_dtype_of_the_input(name: str, settings: dict[
     assert scores.shape == (EPISODES, QUERIES, WAYS)
     assert scores.dtype == dtype
     assert torch.isfinite(scores).all()
+
+
+@every_case
+@pytest.mark.parametrize("spread", [0.02, 0.6])
+def test_scores_are_what_the_head_says(name: str, settings: dict[str, Any], spread: float) -> None:
+    assert "scores" in HEADS.entry(name).facts, "a head says where it is registered what its scores are"
+    head = _head(name, settings)
+    support, labels, query, _ = _data(spread=spread)
+    scores = head(support, labels, query, WAYS)
+    each = {"probabilities": scores, "log_probabilities": scores.exp()}.get(head.scores)
+    if each is not None:
+        assert (each >= 0).all()
+        torch.testing.assert_close(each.sum(-1), torch.ones(EPISODES, QUERIES, dtype=each.dtype), rtol=0, atol=1e-5)
+    else:
+        for kind in (scores, scores.exp()):
+            assert not torch.allclose(kind.sum(-1), torch.ones_like(kind[..., 0])), "these scores are probabilities, or their logarithms"
+    sure = confidence(scores, head.scores)
+    if head.scores == "similarities":
+        assert sure is None
+    else:
+        torch.testing.assert_close(sure, (scores.softmax(-1) if each is None else each).amax(-1), rtol=1e-5, atol=1e-5)
 
 
 @every_case

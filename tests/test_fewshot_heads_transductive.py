@@ -92,20 +92,22 @@ def test_alpha_tim(variant, alpha):
     )
 
 
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("kind", ["l2n", "none"])
-def test_transductive_finetune(affine, kind):
+def test_transductive_finetune(affine, kind, distance):
     descent = {"temperature": 5.0, "steps": 25, "lr": 1e-2}
     _compare(
         transductive_finetune,
         lambda s, y, q: reference.descend(
-            s, y, q, WAYS, weights=(1, 0, 0.7), entropy=reference.shannon, variant="cosine", affine=affine, **descent
+            s, y, q, WAYS, weights=(1, 0, 0.7), entropy=reference.shannon, variant=distance, affine=affine, **descent
         ),
         5,
         kind=kind,
         within=1e-8,
         entropy=0.7,
         affine=affine,
+        distance=distance,
         **descent,
     )
 

@@ -79,12 +79,15 @@ def test_few_queries(name, queries):
     assert torch.isfinite(build_head(name, QUICK[name])(support, labels, query, WAYS)).all()
 
 
-@pytest.mark.parametrize("head", ["tim", "alpha_tim", "transductive_finetune", "soft_kmeans"])
-def test_no_steps_score_by_class_means(head):
+COSINES = {"distance": "cosine", "temperature": 10.0, "transform": "l2n"}
+
+
+@pytest.mark.parametrize(("head", "extra"), [("tim", {}), ("alpha_tim", {}), ("transductive_finetune", COSINES), ("soft_kmeans", COSINES)])
+def test_no_steps_score_by_class_means(head, extra):
     support, labels, query = _episodes(3)
     means, q = class_means(unit(support), labels, WAYS), unit(query)
-    expected = -7.5 * squared_distance(q, means) if "tim" in head else 10 * cosine(q, means)
-    torch.testing.assert_close(build_head(head, {"steps": 0})(support, labels, query, WAYS), expected)
+    expected = 10 * cosine(q, means) if extra else -7.5 * squared_distance(q, means)
+    torch.testing.assert_close(build_head(head, {"steps": 0, **extra})(support, labels, query, WAYS), expected)
 
 
 def test_no_steps_of_the_assigning_heads():

@@ -33,12 +33,12 @@ def setting():
 def records(setting):
     features, labels = setting
     episodes = dirichlet_episodes(labels, ways=3, shots=2, total=8, episodes=40, seed=0, limit="redistribute")
-    return episode_records(features, episodes, build_head("prototype"), 3)
+    return episode_records(features, episodes, build_head("prototype", {"distance": "squared"}), 3)
 
 
 def test_records_equal_the_accuracy_and_a_loop(setting, records):
     features, _ = setting
-    head = build_head("prototype")
+    head = build_head("prototype", {"distance": "squared"})
     assert np.array_equal(records.accuracy, episode_accuracy(features, records.episodes, head, 3))
     for e in (0, 17, 39):
         ep = records.episodes
@@ -54,8 +54,27 @@ def test_records_equal_the_accuracy_and_a_loop(setting, records):
 def test_records_do_not_depend_on_chunks(setting, records):
     features, _ = setting
     for batch in (1, 7):
-        again = episode_records(features, records.episodes, build_head("prototype"), 3, batch=batch, threads=1)
+        again = episode_records(features, records.episodes, build_head("prototype", {"distance": "squared"}), 3, batch=batch, threads=1)
         assert np.array_equal(again.predictions, records.predictions)
+
+
+@pytest.mark.parametrize("name", ["pt_map", "laplacian_shot", "matching", "logistic"])
+def test_confidences_are_the_probabilities_that_a_head_gives(setting, records, name):
+    """Once: a softmax of probabilities says 0.25 to 0.6 for three ways, whatever the head said."""
+    features, _ = setting
+    ep = records.episodes
+    found = episode_records(features, ep, build_head(name), 3)
+    for e in (0, 17, 39):
+        scores = build_head(name)(features[ep.support[[e]]], ep.support_labels[[e]], features[ep.query[[e]]], 3)[0].double().numpy()
+        given = np.exp(scores) if name == "logistic" else scores
+        assert found.confidences[e] == pytest.approx(given.max(1), rel=1e-4)
+        assert given.sum(1) == pytest.approx(1, abs=1e-5)
+
+
+def test_similarities_and_functions_that_say_nothing_have_no_confidences(setting, records):
+    features, _ = setting
+    assert episode_records(features, records.episodes, build_head("prototype"), 3).confidences is None
+    assert episode_records(features, records.episodes, build_head("prototype", {"distance": "squared"}).call, 3).confidences is None
 
 
 def test_records_of_groups_are_put_in_order(setting):

@@ -58,9 +58,7 @@ def test_recipes_of_ones_own_are_named_by_what_the_run_keeps(tmp_path: Path, mon
     assert ssl.main([*shlex.split(command)[1:], "-q"]) == 0
     assert weights_hash(load_checkpoint(Path("runs/a b-again")).encoder) == weights_hash(checkpoint.encoder)
     Path("runs/a b/config.yaml").write_text(TINY.read_text())  # another recipe by now: the checkpoint has its own
-    assert commands_behind([(Path("runs/a b"), checkpoint)]) == [
-        f"ssl pretrain '{checkpoint.path}/config.yaml' --out 'runs/a b-again'"
-    ]
+    assert commands_behind([(Path("runs/a b"), checkpoint)]) == [f"ssl pretrain '{checkpoint.path}/config.yaml' --out 'runs/a b-again'"]
 
 
 def test_a_file_that_is_called_like_a_shipped_recipe_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

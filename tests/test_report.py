@@ -29,6 +29,7 @@ from tests.tiny import arguments, environment, result, run
 NAMES = ['a<b>&"$x^$', "_under", "ελληνικά", "a name that is rather long for a bar or a cell", "x" * 9, "it's"]
 WAYS, QUERIES, EPISODES, SHOTS = 3, 4, 30, [2, 1]
 REPORT = ["--data", "folder:data", "--ways", WAYS, "--shots", "2,1", "--queries", QUERIES, "--episodes", EPISODES]
+REPORT += ["--heads", "prototype,nearest,ridge,imprint,matching"]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser", "chrome"))), None)
 
 
@@ -105,7 +106,7 @@ def test_accuracies_and_differences_are_those_of_a_slow_computation(made: Made, 
     assert {key[:3] for key in rows} == {
         (model, feature, head)
         for model, feature in (("pretrained", "backbone"), ("untrained", "backbone"), ("raw pixels", "pixels"))
-        for head in ("prototype", "nearest", "ridge")
+        for head in ("prototype", "nearest", "ridge", "imprint", "matching")
     }
     for (head, shots), scores in slow.items():
         row, accuracy = rows["pretrained", "backbone", head, shots], slow_accuracy(scores)
@@ -151,8 +152,8 @@ def test_classes_confusions_and_episodes_are_those_of_loops(made: Made, slow: di
 
 
 def test_calibration_is_that_of_loops(made: Made, slow: dict[tuple[str, int], np.ndarray]) -> None:
-    scores = slow["prototype", 2].reshape(-1, WAYS)
-    odds = np.exp(scores - scores.max(1, keepdims=True))
+    scores = slow["prototype", 2].reshape(-1, WAYS)  # with one head of cosines, imprinting is the prototype at scale 10
+    odds = np.exp(10 * (scores - scores.max(1, keepdims=True)))
     confidence, right = (
         (odds / odds.sum(1, keepdims=True)).max(1),
         scores.argmax(1) == np.tile(np.repeat(np.arange(WAYS), QUERIES), EPISODES),
@@ -163,9 +164,10 @@ def test_calibration_is_that_of_loops(made: Made, slow: dict[tuple[str, int], np
         if inside.any():
             error += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
     found = {r["head"]: r for r in made.numbers["reliability"]}
-    assert found["prototype"]["error"] == pytest.approx(error, abs=1e-5)
-    assert list(found) == ["prototype", "nearest", "ridge"]
-    assert sum(found["ridge"]["counts"]) == EPISODES * WAYS * QUERIES
+    assert found["imprint"]["error"] == pytest.approx(error, abs=1e-5)
+    assert list(found) == ["imprint", "matching"], "cosines and regressed labels say nothing of how sure an answer is"
+    assert sum(found["matching"]["counts"]) == EPISODES * WAYS * QUERIES
+    assert "The scores of prototype, nearest, ridge are similarities" in " ".join(check_page(made.page).words)
 
 
 def test_page_is_self_contained_and_says_everything(made: Made) -> None:
@@ -212,7 +214,7 @@ def test_figures_are_files_too(made: Made) -> None:
     files = {path.name for path in made.out.iterdir()}
     assert files == set(made.numbers["files"])
     figures = {name for name in files if name.endswith(".png")}
-    wanted = {"accuracy-backbone", "heads", "paired", "classes", "confusion", "calibration-1", "calibration-3", "episodes", "gallery-1"}
+    wanted = {"accuracy-backbone", "heads", "paired", "classes", "confusion", "calibration-1", "calibration-2", "episodes", "gallery-1"}
     assert figures >= {f"{name}.png" for name in wanted}
     assert all(made.numbers["alt"][name.removesuffix(".png")] for name in figures if not name.startswith("gallery"))
     for name in figures:

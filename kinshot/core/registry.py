@@ -13,7 +13,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +26,10 @@ Part = TypeVar("Part", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a part lives and what can be said of it without importing it; `flags` are its class's attributes set to True or False."""
+    """Where a part lives and what can be said of it without importing it.
+
+    `flags` are its class's attributes set to True or False, `facts` what its decorator says beside the name.
+    """
 
     name: str
     module: str
@@ -34,6 +37,7 @@ class Entry:
     docstring: str
     parameters: dict[str, Parameter]
     flags: dict[str, bool]
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Registry:
@@ -49,8 +53,11 @@ class Registry:
         self.packages = packages
         self._parts: dict[str, Callable[..., Any]] = {}
 
-    def register(self, name: str) -> Callable[[Part], Part]:
-        """Decorator: make a class or function reachable as `name`. Its keyword-only parameters become its settings."""
+    def register(self, name: str, **facts: Any) -> Callable[[Part], Part]:
+        """Decorator: make a class or function reachable as `name`. Its keyword-only parameters become its settings.
+
+        `facts` are literals that `entries` reads from the source text: what this kind of part says of itself.
+        """
 
         def decorate(part: Part) -> Part:
             known = self._parts.get(name)
@@ -130,9 +137,9 @@ def _read_entries(module: str, path: Path) -> list[Entry]:
     for node in ast.parse(text).body:
         if not isinstance(node, ast.ClassDef | ast.FunctionDef):
             continue
-        for name in _registered_names(node):
+        for name, facts in _registrations(node):
             doc = ast.get_docstring(node) or ""
-            entries.append(Entry(name, module, doc.split("\n", 1)[0], doc, read_parameters(node, doc), _flags(node)))
+            entries.append(Entry(name, module, doc.split("\n", 1)[0], doc, read_parameters(node, doc), _flags(node), facts))
     return entries
 
 
@@ -144,9 +151,10 @@ def _flags(node: ast.ClassDef | ast.FunctionDef) -> dict[str, bool]:
     return found
 
 
-def _registered_names(node: ast.ClassDef | ast.FunctionDef) -> list[str]:
+def _registrations(node: ast.ClassDef | ast.FunctionDef) -> list[tuple[str, dict[str, Any]]]:
+    """Name and facts of every `register("name", fact=literal)` above a class or function."""
     return [
-        call.args[0].value
+        (call.args[0].value, {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg})
         for call in node.decorator_list
         if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Attribute)

@@ -56,14 +56,14 @@ class Adam:
 def fit_rows(start: Tensor, rows: Tensor, slope: Slope, *, distance: str, temperature: float, steps: int, lr: float) -> Tensor:
     """Classifier rows after `steps` steps of Adam on the loss that `slope` is the derivative of.
 
-    Logits of features z and classifier rows w: temperature * cos(z, w) (`cosine`) or
-    -temperature / 2 * ||z - w||^2 (`squared`).
+    Logits of features z and classifier rows w: temperature * cos(z, w) (`cosine`), -temperature / 2 * ||z - w||^2 (`squared`) or
+    -temperature * ||z - w|| (`euclidean`).
 
     Args:
         start: initial classifier rows, (E, W, D); left as they are.
         rows: every feature that the loss looks at, (E, N, D).
         slope: derivative of the loss in the logits.
-        distance: `cosine` or `squared`.
+        distance: `cosine`, `squared` or `euclidean`.
         temperature: factor on the logits.
         steps: how many; 0 returns a copy of `start`.
         lr: learning rate.
@@ -73,7 +73,7 @@ def fit_rows(start: Tensor, rows: Tensor, slope: Slope, *, distance: str, temper
     """
     weight = start.clone()
     adam = Adam(weight, lr=lr)
-    gradient_of = _cosine_gradient if distance == "cosine" else _squared_gradient
+    gradient_of = {"cosine": _cosine_gradient, "squared": _squared_gradient, "euclidean": _euclidean_gradient}[distance]
     if distance == "cosine":
         rows = unit(rows)
     for _ in range(steps):
@@ -85,7 +85,27 @@ def row_scores(weight: Tensor, query: Tensor, distance: str, temperature: float)
     """The logits of `fit_rows` for queries (E, Q, D), complete; (E, Q, W)."""
     if distance == "cosine":
         return temperature * cosine(query, weight)
+    if distance == "euclidean":
+        return -temperature * squared_distance(query, weight).sqrt()
     return -temperature / 2 * squared_distance(query, weight)
+
+
+def euclidean_pull(weight: Tensor, rows: Tensor, slope: Slope, temperature: float) -> Tensor:
+    """How hard each feature draws each row, (E, W, N): the loss has the derivative sum over n of pull (z_n - w) in a row w.
+
+    A row that lies on a feature, up to rounding, has no direction from it and is not drawn: so says autograd of a norm of 0, too.
+    """
+    square = squared_distance(weight, rows)
+    size = weight.square().sum(-1).unsqueeze(-1) + rows.square().sum(-1).unsqueeze(-2)
+    apart = square > 8 * torch.finfo(rows.dtype).eps * size
+    length = torch.where(apart, square, 1.0).sqrt()
+    logits = torch.where(apart, length, 0.0).mul_(-temperature)
+    return torch.where(apart, slope(logits, logits.softmax(1)) * (temperature / length), 0.0)
+
+
+def _euclidean_gradient(weight: Tensor, rows: Tensor, slope: Slope, temperature: float) -> Tensor:
+    pull = euclidean_pull(weight, rows, slope, temperature)
+    return pull @ rows - weight * pull.sum(-1, keepdim=True)
 
 
 def _squared_gradient(weight: Tensor, rows: Tensor, slope: Slope, temperature: float) -> Tensor:

@@ -16,6 +16,7 @@ from kinshot.fewshot import HEADS
 from kinshot.fewshot.base_statistics import BaseStatistics
 from kinshot.fewshot.episodes import Episodes
 from kinshot.fewshot.records import Head, episode_records
+from kinshot.fewshot.scores import BoundHead, scores_of
 from kinshot.fewshot.statistics import interval
 
 
@@ -82,8 +83,8 @@ def build_head(
     base_mean: Tensor | None = None,
     base: BaseStatistics | None = None,
     **injected: Any,
-) -> Head:
-    """A registered head with its settings bound, and what it is to be given beside them.
+) -> BoundHead:
+    """A registered head with its settings bound, and what it is to be given beside them; it says what its scores are.
 
     Args:
         name: the head.
@@ -106,7 +107,8 @@ def build_head(
     if base_mean is None and base is not None:
         base_mean = base.mean
     wired = {"base_mean": base_mean, "base": base, **injected}
-    return partial(function, **checked, **{key: value for key, value in wired.items() if key in takes})
+    bound = partial(function, **checked, **{key: value for key, value in wired.items() if key in takes})
+    return BoundHead(bound, scores_of(name, checked))
 
 
 def takes(name: str, parameter: str) -> bool:

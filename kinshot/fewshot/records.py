@@ -13,6 +13,7 @@ from torch import Tensor
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.fewshot.episodes import Episodes
 from kinshot.fewshot.groups import EpisodeGroups
+from kinshot.fewshot.scores import BoundHead, confidence
 
 Head = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """(support (E, S, D), labels (E, S), query (E, Q, D), ways) -> scores (E, Q, ways), settings already bound."""
@@ -27,13 +28,13 @@ class Records:
     Args:
         episodes: what was asked.
         predictions: the way that each query was put into, int64 (E, Q).
-        confidences: softmax of the scores, as the head gives them, at the predicted way: float64 (E, Q). A probability
-            only where the scores are logits or log-probabilities.
+        confidences: probability of the predicted way by the head's own account, float64 (E, Q); None where its scores
+            are only similarities, or the head does not say what they are (`kinshot.fewshot.scores`).
     """
 
     episodes: Episodes
     predictions: np.ndarray
-    confidences: np.ndarray
+    confidences: np.ndarray | None
 
     @property
     def correct(self) -> np.ndarray:
@@ -67,6 +68,7 @@ def episode_records(
     images = episodes.support.shape[1] + episodes.query.shape[1]
     batch = batch or max(1, _CHUNK_BYTES // (images * features.shape[1] * features.element_size()))
     predictions, confidences = [], []
+    kind = head.scores if isinstance(head, BoundHead) else "similarities"
     with torch.no_grad(), torch_threads(threads):
         for first in range(0, len(episodes), batch):
             rows = slice(first, first + batch)
@@ -75,11 +77,10 @@ def episode_records(
             )  # fmt: skip
             scores = head(_gather(features, support), labels, _gather(features, query), ways)
             _check_scores(scores, (*query.shape, ways), first)
-            top, predicted = scores.max(-1)
-            predictions.append(predicted.cpu())
-            # the softmax at its own maximum: the largest term is exp(0)
-            confidences.append((scores - top.unsqueeze(-1)).double().exp_().sum(-1).reciprocal_().cpu())
-    return Records(episodes, torch.cat(predictions).numpy(), torch.cat(confidences).numpy())
+            predictions.append(scores.max(-1).indices.cpu())
+            sure = confidence(scores, kind)
+            confidences += [] if sure is None else [sure.cpu()]
+    return Records(episodes, torch.cat(predictions).numpy(), torch.cat(confidences).numpy() if confidences else None)
 
 
 def group_records(

@@ -15,7 +15,7 @@ from kinshot.fewshot.transforms import class_means, one_hot
 from kinshot.fewshot.transforms import transform as transformed
 
 
-@HEADS.register("alpha_tim")
+@HEADS.register("alpha_tim", scores="logits")
 def alpha_tim(
     support: Tensor,
     labels: Tensor,
@@ -41,6 +41,7 @@ def alpha_tim(
     Paper: Veilleux, Boudiaf, Piantanida, Ben Ayed, 2021, arXiv 2204.11181
     The authors' code takes alpha 2 for one shot and 7 for five or more.
     Departure: probabilities are p + 1e-12 in both entropies.
+    Defaults: the authors' code (oveilleux/Realistic_Transductive_Few_Shot), one shot.
 
     Args:
         support: (E, S, D) support features, rows in any order.

@@ -13,7 +13,7 @@ from kinshot.fewshot.inner_loop import linear_scores
 from kinshot.fewshot.transforms import one_hot
 
 
-@HEADS.register("anil")
+@HEADS.register("anil", scores="logits")
 def anil(
     support: Tensor,
     labels: Tensor,
@@ -30,6 +30,7 @@ def anil(
     ways. After maml the whole network is to be adapted, which features cannot be: this head then shows what the head alone gains.
 
     Paper: Raghu, Raghu, Bengio, Vinyals, 2019, arXiv 1909.09157
+    Defaults: the inner loop of cbfinn/maml on miniImageNet, for the head alone.
 
     Args:
         support: (E, S, D) support features, rows in any order.

@@ -13,7 +13,7 @@ from kinshot.fewshot.transforms import similarity
 from kinshot.fewshot.transforms import transform as transformed
 
 
-@HEADS.register("bd_cspn")
+@HEADS.register("bd_cspn", scores="similarities")
 def bd_cspn(
     support: Tensor,
     labels: Tensor,
@@ -21,7 +21,7 @@ def bd_cspn(
     ways: int,
     *,
     variant: Literal["within", "across"] = "within",
-    epsilon: float = 10.0,
+    epsilon: float = 1.0,
     shift_query: bool = False,
     distance: Literal["cosine", "euclidean", "squared"] = "cosine",
     transform: Literal["none", "l2n", "cl2n"] = "l2n",
@@ -34,10 +34,11 @@ def bd_cspn(
     The shift takes both sets for mixtures of the classes in equal parts: where they are not, it moves queries wrongly.
 
     Paper: Liu, Song, Qin, 2020, arXiv 1911.10713
-    Departures: every query takes part, as in the public code. `variant=within, epsilon=10` is the paper's formula and
-    `variant=within, epsilon=1` is easyfsl's head; `variant=across, epsilon=10, distance=euclidean, transform=cl2n` is
-    the code of the realistic transductive benchmark (Veilleux et al., 2021), except that a class which no row chooses
-    keeps its mean and is not dropped. Both score queries that are not shifted; the paper shifts them (`shift_query`).
+    Departures: every query takes part, as in the public code. `epsilon=10` is the paper's; `variant=across, epsilon=10,
+    distance=euclidean, transform=cl2n` is the code of the realistic transductive benchmark (Veilleux et al., 2021), except
+    that a class which no row chooses keeps its mean and is not dropped. Both score queries that are not shifted; the paper
+    shifts them (`shift_query`).
+    Defaults: easyfsl's BDCSPN as its benchmark runs it.
 
     Args:
         support: (E, S, D) support features, rows in any order.

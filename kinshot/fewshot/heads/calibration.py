@@ -17,7 +17,7 @@ from kinshot.fewshot.transforms import one_hot, squared_distance
 _CHUNK_BYTES = 64 << 20  # drawn samples held at once
 
 
-@HEADS.register("distribution_calibration")
+@HEADS.register("distribution_calibration", scores="log_probabilities")
 def distribution_calibration(
     support: Tensor,
     labels: Tensor,
@@ -45,6 +45,7 @@ def distribution_calibration(
 
     Paper: Yang, Liu, Xu, 2021, arXiv 2101.06395
     Departures: a negative x (features not behind a ReLU) becomes -|x|^power, where the power of the paper does not exist.
+    Defaults: the authors' code (ShuoYang-1998/Few_Shot_Distribution_Calibration).
 
     Args:
         support: (E, S, D) support features, rows in any order.

@@ -14,7 +14,7 @@ from kinshot.fewshot.transforms import class_means, similarity
 from kinshot.fewshot.transforms import transform as transformed
 
 
-@HEADS.register("feat")
+@HEADS.register("feat", scores="logits")
 def feat(
     support: Tensor,
     labels: Tensor,
@@ -34,6 +34,7 @@ def feat(
 
     Paper: Ye, Hu, Zhan, Sha, 2020, arXiv 1812.03664
     Departures: one attention head and no other set function, the variant that the paper reports first.
+    Defaults: the authors' command for miniImageNet, one shot (Sha-Lab/FEAT).
 
     Args:
         support: (E, S, D) support features, rows in any order.

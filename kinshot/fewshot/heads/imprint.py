@@ -13,7 +13,7 @@ from kinshot.fewshot.transforms import class_means, class_top_mean, query_simila
 from kinshot.fewshot.transforms import transform as transformed
 
 
-@HEADS.register("imprint")
+@HEADS.register("imprint", scores="logits")
 def imprint_head(
     support: Tensor,
     labels: Tensor,
@@ -33,6 +33,7 @@ def imprint_head(
     Paper: Qi, Brown, Lowe, 2018, arXiv 1712.07136
     Departures: the paper learns the scale on the base classes; here it is a setting, which changes the softmax of the
     scores but no prediction. Centring (`cl2n`) is not in the paper.
+    Defaults: YU1ut/imprinted-weights, whose scale starts at 10.
 
     Args:
         support: (E, S, D) support features, rows in any order.

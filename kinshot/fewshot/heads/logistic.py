@@ -16,7 +16,7 @@ from kinshot.fewshot.transforms import one_hot
 from kinshot.fewshot.transforms import transform as transformed
 
 
-@HEADS.register("logistic")
+@HEADS.register("logistic", scores="log_probabilities")
 def logistic(
     support: Tensor,
     labels: Tensor,
@@ -36,6 +36,7 @@ def logistic(
     1e-10 of its start; `sklearn` runs scikit-learn on one after the other, to its own, looser tolerance. Scores are log-probabilities.
 
     Paper: Tian, Wang, Krishnan, Tenenbaum, Isola, 2020, arXiv 2003.11539 (RFS; without distillation)
+    Defaults: the authors' code (WangYueFt/rfs): scikit-learn's regression on unit features.
 
     Args:
         support: (E, S, D) support features, rows in any order.

@@ -12,7 +12,7 @@ from kinshot.fewshot import HEADS
 from kinshot.fewshot.adaptation import Adaptation, maml_scores
 
 
-@HEADS.register("maml")
+@HEADS.register("maml", scores="logits")
 def maml(
     support: Tensor,
     labels: Tensor,
@@ -31,6 +31,7 @@ def maml(
     by their own batch statistics, as in the paper's code; with statistics=running it is inductive.
 
     Paper: Finn, Abbeel, Levine, 2017, arXiv 1703.03400
+    Defaults: the authors' command for miniImageNet (cbfinn/maml).
 
     Args:
         support: (E, S, D) support samples as `encoder` takes them, rows in any order.

@@ -17,7 +17,17 @@ from kinshot.fewshot.transforms import transform as transformed
 _CLOSER_LOOK = 100.0  # that code's factor on the cosine
 
 
-@HEADS.register("matching")
+@HEADS.register(
+    "matching",
+    scores={
+        "variant": {
+            "paper": "probabilities",
+            "log": "log_probabilities",
+            "easyfsl": "log_probabilities",
+            "closerlook": "log_probabilities",
+        }
+    },
+)
 def matching(
     support: Tensor,
     labels: Tensor,
@@ -45,6 +55,7 @@ def matching(
     Paper: Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra, 2016, arXiv 1606.04080
     Departures: without `network` there are no full context embeddings (LSTMs over support and query), and with it the order of the
     support rows does not matter (`full_context`); the paper has no temperature.
+    Defaults: oscarknagg/few-shot without its context embeddings.
 
     Args:
         support: (E, S, D) support features, rows in any order.

@@ -12,7 +12,7 @@ from kinshot.fewshot.transforms import class_top_mean, query_similarity
 from kinshot.fewshot.transforms import transform as transformed
 
 
-@HEADS.register("nearest")
+@HEADS.register("nearest", scores="similarities")
 def nearest(
     support: Tensor,
     labels: Tensor,
@@ -31,6 +31,7 @@ def nearest(
     class*, not a vote among the k nearest overall: with K images per class such a vote is mostly ties.
 
     Paper: Cover, Hart, 1967, IEEE Trans. Inf. Theory 13(1) (nearest neighbour)
+    Defaults: scikit-learn's KNeighborsClassifier(n_neighbors=1, metric="cosine").
 
     Args:
         support: (E, S, D) support features, rows in any order.

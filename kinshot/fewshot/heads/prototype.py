@@ -11,7 +11,7 @@ from kinshot.fewshot.transforms import class_means, query_similarity
 from kinshot.fewshot.transforms import transform as transformed
 
 
-@HEADS.register("prototype")
+@HEADS.register("prototype", scores={"distance": {"cosine": "similarities", "euclidean": "similarities", "squared": "logits"}})
 def prototype(
     support: Tensor,
     labels: Tensor,
@@ -35,6 +35,7 @@ def prototype(
     predict the same class. The default equals weight imprinting up to its scale.
 
     Paper: Snell, Swersky, Zemel, 2017, arXiv 1703.05175; Wang, Chao, Weinberger, van der Maaten, 2019, arXiv 1911.04623
+    Defaults: easyfsl's SimpleShot as its benchmark runs it.
 
     Args:
         support: (E, S, D) support features, rows in any order.

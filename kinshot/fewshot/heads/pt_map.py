@@ -16,7 +16,7 @@ from kinshot.fewshot.transforms import transform as transformed
 from kinshot.fewshot.transport import balanced_plan
 
 
-@HEADS.register("pt_map")
+@HEADS.register("pt_map", scores="probabilities")
 @torch.no_grad()
 def pt_map(
     support: Tensor,
@@ -49,6 +49,7 @@ def pt_map(
     alone. The plan is found by Newton's method on its dual (`kinshot.fewshot.transport`), to `tolerance`; public code
     stops Sinkhorn's rounds after 1000. Counts that ways do not divide use Q / W, where easyfsl rounds down.
     easyfsl's head: transform=l2n, centre=none, and in its benchmark steps=30, rate=0.3.
+    Defaults: the authors' code (yhu01/PT-MAP), but for `balanced_prior`: that knowledge is only given when asked for.
 
     Args:
         support: (E, S, D) support features, rows in any order.

@@ -13,7 +13,7 @@ from kinshot.fewshot.transforms import one_hot
 from kinshot.fewshot.transforms import transform as transformed
 
 
-@HEADS.register("ridge")
+@HEADS.register("ridge", scores="similarities")
 def ridge(
     support: Tensor,
     labels: Tensor,
@@ -33,6 +33,7 @@ def ridge(
 
     Paper: Bertinetto, Henriques, Torr, Vedaldi, 2019, arXiv 1805.08136
     Departures: penalty, scale and bias are learned in the paper and settings here.
+    Defaults: scikit-learn's Ridge(fit_intercept=False).
 
     Args:
         support: (E, S, D) support features, rows in any order.

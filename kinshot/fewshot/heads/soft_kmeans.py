@@ -15,7 +15,7 @@ from kinshot.fewshot.transforms import class_means, one_hot
 from kinshot.fewshot.transforms import transform as transformed
 
 
-@HEADS.register("soft_kmeans")
+@HEADS.register("soft_kmeans", scores="logits")
 @torch.no_grad()
 def soft_kmeans(
     support: Tensor,
@@ -23,11 +23,11 @@ def soft_kmeans(
     query: Tensor,
     ways: int,
     *,
-    steps: int = 5,
-    temperature: float = 10.0,
-    distance: Literal["cosine", "squared"] = "cosine",
+    steps: int = 1,
+    temperature: float = 1.0,
+    distance: Literal["cosine", "squared"] = "squared",
     shift: bool = False,
-    transform: Literal["none", "l2n", "cl2n"] = "l2n",
+    transform: Literal["none", "l2n", "cl2n"] = "none",
     base_mean: Tensor | None = None,
 ) -> Tensor:
     """Class means refined by softly assigned queries (soft k-means); transductive.
@@ -36,9 +36,10 @@ def soft_kmeans(
     classes of temperature * cos(q, p) or -temperature * ||q - p||^2, from the class means on. Scores are these logits.
 
     Paper: Ren, Triantafillou, Ravi, Snell, Swersky, Tenenbaum, Larochelle, Zemel, 2018, arXiv 1803.00676
-    Departures: the queries themselves play the part of the paper's unlabelled images, more than one step is taken, and
-    nothing is learned. The paper's distance is `squared`, at temperature 1 on features trained for it. The shift is
-    that of BD-CSPN (arXiv 1911.10713), and applies to the queries that are scored, too.
+    Departures: the queries themselves play the part of the paper's unlabelled images, and nothing is learned. Features
+    of another training want another temperature; for unit features, temperature=10:distance=cosine:transform=l2n is one.
+    The shift is that of BD-CSPN (arXiv 1911.10713), and applies to the queries that are scored, too.
+    Defaults: the authors' code (renmengye/few-shot-ssl-public, kmeans-refine), made for features trained with this distance.
 
     Args:
         support: (E, S, D) support features, rows in any order.

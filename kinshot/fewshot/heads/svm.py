@@ -14,7 +14,7 @@ from kinshot.fewshot.transforms import one_hot
 from kinshot.fewshot.transforms import transform as transformed
 
 
-@HEADS.register("svm")
+@HEADS.register("svm", scores="similarities")
 def svm(
     support: Tensor,
     labels: Tensor,
@@ -23,7 +23,7 @@ def svm(
     *,
     C: float = 0.1,
     scale: float = 1.0,
-    diagonal: float = 0.0,
+    diagonal: float = 1.0,
     tolerance: float = 1e-4,
     max_iter: int = 10000,
     transform: Literal["none", "l2n", "cl2n"] = "none",
@@ -32,12 +32,13 @@ def svm(
     """Multi-class support vector machine fitted to each episode (MetaOptNet-SVM); inductive.
 
     The machine of Crammer and Singer without bias: minimise 1/2 sum_m ||w_m||^2 + C sum_i xi_i subject to
-    <w_y_i, x_i> - <w_m, x_i> >= 1 - xi_i for every other m; score = scale * <w_m, q>. The minimum of scikit-learn's
-    `LinearSVC(multi_class="crammer_singer", fit_intercept=False)`. All episodes are solved at once in their duals, in
+    <w_y_i, x_i> - <w_m, x_i> >= 1 - xi_i for every other m; score = scale * <w_m, q>. With diagonal=0 the minimum of
+    scikit-learn's `LinearSVC(multi_class="crammer_singer", fit_intercept=False)`. All episodes are solved at once in their duals, in
     float64, until each one's duality gap says that its weights are within `tolerance`.
 
     Paper: Lee, Maji, Ravichandran, Soatto, 2019, arXiv 1904.03758; Crammer, Singer, 2001, JMLR 2
     Departures: the scale is learned in the paper and a setting here; the solver is our own.
+    Defaults: the authors' code (kjunelee/MetaOptNet, SVM-CS), which adds 1 to the kernel's diagonal.
 
     Args:
         support: (E, S, D) support features, rows in any order.
@@ -46,8 +47,7 @@ def svm(
         ways: W.
         C: cost of a violated margin, positive; 0.1 in the released code.
         scale: factor on the scores, positive; changes no prediction.
-        diagonal: added to the diagonal of the kernel matrix, at least 0; some public versions add 1 to help their solver,
-            which is another machine.
+        diagonal: added to the diagonal of the kernel matrix, at least 0; with 0 it is the machine of the formula.
         tolerance: bound on the distance of each episode's weights from the optimum, positive.
         max_iter: most solver iterations.
         transform: what is done to every feature first; cl2n needs the base classes.

@@ -14,7 +14,7 @@ from kinshot.fewshot.transforms import class_means, one_hot
 from kinshot.fewshot.transforms import transform as transformed
 
 
-@HEADS.register("tim")
+@HEADS.register("tim", scores="logits")
 def tim(
     support: Tensor,
     labels: Tensor,
@@ -39,7 +39,7 @@ def tim(
     The marginal term knows no class counts, yet it draws the queries towards classes of equal size.
 
     Paper: Boudiaf, Masud, Rony, Dolz, Piantanida, Ben Ayed, 2020, arXiv 2008.11297
-    The defaults are the authors' (their weights 1, 10, 1 have the same ratios; Adam's steps depend on ratios only).
+    Defaults: the authors' code (mboudiaf/TIM; its weights 1, 10, 1 have the same ratios, and Adam's steps depend on ratios only).
     easyfsl's head of the same name is another method: variant=cosine, temperature=10, cross_entropy=1, steps=50.
     Departures: the marginal's logarithm is log(p + 1e-12); without it, a class without mass gives NaN. The conditional
     term's needs no such guard here, as its derivative is taken from the logits.

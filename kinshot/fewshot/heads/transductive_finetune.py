@@ -1,4 +1,4 @@
-"""Transductive fine-tuning: a cosine classifier that agrees with the support labels and is sure of the queries."""
+"""Transductive fine-tuning: class rows that agree with the support labels and is sure of the queries."""
 
 from __future__ import annotations
 
@@ -9,47 +9,49 @@ from torch import Tensor
 
 from kinshot.fewshot import HEADS
 from kinshot.fewshot.checks import not_negative, positive
-from kinshot.fewshot.descent import Adam, Slope, fit_rows, row_scores
+from kinshot.fewshot.descent import Adam, Slope, euclidean_pull, fit_rows, row_scores
 from kinshot.fewshot.heads.tim import slope_of_information
 from kinshot.fewshot.transforms import class_means, one_hot, unit
 from kinshot.fewshot.transforms import transform as transformed
 
 
-@HEADS.register("transductive_finetune")
+@HEADS.register("transductive_finetune", scores="logits")
 def transductive_finetune(
     support: Tensor,
     labels: Tensor,
     query: Tensor,
     ways: int,
     *,
-    steps: int = 25,
-    lr: float = 1e-3,
+    distance: Literal["euclidean", "cosine"] = "euclidean",
+    steps: int = 10,
+    lr: float = 1e-4,
     entropy: float = 1.0,
     temperature: float = 10.0,
     affine: bool = False,
     transform: Literal["none", "l2n", "cl2n"] = "l2n",
     base_mean: Tensor | None = None,
 ) -> Tensor:
-    """Cosine classifier fitted to the support labels and to low query entropy (Dhillon's baseline); transductive.
+    """Class rows fitted to the support labels and to low query entropy (Dhillon's baseline); transductive.
 
     Rows w start at the class means (support-based initialisation) and take `steps` steps of Adam on
-    CE(support) + entropy * mean_q H(P_q), P the softmax of temperature * cos(z, w). With `affine` the features move
-    as well: z becomes a z + b with one a and one b for each dimension, from 1 and 0. Scores are the logits.
+    CE(support) + entropy * mean_q H(P_q), P the softmax of -temperature * ||z - w|| or temperature * cos(z, w). With
+    `affine` the features move as well: z becomes a z + b with one a and one b for each dimension, from 1 and 0. Scores are the logits.
 
     Paper: Dhillon, Chaudhari, Ravichandran, Soatto, 2020, arXiv 1909.02729
     Departures: the paper fine-tunes the whole network (25 epochs, learning rate 5e-5) on its logits; this head sees
-    cached features, so it moves the classifier and at most their scale and offset, with a larger learning rate.
-    easyfsl's head of this name moves class means under the Euclidean distance.
+    cached features, so it moves the classifier and at most their scale and offset. The paper's classifier is the cosine one.
+    Defaults: easyfsl's TransductiveFinetuning as its benchmark runs it.
 
     Args:
         support: (E, S, D) support features, rows in any order.
         labels: int64 (E, S), ways 0..W-1.
         query: (E, Q, D) query features.
         ways: W.
+        distance: what the logits are, plain distances (easyfsl) or cosines (the paper).
         steps: steps of Adam; 0 scores by the class means.
         lr: learning rate.
         entropy: weight of the queries' mean entropy.
-        temperature: factor on the cosine.
+        temperature: factor on the distance or the cosine.
         affine: also fit a scale and an offset for each dimension of the features.
         transform: what is done to every feature first; cl2n needs the base classes.
         base_mean: mean base feature (D,), for `cl2n`.
@@ -67,28 +69,36 @@ def transductive_finetune(
     slope = slope_of_information(one_hot(labels, ways, support).mT, 1.0, 0.0, entropy)
     weight, rows = class_means(support, labels, ways), torch.cat([support, query], dim=1)
     if affine:
-        weight, scale, offset = _fit_affine(weight, rows, slope, temperature, steps, lr)
+        weight, scale, offset = _fit_affine(weight, rows, slope, distance, temperature, steps, lr)
         query = query * scale + offset
     else:
-        weight = fit_rows(weight, rows, slope, distance="cosine", temperature=temperature, steps=steps, lr=lr)
-    return row_scores(weight, query, "cosine", temperature)
+        weight = fit_rows(weight, rows, slope, distance=distance, temperature=temperature, steps=steps, lr=lr)
+    return row_scores(weight, query, distance, temperature)
 
 
 @torch.no_grad()
-def _fit_affine(start: Tensor, rows: Tensor, slope: Slope, temperature: float, steps: int, lr: float) -> tuple[Tensor, Tensor, Tensor]:
+def _fit_affine(
+    start: Tensor, rows: Tensor, slope: Slope, distance: str, temperature: float, steps: int, lr: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Classifier rows (E, W, D), scale and offset (E, 1, D) after the descent."""
     weight = start.clone()
     scale, offset = torch.ones_like(rows[:, :1]), torch.zeros_like(rows[:, :1])
     adam = Adam(weight, scale, offset, lr=lr)
     for _ in range(steps):
-        moved = rows * scale + offset
-        direction, w = unit(moved), unit(weight)
-        logits = (w @ direction.mT).mul_(temperature)
-        change = slope(logits, logits.softmax(1)).mul_(temperature)
-        to_weight = _through_unit(change @ direction, weight, w)
-        to_rows = _through_unit(change.mT @ w, moved, direction)
+        to_weight, to_rows = _gradients(weight, rows * scale + offset, slope, distance, temperature)
         adam.step(to_weight, (to_rows * rows).sum(1, keepdim=True), to_rows.sum(1, keepdim=True))
     return weight, scale, offset
+
+
+def _gradients(weight: Tensor, moved: Tensor, slope: Slope, distance: str, temperature: float) -> tuple[Tensor, Tensor]:
+    """Derivatives of the loss in the classifier rows and in the features."""
+    if distance == "euclidean":
+        pull = euclidean_pull(weight, moved, slope, temperature)
+        return pull @ moved - weight * pull.sum(-1, keepdim=True), pull.mT @ weight - moved * pull.sum(1).unsqueeze(-1)
+    direction, w = unit(moved), unit(weight)
+    logits = (w @ direction.mT).mul_(temperature)
+    change = slope(logits, logits.softmax(1)).mul_(temperature)
+    return _through_unit(change @ direction, weight, w), _through_unit(change.mT @ w, moved, direction)
 
 
 def _through_unit(gradient: Tensor, z: Tensor, direction: Tensor) -> Tensor:

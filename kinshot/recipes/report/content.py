@@ -146,7 +146,7 @@ class Content:
         paired: every head against the first one on the same episodes.
         classes: accuracy by class, worst first.
         confusion: who is taken for whom.
-        reliability: calibration of each head.
+        reliability: calibration of each head whose scores say how sure it is.
         spread: how accuracy differs between episodes.
         gallery: some episodes.
         versions: of the libraries that measured.

@@ -97,9 +97,11 @@ def _shown(pairs: list[tuple[int, int]], classes: int) -> list[int]:
 
 
 def reliability_of(records: Mapping[str, Records]) -> list[Reliability]:
-    """Calibration of every head."""
+    """Calibration of every head whose scores say how sure it is."""
     rows = []
     for head, answers in records.items():
+        if answers.confidences is None:
+            continue
         c = calibration_error(answers.confidences, answers.correct)
         confidence, accuracy = (_without_nan(values) for values in (c.confidence, c.accuracy))
         rows.append(Reliability(head, c.error, c.edges.tolist(), c.counts.tolist(), confidence, accuracy, c.rule))

@@ -86,6 +86,11 @@ def illustrated(found: Sequence[Picture], text: Html, beside: Html | str = "") -
     return fill('$text<div class="pictures">$each</div>$beside', each=each, text=text, beside=beside)
 
 
+def small(found: Sequence[Picture]) -> Html:
+    """Pictures side by side, at a fraction of their size."""
+    return fill('<div class="pictures small">$each</div>', each=joined(map(_figure, found)))
+
+
 def _figure(picture: Picture) -> Html:
     width, height = picture.size
     dark = fill('<source media="(prefers-color-scheme: dark)" srcset="$uri">', uri=_png_uri(picture.dark)) if picture.dark else Html("")

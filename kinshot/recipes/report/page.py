@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from kinshot.recipes.report.content import Confusion, Content, Reliability
 from kinshot.recipes.report.figures import lines_of, p_value, signed
 from kinshot.recipes.report.gallery import episode_html
-from kinshot.recipes.report.markup import Html, fill, folded, illustrated, joined, named, paragraph, section, table
+from kinshot.recipes.report.markup import Html, fill, folded, illustrated, joined, named, paragraph, section, small, table
 from kinshot.recipes.report.pictures import Picture
 from kinshot.recipes.report.samples import Sample
 from kinshot.recipes.report.style import FRAME, STYLE
 from kinshot.recipes.specs import Task
 from kinshot.recipes.summaries import REFERENCES, Line
 
+TELLING = 0.05
+"""From this calibration error on a diagram stands open."""
 _FEW_ROWS = 12
 """Tables up to this length stand open."""
 TITLES = {
@@ -179,14 +181,27 @@ def _matrix(c: Confusion) -> Html:
 
 
 def _calibration(content: Content, drawn: list[Picture]) -> Html:
+    sure = [r.head for r in content.reliability]
+    silent = [head for head in content.classes[0].accuracy if head not in sure]
+    left_out = f"The scores of {', '.join(silent)} are similarities: they rank the classes and do not say how sure an answer is."
+    if not sure:
+        return paragraph(left_out, " So there is nothing to calibrate; heads such as logistic, tim or pt_map give probabilities.")
     rows = [[r.head, f"{100 * r.error:.2f}", sum(r.counts)] for r in content.reliability]
     told = (
-        "Bars show how often answers of a confidence are right; the dashed diagonal is an honest head, and what is hatched is the gap to "
-        "it. Confidence is the softmax of a head's scores as it gives them, a probability only where scores are logits: a large error says "
-        f"that the temperature is off, not that the answers are. {content.reliability[0].rule.capitalize()}; {_focus(content)}."
+        "Whether answers that a head is 80 % sure of are right 80 times of 100. Confidence is the head's own probability, the softmax of "
+        f"its logits where it gives those. {content.reliability[0].rule.capitalize()}; {_focus(content)}."
     )
     errors = table("Expected calibration error in percent", ["head", "ECE, %", "answers"], rows)
-    return joined([illustrated(drawn, paragraph(told), errors), *(folded(f"Bins of {r.head}", _bins(r)) for r in content.reliability)])
+    telling = [picture for picture, r in zip(drawn, content.reliability, strict=False) if r.error >= TELLING]
+    honest = [picture for picture in drawn if picture not in telling]
+    bars = paragraph(
+        "Bars show how often answers of a confidence are right; the dashed diagonal is an honest head, and what is hatched is the gap to "
+        "it. A large gap says that a temperature is off, not that the answers are wrong."
+    )
+    diagrams = [bars, small(telling)] if telling else []
+    more = [folded(f"Diagrams of {len(honest)} heads that are honest", small(honest))] if honest else []
+    bins = folded("All bins", *(_bins(r) for r in content.reliability))
+    return joined([paragraph(told, f" {left_out}" if silent else ""), errors, *diagrams, *more, bins])
 
 
 def _bins(r: Reliability) -> Html:

@@ -60,6 +60,7 @@ code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace; }
 @media (max-width: 620px) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 10px; } }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr));
   gap: 18px; margin: 14px 0; align-items: start; }
+.pictures.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 220px), 300px)); }
 figure { margin: 0; min-width: 0; }
 figcaption { font-weight: 600; font-size: .95rem; margin-bottom: 4px; }
 picture img { display: block; max-width: 100%; height: auto; }
