@@ -23,7 +23,7 @@ from kinshot.fewshot.records import Records, group_records
 from kinshot.recipes.embedder import Embedder, input_spec
 from kinshot.recipes.recipe import Choice, parse
 from kinshot.recipes.specs import Task
-from kinshot.recipes.summaries import REFERENCES, Measured
+from kinshot.recipes.summaries import Measured, is_reference
 from kinshot.recipes.tasks import Drawing, Tasks
 from kinshot.recipes.trained_heads import INPUT, flat_inputs, trained_heads
 
@@ -111,7 +111,7 @@ def answers(
     """What every head answers on every task with every feature of a model; heads that have nothing to say about a feature are left out."""
     found = features_of(model, source, device)
     bases = _base_statistics(model, checkpoint, protocol, device)
-    heads = trained_heads(checkpoint, model if label not in REFERENCES else None)
+    heads = trained_heads(checkpoint, None if is_reference(label) else model)
     for feature in _features(model, protocol):
         if feature == INPUT and model is not None:
             found[INPUT] = flat_inputs(model, source)

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from kinshot.core.errors import ConfigError, DataError
+from kinshot.core.errors import ConfigError
 from kinshot.core.runtime import resolve_device
-from kinshot.datasets.base import Source
-from kinshot.encoders.base import Spec
 from kinshot.fewshot.cross_domain import cross_domain
 from kinshot.fewshot.evaluate import takes
 from kinshot.fewshot.statistics import RULE
-from kinshot.recipes.answers import Protocol, build_source, measure
-from kinshot.recipes.embedder import Embedder, untrained
+from kinshot.recipes.answers import Protocol, measure
+from kinshot.recipes.embedder import Embedder
+from kinshot.recipes.fields import Fields
 from kinshot.recipes.recipe import Choice, Recipe
-from kinshot.recipes.study import Row, Say, Trained, build_key, check_run_features, load_runs, make_row, study_result
-from kinshot.recipes.summaries import REFERENCES, Measured
-from kinshot.recipes.tasks import make_tasks
+from kinshot.recipes.references import references
+from kinshot.recipes.study import Row, Say, Trained, check_run_features, load_runs, make_row, study_result
+from kinshot.recipes.summaries import Measured
 
 _Cells = dict[tuple[str, str], dict[tuple[str, str], list[np.ndarray]]]
 """(feature and head, task) -> (trained on, evaluated on) -> accuracy in every episode, of each checkpoint."""
@@ -49,27 +49,27 @@ def crossdomain(paths: list[Path], wanted: Domains, device: str, say: Say) -> di
     where, runs = resolve_device(device), load_runs(paths, ("encoder", "projector", *["training"] * networks))
     check_run_features(wanted.protocol.features, runs)
     names = row_names(runs)
-    sources = _Sources(wanted)
+    columns = _columns(wanted, runs)
     cells: _Cells = {}
-    for run in runs:
-        for column in range(len(wanted.data)):
-            for found in _measured(run, names[run.label], run.model, sources, column, wanted, where, say):
-                _put(cells, found, sources.names[column])
+    models: list[tuple[str, Embedder | None, Trained]] = [(names[run.label], run.model, run) for run in runs]
     if wanted.protocol.reference:
-        for name, model in zip(REFERENCES, (untrained(runs[0].checkpoint), None), strict=True):
-            for column in range(len(wanted.data)):
-                for found in _measured(runs[0], name, model, sources, column, wanted, where, say):
-                    _put(cells, found, sources.names[column])
+        models += [(reference.label, reference.model, reference.run) for reference in references(runs)]
+    for name, model, run in models:
+        for column in columns:
+            for found in _measured(run, name, model, column, wanted, where, say):
+                _put(cells, found, column.name)
     drawing = wanted.protocol.drawing
     protocol = {
         "queries": f"{drawing.queries} per class",
         "episodes": drawing.episodes,
         "seed": drawing.seed,
         "interval": RULE,
-        "episode hashes": ", ".join(f"{name} {digest}" for name, digest in sources.hashes.items()),
+        "episode hashes": ", ".join(
+            f"{column.name} {' '.join(episodes.hash()[:12] for episodes in column.fields.tasks.values())}" for column in columns
+        ),
     }
-    data = {"name": ", ".join(sources.names), "trained on": ", ".join(dict.fromkeys(names.values()))}
-    met = {name: sources.build(column, runs[0].input) for column, name in enumerate(sources.names)}
+    data = {"name": ", ".join(column.name for column in columns), "trained on": ", ".join(dict.fromkeys(names.values()))}
+    met = {column.name: [column.fields.of(run.input).source for run in runs] for column in columns}
     return study_result(runs, data, protocol, _rows(cells), where, met)
 
 
@@ -100,44 +100,32 @@ def _kind(recipe: Recipe) -> str:
     return json.dumps(plain, sort_keys=True, default=str)
 
 
-class _Sources:
-    """The sources, rendered for one kind of input at a time; their names, and the hashes of their episodes."""
+@dataclass(frozen=True)
+class _Column:
+    """A source that is evaluated on: its name, and what every kind of input meets of it."""
 
-    def __init__(self, wanted: Domains) -> None:
-        if not wanted.data:
-            raise ConfigError("--data: name at least one source to evaluate on")
-        self.choices = wanted.data
-        self.names: list[str] = [""] * len(wanted.data)
-        self.hashes: dict[str, str] = {}
-        self._built: dict[tuple[int, Any], Source] = {}
+    name: str
+    fields: Fields
 
-    def build(self, column: int, input: Spec) -> Source:
-        """A column's source for an input. Raises DataError where it has no labels, or cannot be embedded."""
-        key = (column, build_key(input))
-        if key not in self._built:
-            source = build_source(self.choices[column], input)
-            if source.labels is None:
-                raise DataError(f"{source.name} has no labels, and episodes need classes: give --data with one folder per class")
-            self._built[key] = source
-            self.names[column] = self._name(column, source)
-        return self._built[key]
 
-    def _name(self, column: int, source: Source) -> str:
-        taken = [name for other, name in enumerate(self.names) if other != column]
-        return source.name if source.name not in taken else f"{source.name} ({column + 1})"
+def _columns(wanted: Domains, runs: list[Trained]) -> list[_Column]:
+    if not wanted.data:
+        raise ConfigError("--data: name at least one source to evaluate on")
+    found: list[_Column] = []
+    for choice in wanted.data:
+        fields = Fields(choice, [run.input for run in runs], wanted.protocol.drawing)
+        name = fields.describe()["name"]
+        found.append(_Column(f"{name} ({len(found) + 1})" if name in [column.name for column in found] else name, fields))
+    return found
 
 
 def _measured(
-    run: Trained, name: str, model: Embedder | None, sources: _Sources, column: int, wanted: Domains, device: Any, say: Say
+    run: Trained, name: str, model: Embedder | None, column: _Column, wanted: Domains, device: torch.device, say: Say
 ) -> list[Measured]:
-    source = sources.build(column, run.input)
-    tasks = make_tasks(source, wanted.protocol.drawing)
-    sources.hashes[sources.names[column]] = " ".join(episodes.hash()[:12] for episodes in tasks.values())
-
-    def said(text: str) -> None:
-        say(f"{text}, on {sources.names[column]}")
-
-    return measure(name, model, run.checkpoint, source, tasks, wanted.protocol, device, said)
+    met = column.fields.of(run.input)
+    return measure(
+        name, model, run.checkpoint, met.source, met.tasks, wanted.protocol, device, lambda text: say(f"{text}, on {column.name}")
+    )
 
 
 def _put(cells: _Cells, found: Measured, evaluated: str) -> None:

@@ -102,7 +102,7 @@ def generalized(paths: list[Path], wanted: Wanted, device: str, say: Say) -> dic
         "offset": _offset_rule(data, tasks),
         "interval": f"{RULE.replace('episodes', 'draws of the novel images')}",
     }
-    return study_result(runs, data.describe(), protocol, over_runs(found, always=True), where, {"novel": data.novel})
+    return study_result(runs, data.describe(), protocol, over_runs(found, always=True), where, {"novel": [data.novel] * len(runs)})
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def imprint_study(paths: list[Path], study: Study, device: str, say: Say) -> dic
         "fine-tuning": _fine_tuning(study, candidates, data),
         "interval": RULE.replace("episodes", "draws of the exemplars"),
     }
-    result = study_result(runs, data.describe(), protocol, over_runs(found), where, {"novel": data.novel})
+    result = study_result(runs, data.describe(), protocol, over_runs(found), where, {"novel": [data.novel] * len(runs)})
     return {**result, "chosen on validation classes": chosen}
 
 

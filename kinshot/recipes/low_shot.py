@@ -13,16 +13,18 @@ from torch import Tensor
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.core.runtime import resolve_device
 from kinshot.datasets.base import Source
+from kinshot.encoders.base import Spec
 from kinshot.fewshot.evaluate import build_head, takes
 from kinshot.fewshot.low_shot import low_shot_probe
 from kinshot.fewshot.statistics import RULE
 from kinshot.recipes.answers import features_of
-from kinshot.recipes.embedder import Embedder, untrained
+from kinshot.recipes.embedder import Embedder
+from kinshot.recipes.fields import build_key, distinct_inputs
 from kinshot.recipes.recipe import Choice
+from kinshot.recipes.references import references
 from kinshot.recipes.study import (
     Row,
     Say,
-    Trained,
     check_run_features,
     feasible,
     labelled,
@@ -33,7 +35,6 @@ from kinshot.recipes.study import (
     study_result,
     with_split,
 )
-from kinshot.recipes.summaries import REFERENCES
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,18 @@ def low_shot(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[st
     if wanted.data is None:
         same_data(runs)
     own = runs[0].recipe.data
-    source, labels = labelled(wanted.data or with_split(own, "test") or own, runs[0].input, "--data")
-    test = None if wanted.test is None else _test_images(wanted.test, source, runs[0])
+    images = {
+        key: _images(wanted.data or with_split(own, "test") or own, wanted.test, spec)
+        for key, spec in distinct_inputs([run.input for run in runs]).items()
+    }
+    source, test = images[min(images)]
+    labels = np.asarray(source.labels)
     shots = feasible(wanted.shots, labels, source.name, say, beside=1 if test is None else 0)
-    models: list[tuple[str, Embedder | None]] = [(run.label, run.model) for run in runs]
-    found = {name: _rows(name, model, source, test, shots, wanted, where, say) for name, model in models}
+    found = {run.label: _rows(run.label, run.model, *images[build_key(run.input)], shots, wanted, where, say) for run in runs}
     rows = over_runs(found, always=True)
-    if wanted.reference:
-        for name, model in zip(REFERENCES, (untrained(runs[0].checkpoint), None), strict=True):
-            rows += over_runs({name: _rows(name, model, source, test, shots, wanted, where, say)}, always=True)
+    for other in references(runs) if wanted.reference else []:
+        own_images = images[build_key(other.run.input)]
+        rows += over_runs({other.label: _rows(other.label, other.model, *own_images, shots, wanted, where, say)}, always=True)
     protocol = {
         "labelled images of each class": ", ".join(map(str, shots)),
         "draws": wanted.draws,
@@ -92,7 +96,7 @@ def low_shot(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[st
         "interval": RULE.replace("episodes", "draws of the labelled images"),
     }
     data = {"name": source.name, "classes": len(source.class_names), "images": len(source)}
-    return study_result(runs, data, protocol, rows, where, {"": source})
+    return study_result(runs, data, protocol, rows, where, {"": [images[build_key(run.input)][0] for run in runs]})
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,14 @@ class _Test:
     labels: np.ndarray
 
 
-def _test_images(choice: Choice, labelled_images: Source, run: Trained) -> _Test:
-    source, labels = labelled(choice, run.input, "--test")
+def _images(data: Choice, test: Choice | None, input: Spec) -> tuple[Source, _Test | None]:
+    """The labelled images, and those to test on, as an encoder of this input sees them."""
+    source, _ = labelled(data, input, "--data")
+    return source, None if test is None else _test_images(test, source, input)
+
+
+def _test_images(choice: Choice, labelled_images: Source, input: Spec) -> _Test:
+    source, labels = labelled(choice, input, "--test")
     if source.fingerprint() == labelled_images.fingerprint():
         raise ConfigError(f"--test {source.name}: these are the labelled images: leave it out to test on what each draw leaves out")
     place = {name: number for number, name in enumerate(labelled_images.class_names)}

@@ -10,25 +10,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from kinshot.core.errors import ConfigError, DataError, suggest
+from kinshot.core.errors import ConfigError, suggest
 from kinshot.core.rng import keyed_numpy
 from kinshot.core.runtime import cpu_model, resolve_device
 from kinshot.datasets.base import Source
-from kinshot.encoders.base import Spec
 from kinshot.fewshot.statistics import RULE
 from kinshot.recipes.answers import Protocol, Say, build_source, features_of
 from kinshot.recipes.answers import measure as measure_heads
 from kinshot.recipes.embedder import Embedder
-from kinshot.recipes.evaluate import own_data
+from kinshot.recipes.fields import Fields, build_key, shared_data
 from kinshot.recipes.footprint import footprint
 from kinshot.recipes.latency import Timing, latencies
 from kinshot.recipes.measure_rows import DISTILLED, INT8, STUDENT, TEACHER, Model, RunAccuracy, row_of
 from kinshot.recipes.quantize import quantized
 from kinshot.recipes.recipe import Choice
 from kinshot.recipes.seed_groups import SeedGroup, seed_groups
-from kinshot.recipes.study import Trained, build_key, check_run_features, labelled, load_runs, study_result
+from kinshot.recipes.study import Trained, check_run_features, load_runs, study_result
 from kinshot.recipes.sweep import runs_of
-from kinshot.recipes.tasks import Drawing, Tasks, make_tasks
+from kinshot.recipes.tasks import Drawing, Tasks
 from kinshot.ssl.knn import leave_one_out
 
 
@@ -38,7 +37,7 @@ class MeasureSettings:
 
     Args:
         drawing: the episodes, the same for all runs.
-        data: source of the episodes and of kNN; None for the first run's own data, split test.
+        data: source of the episodes and of kNN; None for the data that all runs were trained on, split test.
         head: (text, name, settings) of the head.
         feature: backbone, projector, joint, or an output of the projector.
         k: neighbors that vote.
@@ -80,7 +79,8 @@ def measure(runs: Sequence[Path], settings: MeasureSettings, say: Say, *, names:
     placed = [(name, path) for name, given in zip(names or [""] * len(runs), runs, strict=True) for path in runs_of([given])]
     trained = load_runs([path for _, path in placed])
     check_run_features([settings.feature], trained)
-    bench = _Bench(settings, settings.data or own_data(trained[0].checkpoint), device, say)
+    choice = settings.data or shared_data([run.checkpoint for run in trained])
+    bench = _Bench(settings, Fields(choice, [run.input for run in trained], settings.drawing), device, say)
     groups = seed_groups(trained, [name for name, _ in placed])
     labels = [group.label for group in groups]
     to = settings.to or labels[0]
@@ -94,11 +94,10 @@ def measure(runs: Sequence[Path], settings: MeasureSettings, say: Say, *, names:
             models.append(bench.model(f"{group.label}, int8", INT8, group))
     say(f"timing {len(models)} encoders in turn")
     times = latencies([(embedder.cpu().encoder, embedder.input) for _, embedder in models], settings.timing)
-    source, tasks = bench.prepared(trained[0].input)
-    data = {"name": source.name, **bench.choice.settings, "classes": len(source.class_names), "images": len(source)}
     reference = next(model for model, _ in models if model.label == to)
     rows = [row_of(model, latency, reference) for (model, _), latency in zip(models, times, strict=True)]
-    return study_result(trained, data, _protocol(settings, tasks, to), rows, device, {"": source})
+    met = {"": [bench.fields.of(run.input).source for run in trained]}
+    return study_result(trained, bench.fields.describe(), _protocol(settings, bench.fields.tasks, to), rows, device, met)
 
 
 def _protocol(settings: MeasureSettings, tasks: Tasks, to: str) -> dict[str, Any]:
@@ -118,24 +117,11 @@ def _protocol(settings: MeasureSettings, tasks: Tasks, to: str) -> dict[str, Any
 
 
 class _Bench:
-    """Measures one model after another on one choice of data, which is rendered once for each kind of input."""
+    """Measures one model after another on the same episodes."""
 
-    def __init__(self, settings: MeasureSettings, choice: Choice, device: torch.device, say: Say) -> None:
-        self.settings, self.choice, self.device, self.say = settings, choice, device, say
-        self._prepared: dict[tuple[Any, ...], tuple[Source, Tasks]] = {}
+    def __init__(self, settings: MeasureSettings, fields: Fields, device: torch.device, say: Say) -> None:
+        self.settings, self.fields, self.device, self.say = settings, fields, device, say
         self._training: dict[str, Source] = {}
-
-    def prepared(self, input: Spec) -> tuple[Source, Tasks]:
-        """The labelled source for an input, and its episodes. Raises DataError where they are not those of the other inputs."""
-        key = build_key(input)
-        if key not in self._prepared:
-            source, _ = labelled(self.choice, input, "--data")
-            tasks = make_tasks(source, self.settings.drawing)
-            for _, others in self._prepared.values():
-                if [e.hash() for e in tasks.values()] != [e.hash() for e in others.values()]:
-                    raise DataError(f"{source.name} gives other episodes at another input size: measure runs of one input size")
-            self._prepared[key] = source, tasks
-        return self._prepared[key]
 
     def model(self, label: str, role: str, group: SeedGroup) -> tuple[Model, Embedder]:
         """One row, what the group's first run weighs and what all its runs reach; and the model of that run."""
@@ -146,12 +132,12 @@ class _Bench:
         return Model(label, group.name, role, cost, reached), found[0]
 
     def _run(self, label: str, run: Trained, model: Embedder, int8: bool) -> RunAccuracy:
-        source, tasks = self.prepared(run.input)
+        met = self.fields.of(run.input)
         s, device = self.settings, torch.device("cpu") if int8 else self.device
         protocol = Protocol(None, None, s.drawing, [s.head], [s.feature], reference=False)
-        found = measure_heads(f"{label}, seed {run.recipe.seed}", model, run.checkpoint, source, tasks, protocol, device, self.say)
-        features = features_of(model, source, device)[s.feature].numpy()
-        accuracy, _ = leave_one_out(features, np.asarray(source.labels), k=s.k)
+        found = measure_heads(f"{label}, seed {run.recipe.seed}", model, run.checkpoint, met.source, met.tasks, protocol, device, self.say)
+        features = features_of(model, met.source, device)[s.feature].numpy()
+        accuracy, _ = leave_one_out(features, np.asarray(met.source.labels), k=s.k)
         return RunAccuracy(run.recipe.seed, {(m.ways, m.shots): m.accuracy for m in found}, 100 * accuracy)
 
     def _int8(self, run: Trained) -> Embedder:

@@ -5,7 +5,7 @@ Runs that differ by seed alone are averaged; a setting named by `compare` gives 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from kinshot.core.config import flatten
 from kinshot.core.errors import ConfigError, DataError, suggest
 from kinshot.core.graph import local_consistency
 from kinshot.core.runtime import resolve_device
-from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
 from kinshot.fewshot.statistics import interval
-from kinshot.recipes.answers import features_of
+from kinshot.recipes.answers import build_source, features_of
 from kinshot.recipes.diagnose import labels_of
-from kinshot.recipes.embedder import from_checkpoint
+from kinshot.recipes.embedder import from_checkpoint, input_spec
+from kinshot.recipes.fields import build_key
 from kinshot.recipes.provenance import commands_behind, versions
 from kinshot.recipes.reached import reached_text
 from kinshot.recipes.recipe import Choice, Recipe, parse
@@ -75,15 +75,17 @@ def probe(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[str, 
     """
     where, paths = resolve_device(device), runs_of(paths)
     measured, minutes, made, met = [], 0.0, [], []
-    sources: dict[str, Source] = {}
+    sources: dict[Hashable, Source] = {}
     for path in paths:
         checkpoint = load_checkpoint(path, parts=("encoder", "projector"))
         made.append((path, checkpoint))
         recipe = parse(checkpoint.config, path.name)
         choice = wanted.data or recipe.data
-        if repr(choice) not in sources:
-            sources[repr(choice)] = SOURCES.build(choice.name, settings=choice.settings)
-        source = sources[repr(choice)]
+        input = input_spec(checkpoint)
+        key = repr(choice), build_key(input)
+        if key not in sources:
+            sources[key] = build_source(choice, input)
+        source = sources[key]
         met.append(source)
         values, predicted = _values(checkpoint, source, wanted, where), _prediction(recipe, source, wanted)
         measured.append(Measured(recipe.seed, _settings(recipe), values, predicted))

@@ -22,6 +22,7 @@ from kinshot.fewshot.draws import pool_of
 from kinshot.fewshot.statistics import interval
 from kinshot.recipes.answers import build_source
 from kinshot.recipes.embedder import Embedder, from_checkpoint, input_spec
+from kinshot.recipes.fields import build_key
 from kinshot.recipes.provenance import commands_behind, versions
 from kinshot.recipes.reached import reached_text
 from kinshot.recipes.recipe import Choice, Recipe, parse
@@ -84,11 +85,6 @@ def same_data(runs: Sequence[Trained]) -> None:
             raise ConfigError(f"{run.path} was trained on {_data(run)}, {runs[0].path} on {_data(runs[0])}: study them one at a time")
         if build_key(run.input) != build_key(runs[0].input):
             raise ConfigError(f"{run.path} and {runs[0].path} were made for different samples: study them one at a time")
-
-
-def build_key(input: Spec) -> tuple[Any, ...]:
-    """What of an encoder's input decides how `build_source` renders a source."""
-    return input.kind, getattr(input, "size", None), getattr(input, "channels", None)
 
 
 def _data(run: Trained) -> str:
@@ -164,7 +160,7 @@ def study_result(
     protocol: dict[str, Any],
     rows: list[Row],
     device: torch.device,
-    evaluations: Mapping[str, Source],
+    evaluations: Mapping[str, Sequence[Source]],
 ) -> dict[str, Any]:
     """What a study prints with --json, and what `results.write_document` takes beside the rows.
 
@@ -174,9 +170,9 @@ def study_result(
         protocol: what is said of how it was measured; what training had reached and seen is added.
         rows: the figures.
         device: where features were computed.
-        evaluations: the labelled images that were recognised, by their role, "" where there is only one.
+        evaluations: the labelled images that were recognised, as each run met them, by their role, "" where there is only one.
     """
-    seen, said = seen_fields([run.checkpoint for run in runs], {role: [source] * len(runs) for role, source in evaluations.items()})
+    seen, said = seen_fields([run.checkpoint for run in runs], evaluations)
     rule = protocol.get("interval", "")
     training = [round(float(run.checkpoint.state.get("cpu_seconds", 0.0)) / 60, 2) for run in runs]
     return {

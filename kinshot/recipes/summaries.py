@@ -13,8 +13,13 @@ from kinshot.fewshot.statistics import interval, paired_test
 from kinshot.recipes.recipe import Recipe
 from kinshot.recipes.specs import Task
 
-REFERENCES = ("untrained", "raw pixels")
+UNTRAINED, RAW = "untrained", "raw pixels"
 SEED_RULE = "Student t, 95 %, over checkpoints"
+
+
+def is_reference(model: str) -> bool:
+    """Whether a row's model is a reference, of all checkpoints or, `untrained (runs/x)`, of one of them."""
+    return model.partition(" (")[0] in (UNTRAINED, RAW)
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ def beats(lines: list[Line]) -> bool:
     """Whether on every task the best pretrained row lies above every reference row with disjoint intervals."""
     for ways, shots in {(line.ways, line.shots) for line in lines}:
         task = [line for line in lines if (line.ways, line.shots) == (ways, shots)]
-        ours = max(line.low for line in task if line.model not in REFERENCES)
-        if ours <= max(line.high for line in task if line.model in REFERENCES):
+        ours = max(line.low for line in task if not is_reference(line.model))
+        if ours <= max(line.high for line in task if is_reference(line.model)):
             return False
     return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,32 +12,25 @@ from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.base import Source
 from kinshot.fewshot.evaluate import takes
 from kinshot.fewshot.records import Records
-from kinshot.recipes.answers import Protocol, answers, build_source
+from kinshot.recipes.answers import Protocol, answers
 from kinshot.recipes.embedder import from_checkpoint, input_spec
-from kinshot.recipes.evaluate import own_data
-from kinshot.recipes.tasks import Drawing, Tasks, make_tasks
+from kinshot.recipes.fields import Field, Fields, shared_data
+from kinshot.recipes.tasks import Drawing
 
 
-@dataclass(frozen=True)
-class Field:
-    """What a report measures on: a labelled source and the episodes of every task."""
-
-    source: Source
-    tasks: Tasks
-
-
-def field_of(checkpoint: Checkpoint, protocol: Protocol) -> Field:
-    """The source and the episodes of a protocol.
+def field_of(checkpoints: Sequence[Checkpoint], protocol: Protocol) -> Field:
+    """The source as the first checkpoint sees it, and the episodes that all of them share.
 
     Raises:
         DataError: no labels, too few classes, or shot counts that the classes are too small for, with the counts.
     """
-    data = protocol.data or own_data(checkpoint)
-    source = build_source(data, input_spec(checkpoint))
-    if source.labels is None:
-        raise DataError(f"{source.name} has no labels, and episodes need classes: give --data with one folder per class")
-    check_shots(np.asarray(source.labels), source.class_names, source.name, protocol.drawing)
-    return Field(source, make_tasks(source, protocol.drawing))
+    inputs = [input_spec(checkpoint) for checkpoint in checkpoints]
+    fields = Fields(protocol.data or shared_data(checkpoints), inputs, protocol.drawing, check=_shots_fit)
+    return fields.of(inputs[0])
+
+
+def _shots_fit(source: Source, drawing: Drawing) -> None:
+    check_shots(np.asarray(source.labels), source.class_names, source.name, drawing)
 
 
 def check_shots(labels: np.ndarray, names: list[str], where: str, drawing: Drawing) -> None:

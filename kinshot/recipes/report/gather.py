@@ -42,8 +42,8 @@ def gather(paths: list[Path], protocol: Protocol, device: str, say: Say, command
         ConfigError: settings.
     """
     where, runs = resolve_device(device), runs_of(paths)
-    first = load_checkpoint(runs[0], parts=parts_for(protocol))
-    field = field_of(first, protocol)
+    checkpoints = [load_checkpoint(path, parts=parts_for(protocol)) for path in runs]
+    first, field = checkpoints[0], field_of(checkpoints, protocol)
     result = evaluate(paths, protocol, device, say)
     say("reading the answers of the first task")
     feature, records = focus_records(field, first, protocol, where)

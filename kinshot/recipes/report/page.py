@@ -12,7 +12,7 @@ from kinshot.recipes.report.pictures import Picture
 from kinshot.recipes.report.samples import Sample
 from kinshot.recipes.report.style import FRAME, STYLE
 from kinshot.recipes.specs import Task
-from kinshot.recipes.summaries import REFERENCES, Line
+from kinshot.recipes.summaries import Line, is_reference
 
 TELLING = 0.05
 """From this calibration error on a diagram stands open."""
@@ -103,7 +103,7 @@ def _accuracy(content: Content, drawn: list[Picture]) -> Html:
     chance = ", ".join(f"{100 / int(ways):.3g} % for {ways}-way" for ways in sorted({w for w, _ in tasks}))
     titles = ["model", "feature", "head", *(_task(ways, shots) for ways, shots in tasks)]
     told = f"Mean accuracy over episodes in percent; bands and ± are 95 % intervals. Chance is {chance}."
-    references = [r for r in content.rows if r.model in REFERENCES]
+    references = [r for r in content.rows if is_reference(r.model)]
     if references:
         told += " Gray lines are references that any training must beat; their intervals are in the table."
     verdict = {True: "lies above both references on every task, with disjoint intervals", None: ""}.get(
@@ -124,7 +124,7 @@ def _best(content: Content, tasks: list[Task], references: list[Line]) -> Html:
             for lines in ([r for r in content.rows if r.model == content.main], references)
         )
         if best:
-            cells = [f"{r.mean:.1f}, {r.model if r.model in REFERENCES else r.feature}, {r.head}" if r else "" for r in (best, *other)]
+            cells = [f"{r.mean:.1f}, {r.model if is_reference(r.model) else r.feature}, {r.head}" if r else "" for r in (best, *other)]
             rows.append([_task(ways, shots), *cells[: 1 + bool(references)]])
     return table("The best line of each task", ["task", "best", *["best reference"] * bool(references)], rows, texts=3)
 
