@@ -141,7 +141,7 @@ class Distilling(Wrapper):
         return submodule(self.encoder, name, "student", ("backbone", "projector", "logits"))
 
     def _build(self, choices: list[LossChoice], context: MethodContext, input: Spec) -> list[Term]:
-        """The losses, each tried on two samples, so that shapes that do not fit are found before anything runs."""
+        """The losses, each tried on a batch of the run's size, so that shapes that do not fit are found before anything runs."""
         student = self._try_student(_blank(input))
         names = [choice.name for choice in choices]
         terms = []
@@ -152,7 +152,7 @@ class Distilling(Wrapper):
                 shown = student[choice.place.student], _try_teacher(self._taught[which], choice.place.teacher)
                 with keyed_initialisation(context.seed, f"init distillation {number} {which}"):
                     loss = _loss_of(choice, *shown, context)
-                _try(loss, choice, self._taught[which].teacher.name, *shown)
+                _try(loss, choice, self._taught[which].teacher.name, *shown, context.batch_size)
                 self.terms.append(loss)
                 terms.append(Term(choice, which, 1 / len(of), label, loss))
         return terms
@@ -203,11 +203,14 @@ def _loss_of(choice: LossChoice, student: Tensor, teacher: Tensor, context: Meth
     return loss
 
 
-def _try(loss: nn.Module, choice: LossChoice, teacher: str, student: Tensor, taught: Tensor) -> None:
-    """Raise ConfigError, naming both outputs, where a loss does not take them."""
+def _try(loss: nn.Module, choice: LossChoice, teacher: str, student: Tensor, taught: Tensor, batch: int) -> None:
+    """Raise ConfigError, naming both outputs, where a loss does not take a batch of them; leaves no trace in its state."""
+    before = {name: value.clone() for name, value in loss.state_dict().items()}
+    rows = torch.arange(batch) % len(student)
     try:
         with torch.no_grad():
-            loss(student, taught, torch.arange(len(student)), 0)
+            loss(student[rows], taught[rows], torch.arange(batch), 0)
+        loss.load_state_dict(before)
     except ConfigError as error:
         place = choice.place
         raise ConfigError(
