@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def test_truncated_files_are_refused(checkpoint: Path, name: str) -> None:
         load_checkpoint(checkpoint)
     (checkpoint / name).write_bytes(whole)
     assert load_checkpoint(checkpoint).step == 3
+
+
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(checkpoint: Path, name: str) -> None:
+    (checkpoint / name).unlink()
+    os.mkfifo(checkpoint / name)
+    with pytest.raises(CheckpointError, match="pipe"):
+        load_checkpoint(checkpoint)
+    assert not is_complete(checkpoint)
 
 
 @pytest.mark.parametrize("name", [*FILES, MANIFEST])

@@ -96,14 +96,6 @@ def test_the_best_checkpoint_outlives_pruning_and_a_resumed_run_goes_on_from_the
     assert load_checkpoint(newest, parts=()).step == recipe.train.epochs * load_checkpoint(newest, parts=()).state["steps_per_epoch"]
 
 
-def test_a_best_file_that_names_no_complete_checkpoint_is_passed_over(trained: Path, tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    for text in ("", "[]", '{"step": 7, "accuracy": 1.0}', '{"step": "x", "accuracy": 1.0}'):
-        (tmp_path / "best.json").write_text(text)
-        assert read_best(tmp_path) is None
-        assert chosen(tmp_path) is None
-
-
 @pytest.mark.parametrize("settings", [PROTONET, [*CLASSIFIER, "train.ema=0.9"]], ids=["protonet", "classifier-ema"])
 def test_resume_from_every_checkpoint_ends_with_the_same_state(settings: list[str], data: list[str], tmp_path: Path) -> None:
     recipe = load_recipe(str(TINY), [*data, *settings, "monitor.keep=100", "monitor.checkpoint_every=0.4"])

@@ -20,7 +20,7 @@ _OPTIONS = [
     click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]..."),
     click.option("--out", type=click.Path(path_type=Path), help="Run folder [default: runs/RECIPE]."),
     click.option("--resume", default="never", metavar="auto|never|PATH", help="Continue a run: its newest checkpoint, or the one at PATH."),
-    click.option("--overwrite", is_flag=True, help="Delete an earlier run in the run folder."),
+    click.option("--overwrite", is_flag=True, help="Replace an earlier run in the run folder, after a first step of the new one."),
     click.option("--init", metavar="CHECKPOINT", help="Start from this checkpoint's encoder (short for init=...)."),
     click.option("--device", help="auto, cpu, cuda, cuda:N or mps (short for train.device=...)."),
     click.option("--seed", type=int, help="Short for seed=...."),

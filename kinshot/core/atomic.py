@@ -20,6 +20,9 @@ from kinshot.core.errors import DataError, KinshotError
 
 _ASIDE = re.compile(r"^\.(?P<name>.+)\.(?P<kind>tmp|old)-(?P<pid>\d+)$")
 
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_NOT_PLAIN = "it is a link, a pipe or a device, and no plain file"
+
 
 def write_bytes(path: str | Path, data: bytes, *, fsync: bool = True, error: type[KinshotError] = DataError) -> None:
     """Replace the file `path` by `data`, or leave it as it was.
@@ -109,6 +112,11 @@ def sweep_orphans(folder: str | Path) -> list[Path]:
     return swept
 
 
+def is_aside(path: Path) -> bool:
+    """Whether a name is one that a process writes to, or moves old content to, while it replaces something."""
+    return _ASIDE.match(path.name) is not None
+
+
 def set_aside(path: Path) -> list[Path]:
     """The folders that hold what `path` held when a crash interrupted its replacement; empty while `path` exists."""
     if path.exists():
@@ -123,7 +131,7 @@ def aside(path: Path, kind: str) -> Path:
 
 def write_file(path: Path, data: bytes, *, fsync: bool = True) -> None:
     """Write a new file and wait for the disk. Not atomic by itself. Raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+    descriptor = open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0))
     try:
         rest = memoryview(data)
         while rest:
@@ -132,6 +140,20 @@ def write_file(path: Path, data: bytes, *, fsync: bool = True) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def open_plain(path: Path, flags: int) -> int:
+    """A descriptor of a plain file, opened or made without following a link or waiting for a pipe. Raises OSError for anything else."""
+    try:
+        descriptor = os.open(path, flags | _NO_FOLLOW, 0o666)
+    except OSError as problem:
+        if problem.errno in (errno.ELOOP, errno.ENXIO):
+            raise OSError(problem.errno, _NOT_PLAIN, str(path)) from problem
+        raise
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, _NOT_PLAIN, str(path))
 
 
 def sync_folder(folder: Path) -> None:

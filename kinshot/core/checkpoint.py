@@ -34,8 +34,9 @@ from kinshot.core.checkpoint_files import (
 )
 from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.optimizer_state import pack_optimizer, unpack_optimizer
-from kinshot.core.run_folder import checkpoint_path, chosen, is_complete, latest, prune, sweep
+from kinshot.core.run_folder import checkpoint_path, chosen, is_complete, latest, prune, step_of, sweep
 from kinshot.core.runlock import RunLock
+from kinshot.core.small_files import check_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,7 +151,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: str | Path, *, verify: bool = True, parts: Sequence[str] = PARTS) -> Checkpoint:
-    """Read a checkpoint, or the newest complete one of a run folder, into CPU tensors.
+    """Read a checkpoint, or the one that a run folder is known by, into CPU tensors.
 
     Args:
         folder: a checkpoint, or a run folder with `checkpoints/` in it.
@@ -158,13 +159,16 @@ def load_checkpoint(folder: str | Path, *, verify: bool = True, parts: Sequence[
         parts: which tensors to load, of "encoder", "projector" and "training".
 
     Raises:
-        CheckpointError: missing, incomplete, damaged, foreign, or written by a newer kinshot; names the file, what was expected,
-            what was found and what to do.
+        CheckpointError: missing, incomplete, damaged, foreign, of another step than its name says, or written by a newer kinshot;
+            names the file, what was expected, what was found and what to do.
     """
     unknown = [p for p in parts if p not in PARTS]
     if unknown:
         raise ConfigError(f"unknown checkpoint parts {', '.join(map(repr, unknown))}: choose from {', '.join(PARTS)}")
-    path = _resolve(Path(folder))
+    try:
+        path = _resolve(Path(folder))
+    except OSError as problem:  # a name of 300 characters, a folder that may not be looked into
+        raise CheckpointError(f"cannot read {folder}: {problem.strerror}; check the path and that you may read it") from problem
     listed = read_manifest(path)
     if not verify:
         warnings.warn(f"{path}: loaded without checking its SHA-256 sums; damage goes unnoticed", stacklevel=2)
@@ -178,6 +182,9 @@ def load_checkpoint(folder: str | Path, *, verify: bool = True, parts: Sequence[
     state = decode_state(path / "state.json", contents["state.json"])
     versions = {key: state.pop(key, None) for key in _VERSIONS}
     config = decode_config(path / "config.yaml", contents["config.yaml"])
+    named = step_of(path)
+    if named is not None and named != state["step"]:
+        raise CheckpointError(f"{path} is named after step {named} but holds step {state['step']}; {ADVICE}")
     tensors = {part: decode_tensors(path / f"{part}.safetensors", contents.pop(f"{part}.safetensors")) for part in parts}
     return Checkpoint(path, state, config, versions, tensors)
 
@@ -222,10 +229,12 @@ def _resolve(path: Path) -> Path:
 
 
 def _read(path: Path, expected: dict[str, Any] | None) -> bytes:
+    remedy = "the checkpoint is incomplete, use another one"
+    check_regular(path, error=CheckpointError, remedy=remedy)  # reading a pipe would wait
     try:
         data = path.read_bytes()
     except OSError as problem:
-        raise CheckpointError(f"cannot read {path}: {problem.strerror}; the checkpoint is incomplete, use another one") from problem
+        raise CheckpointError(f"cannot read {path}: {problem.strerror}; {remedy}") from problem
     if expected is None:
         return data
     if len(data) != expected["bytes"]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinshot.core.errors import CheckpointError, suggest
+from kinshot.core.small_files import read_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +19,24 @@ PARTS = ("encoder", "projector", "training")
 FILES = ("encoder.safetensors", "projector.safetensors", "training.safetensors", "state.json", "config.yaml")
 
 ADVICE = "use another checkpoint or copy it again"
+
+_LARGEST = 2**53
+"""Whole numbers beyond are not the same in every reader of JSON; no run takes that many steps."""
+_WHOLE, _NUMBER = (int,), (int, float)
+_STATE: dict[str, tuple[str, tuple[type, ...]]] = {
+    "step": ("a whole number", _WHOLE),
+    "epoch": ("a whole number", _WHOLE),
+    "total_steps": ("a whole number", _WHOLE),
+    "steps_per_epoch": ("a whole number", _WHOLE),
+    "seed": ("a whole number", _WHOLE),
+    "samples": ("a whole number", _WHOLE),
+    "threads": ("a whole number", _WHOLE),
+    "cpu_seconds": ("a number", _NUMBER),
+    "input": ("an object", (dict,)),
+    "optimizer": ("an object", (dict,)),
+    "source": ("text", (str,)),
+}
+"""What kinshot itself reads of a state; `step` and `epoch` must be there."""
 
 
 def encode_tensors(tensors: dict[str, Tensor], name: str) -> bytes:
@@ -68,9 +87,12 @@ def decode_state(path: Path, data: bytes) -> dict[str, Any]:
     """`state.json`. Raises CheckpointError when it is not one of ours or from a newer version."""
     state = _json_object(path, data)
     _check_version(path, state.get("schema_version"))
-    for key in ("step", "epoch"):
-        if not isinstance(state.get(key), int):
-            raise CheckpointError(f"{path}: expected a whole number {key}, got {state.get(key)!r}; {ADVICE}")
+    for key, (what, kinds) in _STATE.items():
+        value = state.get(key)
+        if key not in state and key not in ("step", "epoch"):
+            continue
+        if type(value) not in kinds or (isinstance(value, int | float) and not 0 <= value < _LARGEST):
+            raise CheckpointError(f"{path}: expected {what} as {key}, got {_short(value)}; {ADVICE}")
     return state
 
 
@@ -121,10 +143,7 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     Raises CheckpointError when it is missing, damaged, newer, or lists anything but the five files of a checkpoint.
     """
     path = folder / MANIFEST
-    try:
-        manifest = _json_object(path, path.read_bytes())
-    except OSError as problem:
-        raise CheckpointError(f"cannot read {path}: {problem.strerror}; the checkpoint is incomplete, use another one") from problem
+    manifest = _json_object(path, read_file(path, error=CheckpointError, remedy="the checkpoint is incomplete, use another one"))
     _check_version(path, manifest.get("schema_version"))
     files = manifest.get("files")
     if set(manifest) != {"schema_version", "files"} or not isinstance(files, dict) or set(files) != set(FILES):
@@ -196,6 +215,11 @@ def _check_plain(value: Any, where: str) -> None:
             _check_plain(item, f"{where}[{i}]")
     elif value is not None and not isinstance(value, bool | int | float | str):
         raise CheckpointError(f"{where} is a {type(value).__name__}: plain data is numbers, text, true, false, null, lists and dicts")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _one_line(problem: Exception) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from kinshot.core.atomic import write_text
+from kinshot.core.atomic import open_plain, write_text
 from kinshot.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class _Records:
         try:
             if path.exists():
                 write_text(path, "".join(map(_line, kept)))
-            self._descriptor: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._descriptor: int | None = open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         except OSError as problem:
             raise DataError(_cannot_record(path, problem)) from problem
 

@@ -1,15 +1,21 @@
-"""The checkpoints of a run: which is the newest, which may go, and what a killed process left behind."""
+"""The checkpoints of a run: which is the newest, which may go, and what a killed process left behind.
+
+A save that is killed leaves temporary names alone, so a checkpoint that has its own name and cannot be read is damaged, or of a newer
+kinshot. None is passed over for another one: whoever asks for the newest gets it, or an error that names what is wrong with it.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from kinshot.core.atomic import remove_folder, sweep_orphans, write_json
-from kinshot.core.checkpoint_files import read_manifest
+from kinshot.core.checkpoint_files import ADVICE, read_manifest
 from kinshot.core.errors import CheckpointError, ConfigError
+from kinshot.core.small_files import read_file
 
 BEST = "best.json"
 _STEP = re.compile(r"^(?P<hidden>\.?)step-(?P<step>\d+)(?P<old>\.old-\d+)?$")
@@ -20,32 +26,72 @@ def checkpoint_path(run_folder: str | Path, step: int) -> Path:
     return Path(run_folder) / "checkpoints" / f"step-{step:08d}"
 
 
-def is_complete(folder: str | Path) -> bool:
-    """Whether `folder` has a valid manifest and every file in it at its size (contents are not hashed: `load_checkpoint` does)."""
+def check_complete(folder: str | Path) -> None:
+    """Raise CheckpointError unless `folder` has a valid manifest and every file in it at its size (`load_checkpoint` hashes contents)."""
     folder = Path(folder)
+    for name, entry in read_manifest(folder).items():
+        try:
+            size = (folder / name).stat().st_size
+        except OSError as problem:
+            raise CheckpointError(f"cannot read {folder / name}: {problem.strerror}; {ADVICE}") from problem
+        if size != entry["bytes"]:
+            raise CheckpointError(f"{folder / name} is damaged: expected {entry['bytes']} bytes, got {size}; {ADVICE}")
+
+
+def is_complete(folder: str | Path) -> bool:
+    """Whether `check_complete` finds nothing wrong."""
     try:
-        listed = read_manifest(folder)
-        return all((folder / name).stat().st_size == entry["bytes"] for name, entry in listed.items())
-    except (CheckpointError, OSError):
+        check_complete(folder)
+    except CheckpointError:
         return False
+    return True
 
 
 def latest(run_folder: str | Path) -> Path | None:
-    """The newest complete checkpoint of a run, by step number, or None. Incomplete ones are passed over."""
+    """The newest checkpoint of a run, by step number, or None where there is none.
+
+    Raises CheckpointError naming every checkpoint that is newer than the newest complete one, and why it cannot be read.
+    """
+    whole, wrong = None, []
     for _, path in reversed(_steps(Path(run_folder) / "checkpoints")):
-        if is_complete(path):
-            return path
-    return None
+        try:
+            check_complete(path)
+        except CheckpointError as problem:
+            wrong.append(str(problem))
+            continue
+        whole = path
+        break
+    if not wrong:
+        return whole
+    instead = f"or name an older one yourself: {whole}" if whole else "or choose another run; nothing was changed here"
+    count = "a checkpoint that cannot be read" if len(wrong) == 1 else f"{len(wrong)} checkpoints that cannot be read"
+    raise CheckpointError("\n  ".join([f"{run_folder} has {count}; copy it again, {instead}:", *wrong]))
 
 
 def read_best(run_folder: str | Path) -> dict[str, Any] | None:
-    """What `write_best` wrote, while the checkpoint that it names is complete; else None."""
+    """What `write_best` wrote, or None where it never did.
+
+    Raises CheckpointError where it cannot be read or names a checkpoint that is not complete: no other one may stand for the best.
+    """
+    path = Path(run_folder) / BEST
     try:
-        found = json.loads((Path(run_folder) / BEST).read_text(encoding="utf-8"))
-        complete = is_complete(checkpoint_path(run_folder, int(found["step"])))
-        return found if complete and isinstance(found["accuracy"], float) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        found = json.loads(read_file(path, error=CheckpointError)) if os.path.lexists(path) else None
+    except (CheckpointError, ValueError, RecursionError) as problem:
+        raise _no_best(path, f"it cannot be read ({' '.join(str(problem).split())})") from problem
+    if found is None:
         return None
+    if not isinstance(found, dict) or type(found.get("step")) is not int or type(found.get("accuracy")) is not float or found["step"] < 0:
+        raise _no_best(path, "it holds no step and accuracy")
+    try:
+        check_complete(checkpoint_path(run_folder, found["step"]))
+    except CheckpointError as problem:
+        raise _no_best(path, str(problem)) from problem
+    return found
+
+
+def _no_best(path: Path, why: str) -> CheckpointError:
+    remedy = f"copy it again, name a checkpoint in {path.parent / 'checkpoints'} yourself, or remove {path.name} to take the newest"
+    return CheckpointError(f"{path} does not say which checkpoint is the best: {why}; {remedy}")
 
 
 def write_best(run_folder: str | Path, step: int, measured: dict[str, Any]) -> None:
@@ -92,13 +138,22 @@ def sweep(run_folder: str | Path) -> list[Path]:
         raise CheckpointError(f"cannot clear up {run_folder}: {problem}; check that you may write there") from problem
 
 
+def step_of(checkpoint: Path) -> int | None:
+    """The step that a checkpoint's name says, None for a name of another kind."""
+    match = _STEP.match(checkpoint.name)
+    return int(match["step"]) if match and bool(match["hidden"]) == bool(match["old"]) else None
+
+
 def _steps(checkpoints: Path) -> list[tuple[int, Path]]:
     """Checkpoint folders with their step, oldest first; one that was set aside counts while its name is free."""
     found = []
-    for path in checkpoints.iterdir() if checkpoints.is_dir() else ():
-        match = _STEP.match(path.name)
-        if match is None or bool(match["hidden"]) != bool(match["old"]) or not path.is_dir():
-            continue
-        if not match["old"] or not path.with_name(f"step-{match['step']}").exists():
-            found.append((int(match["step"]), path))
+    try:
+        for path in checkpoints.iterdir() if checkpoints.exists() else ():
+            step = step_of(path)
+            if step is None or not path.is_dir():
+                continue
+            if path.name[0] != "." or not path.with_name(path.name[1:].partition(".")[0]).exists():
+                found.append((step, path))
+    except OSError as problem:
+        raise CheckpointError(f"cannot read {checkpoints}: {problem.strerror}; it must be a folder that you may read") from problem
     return sorted(found)

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 
+from kinshot.core.atomic import open_plain
 from kinshot.core.errors import ConfigError
 
+LOCK = ".lock"
+_CONTENT = re.compile(rb"\d{0,20}\n?")
 _held: set[int] = set()
+
+
+def is_lock(path: Path) -> bool:
+    """Whether a file is a lock of ours: empty, or a pid and nothing else."""
+    try:
+        return path.is_file() and not path.is_symlink() and path.stat().st_size <= 32 and bool(_CONTENT.fullmatch(path.read_bytes()))
+    except OSError:
+        return False
 
 
 class RunLock:
@@ -24,7 +36,7 @@ class RunLock:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.path = Path(folder) / ".lock"
+        self.path = Path(folder) / LOCK
         self._descriptor: int | None = None
 
     def __enter__(self) -> RunLock:
@@ -43,7 +55,9 @@ class RunLock:
         if self._descriptor is not None:
             raise ConfigError(f"{self.path.parent} is already locked by this object: release it first")
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            if os.path.lexists(self.path) and not is_lock(self.path):
+                raise ConfigError(f"{self.path} is no lock of kinshot: move it away, or choose another folder")
+            descriptor = open_plain(self.path, os.O_RDWR | os.O_CREAT)
         except OSError as problem:
             raise ConfigError(f"cannot lock {self.path.parent}: {problem.strerror}; choose a folder you may write to") from problem
         try:

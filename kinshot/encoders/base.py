@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
@@ -15,6 +16,7 @@ from kinshot.core.registry import Registry
 from kinshot.core.tokens import PADDING, vocabulary_size
 
 KINDS = ("image", "features", "tokens")
+_LARGEST = 2**24
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,21 @@ def spec_from_dict(given: Mapping[str, Any]) -> Spec:
     """
     kind = given.get("kind", "image")
     if kind == "tokens":
-        return TokenSpec(int(given["length"]), str(given["alphabet"]))
+        return TokenSpec(_positive(given["length"]), str(given["alphabet"]))
     mean, std = (tuple(float(value) for value in given[name]) for name in ("mean", "std"))
-    if kind == "image":
-        return InputSpec(int(given["channels"]), int(given["size"]), mean, std)
-    if kind == "features":
-        return FeatureSpec(int(given["dim"]), mean, std)
-    raise ValueError(f"unknown kind {kind!r}, known are {', '.join(KINDS)}")
+    counted = {"image": "channels", "features": "dim"}.get(kind)
+    if counted is None:
+        raise ValueError(f"unknown kind {kind!r}, known are {', '.join(KINDS)}")
+    count = _positive(given[counted])
+    if not len(mean) == len(std) == count or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise ValueError(f"expected {count} finite means and {count} spreads above 0, got {len(mean)} and {len(std)} numbers")
+    return InputSpec(count, _positive(given["size"]), mean, std) if kind == "image" else FeatureSpec(count, mean, std)
+
+
+def _positive(value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= _LARGEST:
+        raise ValueError(f"expected a whole number from 1 to {_LARGEST}, got {value!r}")
+    return value
 
 
 def accepted_kinds(part: Any) -> tuple[str, ...]:

@@ -102,7 +102,10 @@ def _run_finished(path: Path, steps: int) -> bool:
     run = run_folder(path)
     if run == path:
         return False
-    newest = latest(run)
+    try:
+        newest = latest(run)
+    except CheckpointError:  # another checkpoint's damage, which no one asked for
+        newest = None
     state = _json(newest / "state.json") if newest is not None else {}
     return state.get("step") == state.get("total_steps", -1) or _json(run / "result.json").get("steps") == steps
 

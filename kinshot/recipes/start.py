@@ -1,15 +1,19 @@
-"""Where a run starts: an empty folder, an earlier run to replace, or a checkpoint to continue. Nothing is written before it is clear."""
+"""Where a run starts: an empty folder, an earlier run to replace, or a checkpoint to continue. Only `clear` and `open_folder` write."""
 
 from __future__ import annotations
 
 import json
-import shutil
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kinshot.core.checkpoint import Checkpoint, RunLock, latest, load_checkpoint
-from kinshot.core.errors import ConfigError
+from kinshot.core.checkpoint import Checkpoint, latest, load_checkpoint
+from kinshot.core.errors import CheckpointError, ConfigError
+from kinshot.core.run_files import CHECKPOINTS, is_begun, refuse_links, remove_run
+from kinshot.core.runlock import LOCK, is_lock
+from kinshot.recipes.embedder import input_spec
 from kinshot.recipes.fit import fit_like, made_by
 from kinshot.recipes.recipe import Recipe, differences
 
@@ -24,7 +28,7 @@ class Options:
     Args:
         out: run folder.
         resume: "never", "auto" (newest checkpoint in `out`, or a fresh start), or the path of a checkpoint.
-        overwrite: delete an earlier run in `out`.
+        overwrite: delete an earlier run in `out`, once the first step of the new one has gone through.
         quiet: no progress on stderr.
     """
 
@@ -34,34 +38,47 @@ class Options:
     quiet: bool = False
 
 
-def starting_point(recipe: Recipe, options: Options) -> Checkpoint | None:
-    """The checkpoint to continue from, verified and of the same recipe, or None for a fresh run."""
+@dataclass(frozen=True)
+class Start:
+    """What was found in a run folder.
+
+    Args:
+        checkpoint: the one to continue from, verified and of the same recipe, or None for a fresh run.
+        replaces: whether an earlier run is to be deleted first.
+        seen: what lay there; another process may have changed it by the time that the folder is locked.
+    """
+
+    checkpoint: Checkpoint | None
+    replaces: bool
+    seen: frozenset[tuple[str, int, int]]
+
+
+def starting_point(recipe: Recipe, options: Options) -> Start:
+    """Where a run may start. Reads only.
+
+    Raises:
+        ConfigError: the folder holds something else, or a run of other settings.
+        CheckpointError: a checkpoint to continue from that cannot be read.
+    """
     out = options.out
     if options.overwrite and options.resume != "never":
         raise ConfigError("--overwrite and --resume contradict each other: give one of them")
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {out} is a file; give a folder")
-    if options.resume == "never":
-        if out.is_dir() and any(out.iterdir()):
-            if not options.overwrite:
-                remedy = "add --resume auto to continue it, --overwrite to replace it, or choose another folder"
-                raise ConfigError(f"--out {out} is not empty: {remedy}")
-            if not _is_run(out):
-                raise ConfigError(f"--out {out} is no run of kinshot, so --overwrite will not delete it; choose another folder")
-        return None
-    path = latest(out) if options.resume == "auto" else _newest(Path(options.resume))
-    if path is None:
-        if out.is_dir() and any(out.iterdir()) and not _is_run(out):
-            raise ConfigError(f"--out {out} is not empty and holds no run of kinshot; choose another folder")
-        return None
-    checkpoint = load_checkpoint(path)
-    if out.is_dir() and any(out.iterdir()) and out.resolve() not in checkpoint.path.resolve().parents:
-        raise ConfigError(f"--out {out} is not empty and {path} lies elsewhere: give a new --out, or --resume auto to continue {out}")
-    changed = differences(made_by(checkpoint), fit_like(recipe, checkpoint))
-    told = [f"{key}: {before} -> {after}" for key, (before, after) in changed.items() if key not in _MAY_MOVE]
-    if told:
-        raise ConfigError("\n  ".join([f"{path} was made by other settings; use the same recipe and overrides, or a new --out:", *told]))
-    return checkpoint
+    try:
+        seen = _look(out)
+        if options.resume == "never":
+            return Start(None, _replaces(options), seen)
+        path = latest(out) if options.resume == "auto" else _newest(Path(options.resume))
+        if path is None:
+            _check_fresh(out)
+            return Start(None, False, seen)
+        return Start(_continued(recipe, options, path), False, seen)
+    except OSError as problem:  # a name of 300 characters, a folder that may not be looked into
+        raise ConfigError(f"cannot use --out {out}: {problem.strerror}; choose another folder") from problem
+
+
+def moved_on(start: Start, options: Options) -> bool:
+    """Whether another process has written to the run folder since it was looked at."""
+    return _look(options.out) != start.seen
 
 
 def finished_result(out: Path, checkpoint: Checkpoint | None) -> dict[str, Any] | None:
@@ -75,22 +92,81 @@ def finished_result(out: Path, checkpoint: Checkpoint | None) -> dict[str, Any] 
         return None  # written anew from the checkpoint
 
 
+def open_folder(out: Path) -> None:
+    """Make the run folder. Raises ConfigError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot create --out {out}: {error.strerror}; choose a folder that can be written") from error
+
+
+def clear(start: Start, options: Options, say: Callable[[str], None]) -> None:
+    """Under the lock: take the earlier run away where it is to be replaced; what is not a run's stays, and is said."""
+    if not start.replaces:
+        return
+    kept = remove_run(options.out)
+    say(f"removed the earlier run in {options.out}" + (f"; what is not a run's stays: {', '.join(kept)}" if kept else ""))
+
+
+def _look(out: Path) -> frozenset[tuple[str, int, int]]:
+    """What lies in a run folder and among its checkpoints: names, sizes, times. Raises ConfigError for what is no folder."""
+    if not out.is_dir():
+        if os.path.lexists(out):
+            raise ConfigError(f"--out {out} is a {'link to nowhere' if out.is_symlink() else 'file'}; give a folder")
+        return frozenset()
+    refuse_links(out)
+    held = [path for path in out.iterdir() if path.name != LOCK]
+    held += (out / CHECKPOINTS).iterdir() if (out / CHECKPOINTS).is_dir() else ()
+    return frozenset((str(path), stat.st_size, stat.st_mtime_ns) for path in held for stat in [path.lstat()])
+
+
+def _replaces(options: Options) -> bool:
+    """Whether there is a run to replace. Raises ConfigError for a folder that is neither empty nor may be emptied."""
+    out = options.out
+    if _is_empty(out):
+        return False
+    if not options.overwrite:
+        remedy = "add --resume auto to continue it, --overwrite to replace it, or choose another folder"
+        raise ConfigError(f"--out {out} is not empty: {remedy}")
+    home, here = Path(os.path.expanduser("~")).resolve(), Path.cwd()
+    if out.resolve() in {home, *home.parents, here, *here.parents}:
+        raise ConfigError(f"--out {out} holds the current folder or your home, which --overwrite will not empty; choose another folder")
+    if not is_begun(out):
+        raise ConfigError(f"--out {out} is no run of kinshot, so --overwrite will not empty it; choose another folder")
+    return True
+
+
+def _check_fresh(out: Path) -> None:
+    """Raise unless a run may begin in a folder that has no checkpoint."""
+    if _is_empty(out):
+        return
+    if not is_begun(out):
+        raise ConfigError(f"--out {out} is not empty and holds no run of kinshot; choose another folder")
+    if (out / "result.json").exists():
+        raise CheckpointError(
+            f"{out} holds the result of a run and none of its checkpoints: copy them back, or start anew with --overwrite"
+        )
+
+
+def _is_empty(out: Path) -> bool:
+    """Whether a folder is not there or holds nothing but the lock of a run that never began."""
+    return not out.is_dir() or all(path.name == LOCK and is_lock(path) for path in out.iterdir())
+
+
+def _continued(recipe: Recipe, options: Options, path: Path) -> Checkpoint:
+    """The checkpoint at `path`, if a run of this recipe may go on from it in the folder that was asked for."""
+    out = options.out
+    checkpoint = load_checkpoint(path)
+    if not _is_empty(out) and out.resolve() not in checkpoint.path.resolve().parents:
+        raise ConfigError(f"--out {out} is not empty and {path} lies elsewhere: give a new --out, or --resume auto to continue {out}")
+    input_spec(checkpoint)  # or an error that names the checkpoint
+    changed = differences(made_by(checkpoint), fit_like(recipe, checkpoint))
+    told = [f"{key}: {before} -> {after}" for key, (before, after) in changed.items() if key not in _MAY_MOVE]
+    if told:
+        raise ConfigError("\n  ".join([f"{path} was made by other settings; use the same recipe and overrides, or a new --out:", *told]))
+    return checkpoint
+
+
 def _newest(path: Path) -> Path:
     """A run folder's newest checkpoint, not its best: that is where it goes on; another path as it is."""
-    return latest(path) or path if (path / "checkpoints").is_dir() else path
-
-
-def _is_run(out: Path) -> bool:
-    return any((out / name).exists() for name in ("checkpoints", "metrics.jsonl", ".lock"))
-
-
-def open_folder(options: Options, checkpoint: Checkpoint | None) -> None:
-    """Make the run folder; with `overwrite`, after deleting the earlier run in it. Raises ConfigError."""
-    if options.overwrite and checkpoint is None and options.out.is_dir():
-        with RunLock(options.out):  # never delete a run that is going on
-            pass
-        shutil.rmtree(options.out)
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot create --out {options.out}: {error.strerror}; choose a folder that can be written") from error
+    return latest(path) or path if (path / CHECKPOINTS).is_dir() else path

@@ -37,15 +37,16 @@ from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
 from kinshot.datasets.loader import batches
-from kinshot.encoders.base import Spec, input_of, spec_from_dict, spec_to_dict
+from kinshot.encoders.base import Spec, input_of, spec_to_dict
 from kinshot.recipes.diagnose import diagnose, report_lines
-from kinshot.recipes.embedder import build_model, initial_input, initialize
+from kinshot.recipes.embedder import build_model, initial_input, initialize, input_spec
 from kinshot.recipes.fit import filled_in, fit
 from kinshot.recipes.hooks import RunHooks, Say
 from kinshot.recipes.inputs import MethodInputs
 from kinshot.recipes.reached import unfinished_notes
 from kinshot.recipes.recipe import Recipe, learns_from_labels
-from kinshot.recipes.start import Options, finished_result, open_folder, starting_point
+from kinshot.recipes.rehearsal import first_step, rehearse
+from kinshot.recipes.start import Options, Start, clear, finished_result, moved_on, open_folder, starting_point
 from kinshot.recipes.teachers import distilling
 from kinshot.ssl import VIEWS
 from kinshot.ssl.structure.inducing import StructureInducing
@@ -102,38 +103,66 @@ class Features(torch.nn.Module):
         return {"z": self.head(self.encoder(x))}
 
 
+@dataclass
+class Ready:
+    """A job that is built, and restored where it goes on; `finished` is the result of a run that has nothing left to do."""
+
+    start: Start
+    job: Job
+    spent_cpu: float
+    finished: dict[str, Any] | None
+
+
 def train_recipe(recipe: Recipe, options: Options, say: Say) -> dict[str, Any]:
     """Run a recipe into `options.out`; returns the result that the command prints with `--json`."""
     started, cpu = time.perf_counter(), time.process_time()
-    checkpoint = starting_point(recipe, options)
-    finished = finished_result(options.out, checkpoint)
-    if finished is not None:
-        say(f"{options.out} is complete already: nothing to do")
-        return finished
-    source = SOURCES.build(recipe.data.name, settings=recipe.data.settings)
-    job = build(recipe, source, spec_from_dict(checkpoint.state["input"]) if checkpoint else None)
-    open_folder(options, checkpoint)
-    with RunLock(options.out), StopRequest() as stop:
-        sweep(options.out)
-        for note in job.notes:
-            say(note)
-        resumed_cpu = restore(job, checkpoint) if checkpoint else 0.0
-        hooks = RunHooks(job, options.out, say, resumed_cpu - cpu, options.quiet)
-        try:
-            if job.graph is not None:
-                found = diagnose(job.graph, source)
-                for line in report_lines(found):
-                    say(line)
-                hooks.graph(found)
-            if checkpoint is None:
-                job.method.prepare(job.extract)
-                hooks.save(job.run)
-            else:
-                say(f"resumed {checkpoint.path} at step {job.run.step} of {job.plan.total_steps}")
-            train(job.run, job.plan, job.batches, job.views, job.extract, hooks, stop)
-            return hooks.finish(job.run, time.perf_counter() - started)
-        finally:
-            hooks.close()
+    ready = _ready(recipe, options)
+    if ready.finished is None:
+        open_folder(options.out)
+        with RunLock(options.out), StopRequest() as stop:
+            if moved_on(ready.start, options):  # another process was faster: look again, now that nobody else writes here
+                ready = _ready(recipe, options)
+            if ready.finished is None:
+                clear(ready.start, options, say)
+                return _trained(ready, options, say, stop, started, cpu)
+    say(f"{options.out} is complete already: nothing to do")
+    return ready.finished
+
+
+def _ready(recipe: Recipe, options: Options) -> Ready:
+    """Everything that can fail before a run begins; nothing is written. What a checkpoint belongs to is compared also if it is the last."""
+    start = starting_point(recipe, options)
+    source, checkpoint = SOURCES.build(recipe.data.name, settings=recipe.data.settings), start.checkpoint
+    job = build(recipe, source, input_spec(checkpoint) if checkpoint else None)
+    if start.replaces:
+        rehearse(job)
+        job = build(recipe, source)
+    spent = restore(job, checkpoint) if checkpoint else 0.0
+    return Ready(start, job, spent, finished_result(options.out, checkpoint))
+
+
+def _trained(ready: Ready, options: Options, say: Say, stop: StopRequest, started: float, cpu: float) -> dict[str, Any]:
+    """The result of a run that begins or goes on in its locked folder."""
+    job, checkpoint = ready.job, ready.start.checkpoint
+    sweep(options.out)
+    for note in job.notes:
+        say(note)
+    hooks = RunHooks(job, options.out, say, ready.spent_cpu - cpu, options.quiet)
+    try:
+        if job.graph is not None:
+            found = diagnose(job.graph, job.source)
+            for line in report_lines(found):
+                say(line)
+            hooks.graph(found)
+        if checkpoint is None:
+            job.method.prepare(job.extract)
+            hooks.save(job.run)
+        else:
+            say(f"resumed {checkpoint.path} at step {job.run.step} of {job.plan.total_steps}")
+        train(job.run, job.plan, job.batches, job.views, job.extract, hooks, stop)
+        return hooks.finish(job.run, time.perf_counter() - started)
+    finally:
+        hooks.close()
 
 
 def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
@@ -222,7 +251,9 @@ def restore(job: Job, checkpoint: Checkpoint) -> float:
         job.run.step = int(state["step"])
         before = state.get("computed")
         job.computed = list(dict.fromkeys([*(map(str, before) if isinstance(before, list) else ["not recorded"]), *job.computed]))
-    except (KeyError, RuntimeError, ValueError) as error:
+        if job.run.step > job.plan.total_steps:
+            raise ValueError(f"it stands at step {job.run.step}, and the run has {job.plan.total_steps}")
+    except (AttributeError, CheckpointError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.path} does not fit this recipe: {error}; resume with the recipe it was written by") from error
     return float(state.get("cpu_seconds", 0.0))
 
@@ -233,12 +264,8 @@ def dry_run(recipe: Recipe, options: Options) -> dict[str, Any]:
     source = SOURCES.build(recipe.data.name, settings=recipe.data.settings)
     job = build(recipe, source)
     method = job.method
-    images, indices = next(iter(job.batches(0, 0)))
     started = time.perf_counter()
-    method.prepare(job.extract)
-    views = job.views(images.to(job.plan.device), indices, seed=recipe.seed, epoch=0)
-    terms = method.loss(views, indices.to(job.plan.device), 0)
-    terms["loss"].backward()
+    terms = first_step(job)
     count = sum(p.numel() for p in method.parameters() if p.requires_grad)
     return {
         "recipe": recipe.name,
