@@ -109,6 +109,8 @@ def _convert_scalar(value: Any, annotation: str) -> Any:
         if numeral or (isinstance(value, int | float) and not isinstance(value, bool)):
             return _finite(value)
     if annotation == "str" and isinstance(value, str):
+        if any("\ud800" <= character <= "\udfff" for character in value):  # how Python holds bytes that are no text
+            raise ValueError(f"{shown(value)} is no valid UTF-8, and no recipe could keep it: rename the file or folder")
         return value
     if annotation == "str" and type(value) is int:  # a name of digits; recipes write whole numbers in one way only
         return str(value)

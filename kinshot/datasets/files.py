@@ -93,7 +93,7 @@ def dated_listing(paths: Sequence[Path], root: Path) -> bytes:
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 
-def in_threads(rows: Sequence[int], act: Callable[[int], None], threads: int) -> None:
+def in_threads(rows: Sequence[int], act: Callable[[int], object], threads: int) -> None:
     """`act` on every row, by up to so many threads; the first error of the earliest rows is raised and ends the rest."""
 
     def part(start: int) -> None:

@@ -19,7 +19,8 @@ from kinshot.datasets import SOURCES
 from kinshot.datasets.base import ArraySource
 from kinshot.datasets.cache import cached_images
 from kinshot.datasets.files import content_listing
-from kinshot.datasets.images import decode_all, list_images, load_image
+from kinshot.datasets.images import decode_all, load_image
+from kinshot.datasets.survey import list_images
 
 # Raise when decoding changes a pixel.
 _VERSION = 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -12,12 +10,14 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from kinshot.core.errors import DataError
-from kinshot.datasets.files import regular_file
+from kinshot.datasets.files import in_threads, regular_file
 
 # Formats that Pillow only hands over to another program or plug-in: Ghostscript (EPS), or nothing at all by default.
 _NOT_PICTURES = frozenset({"EPS", "WMF", "MPEG", "HDF5", "GRIB", "BUFR"})
 # Pillow tries formats in turn; the common ones first.
 _TRIED_FIRST = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM")
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
+_SHOWN = 10
 
 
 @cache
@@ -32,15 +32,6 @@ def image_suffixes() -> frozenset[str]:
     """File name endings, lower case with the dot, of the formats that Pillow itself decodes."""
     formats = image_formats()
     return frozenset(suffix.lower() for suffix, name in Image.registered_extensions().items() if name in formats)
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Every image file below `folder`, sorted by path; hidden files and folders are left out, linked folders not entered."""
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in files if not name.startswith(".") and Path(name).suffix.lower() in image_suffixes()]
-    return sorted(found)
 
 
 def read_image(path: Path, convert: Callable[[Image.Image], np.ndarray], formats: tuple[str, ...] = ()) -> np.ndarray:
@@ -62,15 +53,18 @@ def read_image(path: Path, convert: Callable[[Image.Image], np.ndarray], formats
         raise DataError(f"cannot read image {path}: {error or type(error).__name__}: repair or remove the file") from error
 
 
-def load_image(path: Path, size: int, channels: int) -> np.ndarray:
+def load_image(path: Path, size: int, channels: int, bits: int = 0) -> np.ndarray:
     """Decode one file to uint8 (channels, size, size), channels 1 or 3.
 
     The central square is resized with an antialiasing bilinear filter: the shorter side becomes `size`.
-    EXIF orientation is applied, transparency is laid on white, 16-bit grey keeps its high byte. Raises DataError.
+    EXIF orientation is applied, transparency is laid on white, grey pictures of 16 bits keep the upper 8 of their lower `bits`
+    (8 to 16; 0 is 16). Raises DataError.
     """
 
     def convert(image: Image.Image) -> np.ndarray:
-        flat = _to_mode(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB", path)
+        depth, inverted = declared_bits(image) or bits or 16, white_is_zero(image)  # which a turned picture no longer says
+        turned = _shallow(ImageOps.exif_transpose(image), depth, inverted, path)
+        flat = _to_mode(turned, "L" if channels == 1 else "RGB", path)
         side = min(flat.size)
         left, top = (flat.width - side) / 2, (flat.height - side) / 2
         # Cropping inside the resize keeps a very long picture from growing before it is cut.
@@ -82,32 +76,80 @@ def load_image(path: Path, size: int, channels: int) -> np.ndarray:
 
 
 def decode_all(paths: Sequence[Path], decode: Callable[[Path], np.ndarray], shape: tuple[int, int, int], threads: int = 8) -> np.ndarray:
-    """Every file decoded by up to `threads` threads: uint8 (N, *shape). Raises DataError naming the first bad file."""
-    images = np.empty((len(paths), *shape), dtype=np.uint8)
-    chunk = 64
-
-    def fill(start: int) -> None:
-        for row in range(start, min(start + chunk, len(paths))):
-            images[row] = decode(paths[row])
-
-    with ThreadPoolExecutor(max_workers=min(threads, os.cpu_count() or 1)) as pool:
-        jobs = [pool.submit(fill, start) for start in range(0, len(paths), chunk)]
-        try:
-            for job in jobs:
-                job.result()
-        except DataError:
-            pool.shutdown(cancel_futures=True)
-            raise
+    """Every file decoded by up to `threads` threads: uint8 (N, *shape). Raises DataError naming all bad files at once."""
+    images, failed = decode_readable(paths, decode, shape, threads)
+    if failed:
+        raise DataError(told(failed, len(paths)))
     return images
 
 
+def decode_readable(
+    paths: Sequence[Path], decode: Callable[[Path], np.ndarray], shape: tuple[int, int, int], threads: int = 8
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Every file decoded, uint8 (N, *shape), and what is wrong with each row that could not be, whose pixels mean nothing."""
+    images = np.empty((len(paths), *shape), dtype=np.uint8)
+
+    def fill(row: int) -> None:
+        images[row] = decode(paths[row])
+
+    return images, failures(len(paths), fill, threads)
+
+
+def failures(count: int, act: Callable[[int], object], threads: int = 8) -> dict[int, str]:
+    """`act` on every row of `count`; the messages of those that raised DataError, by row, ascending."""
+    failed: dict[int, str] = {}
+
+    def attempt(row: int) -> None:
+        try:
+            act(row)
+        except DataError as error:
+            failed[row] = str(error)
+
+    in_threads(range(count), attempt, threads)
+    return dict(sorted(failed.items()))
+
+
+def told(failed: Mapping[int, str], count: int) -> str:
+    """Failures as one message: a single one as it is, several under one another."""
+    every = list(failed.values())
+    if len(every) == 1:
+        return every[0]
+    more = [f"and {len(every) - _SHOWN} more"] if len(every) > _SHOWN else []
+    return "\n  ".join([f"{len(every)} of {count} images cannot be read:", *every[:_SHOWN], *more])
+
+
+def declared_bits(image: Image.Image) -> int:
+    """The bits of a sample where the file itself says that they are fewer than 16, as TIFF can; else 0."""
+    (bits,) = _tiff_tag(image, _BITS_PER_SAMPLE)[:1] or (0,)
+    return int(bits) if 8 < int(bits) < 16 else 0
+
+
+def white_is_zero(image: Image.Image) -> bool:
+    """Whether a TIFF file counts from white to black."""
+    return _tiff_tag(image, _PHOTOMETRIC)[:1] == (0,)
+
+
+def _shallow(image: Image.Image, depth: int, inverted: bool, path: Path) -> Image.Image:
+    """A grey picture of more than 8 bits as one of 8; others as they are. Raises DataError for values beyond `depth` bits."""
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise DataError(f"cannot read image {path}: its 32-bit values leave 0..65535: convert it to 8 or 16 bits")
+    if values.max() >= 2**depth:
+        raise DataError(f"cannot read image {path}: it holds {values.max()}, more than {depth} bits can: raise bits, or repair the file")
+    if inverted:  # Pillow turns such pictures round at 1 and 8 bits only
+        values = 2**depth - 1 - values
+    return Image.fromarray((values >> (depth - 8)).astype(np.uint8))
+
+
+def _tiff_tag(image: Image.Image, tag: int) -> tuple[int, ...]:
+    found = getattr(image, "tag_v2", {}).get(tag, ())
+    return tuple(found) if isinstance(found, tuple) else (found,)
+
+
 def _to_mode(image: Image.Image, mode: str, path: Path) -> Image.Image:
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise DataError(f"cannot read image {path}: its 32-bit values leave 0..65535: convert it to 8 or 16 bits")
-        image = Image.fromarray((values >> 8).astype(np.uint8))
-    elif image.mode == "F":
+    if image.mode == "F":
         raise DataError(f"cannot read image {path}: floating-point pixels have no fixed range: convert it to 8 or 16 bits")
     if image.has_transparency_data:
         solid = image.convert("RGBA")
