@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Callable
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from kinshot.core.atomic import write_json
-from kinshot.core.errors import ConfigError
-from kinshot.recipes.recipe import Recipe, load_recipe
+from kinshot.core.errors import ConfigError, KinshotError
+from kinshot.recipes.recipe import Recipe, differences, load_recipe
 
 Say = Callable[[str], None]
 SAME_AS_SEED = "@seed"
 NOTE = "sweep.json"
+_LONGEST = 200
+"""Bytes of a folder's name; file systems take 255."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,18 @@ def plan_sweep(recipe: str, settings: tuple[str, ...], seeds: list[int], out: Pa
     keys = [key for key, _ in axes]
     if len(set(keys)) != len(keys):
         raise ConfigError(f"a setting is given twice among {', '.join(keys)}: write key=a,b,c once")
-    planned = []
+    planned: list[tuple[str, list[str], Recipe]] = []
     for values in itertools.product(*(found for _, found in axes)):
         for seed in seeds:
             chosen = [f"{key}={value.replace(SAME_AS_SEED, str(seed))}" for key, value in zip(keys, values, strict=True)]
             varied = [f"{k.split('.')[-1]}={v}" for (k, found), v in zip(axes, values, strict=True) if len(found) > 1]
-            name = "_".join([*varied, f"seed={seed}"]).replace("/", "-")
             overrides = [*chosen, f"seed={seed}"]
-            planned.append(Planned(out / name, overrides, load_recipe(recipe, overrides)))
-    return planned
+            checked = load_recipe(recipe, overrides)
+            planned.append(("_".join([*varied, f"seed={seed}"]), overrides, checked))
+    if len({tuple(overrides) for _, overrides, _ in planned}) < len(planned):
+        raise ConfigError("a run is asked for twice: give each value and each seed once")
+    places = _folders(out, [(name, checked) for name, _, checked in planned])
+    return [Planned(place, overrides, checked) for place, (_, overrides, checked) in zip(places, planned, strict=True)]
 
 
 def run_sweep(planned: list[Planned], say: Say) -> list[dict[str, Any]]:
@@ -64,8 +70,10 @@ def run_sweep(planned: list[Planned], say: Say) -> list[dict[str, Any]]:
 
 
 def note_command(out: Path, command: str) -> None:
-    """Keep in a sweep's folder how it was made, for `ssl probe --results`."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Keep in a sweep's folder how it was made, for `ssl probe --results`. Raises ConfigError where the folder cannot be made."""
+    from kinshot.recipes.start import open_folder
+
+    open_folder(out)
     write_json(out / NOTE, {"command": command})
 
 
@@ -86,6 +94,32 @@ def runs_of(paths: list[Path]) -> list[Path]:
             raise ConfigError(f"{path} is a sweep without a run: run its command again")
         found += [run for run in runs if run.name != NOTE]
     return found
+
+
+def _folders(out: Path, runs: list[tuple[str, Recipe]]) -> list[Path]:
+    """A folder of its own for each run and its name: where a file name cannot hold that, some of it is replaced and a digest follows.
+
+    Earlier versions left the digest out, so that `a/b` and `a-b` met: a run that is there already is continued where it is.
+    """
+    held = [next((place for place in _candidates(out, name) if _is_run_of(place, recipe)), None) for name, recipe in runs]
+    found = []
+    for place, (name, _) in zip(held, runs, strict=True):
+        plain, digested = _candidates(out, name)
+        found.append(place or (plain if plain.name == name and plain not in held else digested))
+    return found
+
+
+def _candidates(out: Path, name: str) -> tuple[Path, Path]:
+    """The folder of a run by its name, as far as that is one, and the one with a digest of the name."""
+    plain = name.replace("/", "-").encode()[:_LONGEST].decode("utf-8", "ignore")
+    return out / plain, out / f"{plain}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _is_run_of(folder: Path, recipe: Recipe) -> bool:
+    try:
+        return not differences(load_recipe(str(folder / "config.yaml")), recipe)
+    except (KinshotError, OSError):
+        return False
 
 
 def _axis(text: str) -> tuple[str, list[str]]:
