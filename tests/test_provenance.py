@@ -63,10 +63,11 @@ def test_recipes_of_ones_own_are_named_by_what_the_run_keeps(tmp_path: Path, mon
 
 def test_a_file_that_is_called_like_a_shipped_recipe_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    recipe = load_recipe("glyphs_demo", ["data=folder", "data.root='2024'"])  # the text of a setting that reads as a number
+    recipe = load_recipe("glyphs_demo", ["data=folder", "data.root='null'"])  # a folder whose name reads as no value
     Path("r").mkdir()
     Path("r/config.yaml").write_text(to_yaml(recipe.to_dict()))
     words = shlex.split(training_command(recipe, Path("r")))
+    assert words[2] == "r/config.yaml"
     assert load_recipe(words[2], words[3:-2]) == recipe
 
 

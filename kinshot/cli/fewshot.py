@@ -16,8 +16,10 @@ from kinshot.cli.options import (
     NO_REFERENCE,
     QUIET,
     base_data,
+    candidates_of,
     check_counts,
     checkpoint_arguments,
+    choosing_options,
     chosen_data,
     data_options,
     episode_options,
@@ -56,6 +58,8 @@ def fewshot() -> None:
     help="What to do about queries that are copies of a support image.",
 )
 @head_options(heads="prototype", features="backbone,projector,joint")
+@choosing_options()
+@click.option("--per-episode", is_flag=True, help="With --json: every episode's accuracy, too, of each model, feature, head and task.")
 @click.option("--compare", default="", metavar="SETTING", help="Group checkpoints by this setting, or by several (a,b); paired by seed.")
 @NO_REFERENCE
 @DEVICE
@@ -66,10 +70,17 @@ def eval_command(
     checkpoints: tuple[Path, ...], data: str | None, split: str | None, options: tuple[str, ...], base: str | None, ways: str, shots: str,
     queries: int, episodes: int, seed: int, heads: str, features: str, no_reference: bool, device: str, results: Path | None, quiet: bool,
     as_json: bool, compare: str, unbalanced: float, episode_list: str, save_episodes: Path | None, duplicates: Literal["refuse", "allow"],
+    choose: str | None, validation: str | None, per_episode: bool,
 ) -> None:  # fmt: skip
     """Measure CHECKPOINTS (or run folders, or a sweep's folder) on seeded episodes; several give the mean over them too."""
     check_counts(queries, episodes)
-    chosen, bases, parsed = chosen_data(data, split, options), base_data(base), parsed_heads(heads)
+    if per_episode and not as_json:
+        raise ConfigError("--per-episode adds to what --json prints: give --json, too")
+    candidates = candidates_of(choose, validation, heads)
+    if candidates is not None and episode_list:
+        raise ConfigError("--choose draws validation episodes like those of the test, and --episode-list names them: give one of them")
+    parsed = parsed_heads(heads) if candidates is None else [grid[0] for grid in candidates.heads]
+    chosen, bases = chosen_data(data, split, options), base_data(base)
     if unbalanced < 0:
         raise ConfigError(f"--unbalanced: expected a number above 0, got {unbalanced}")
     way_list = parsed_ways(ways) if ways == "all" else parse_sizes(ways, "--ways")
@@ -79,8 +90,8 @@ def eval_command(
     from kinshot.recipes.tasks import Drawing
 
     drawing = Drawing(way_list, shot_list, queries, episodes, seed, unbalanced, episode_list, save_episodes, duplicates)
-    protocol = Protocol(chosen, bases, drawing, parsed, feature_list, not no_reference, compare)
-    result = evaluate(list(checkpoints), protocol, device, (lambda text: None) if quiet else say)
+    protocol = Protocol(chosen, bases, drawing, parsed, feature_list, not no_reference, compare, per_episode=per_episode)
+    result = evaluate(list(checkpoints), protocol, device, (lambda text: None) if quiet else say, candidates)
     if results is not None:
         from kinshot.recipes.results import write_results
 

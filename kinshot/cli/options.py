@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 from kinshot.core.errors import ConfigError
-from kinshot.fewshot.specs import parse_head, split_heads
+from kinshot.fewshot.specs import alternatives, parse_head, split_heads
 from kinshot.recipes.recipe import Choice
 from kinshot.recipes.specs import parse_data, parse_numbers
 
 Decorator = Callable[[Any], Any]
+WHERE = "NAME[:ROOT][,KEY=VALUE...]"
 
 NO_REFERENCE = click.option("--no-reference", is_flag=True, help="Leave out the raw pixels and the untrained encoder.")
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
@@ -80,6 +81,41 @@ def head_options(*, heads: str, features: str) -> Decorator:
         click.option("--heads", default=heads, show_default=True, help="Heads with settings: prototype,logistic:C=1,..."),
         click.option("--features", default=features, show_default=True, help="backbone, projector, joint, or a projector's outputs."),
     )
+
+
+def choosing_options() -> Decorator:
+    """Whether, and on what, heads' settings and the feature are chosen."""
+    return _stacked(
+        click.option(
+            "--choose",
+            type=click.Choice(["val"]),
+            help="Choose each head's settings (logistic:C=0.1|1|10) and feature on validation episodes; only those are then measured.",
+        ),
+        click.option("--validation", metavar=WHERE, help="Validation classes for --choose [default: the checkpoints' own split val]."),
+    )
+
+
+def candidates_of(choose: str | None, validation: str | None, heads: str) -> Any:
+    """What is chosen from, or None where nothing is to be chosen. Raises ConfigError."""
+    if choose is None:
+        if validation is not None:
+            raise ConfigError("--validation names what to choose on: add --choose val")
+        if "|" in heads:
+            raise ConfigError(f"--heads {heads}: of alternatives (|) one is chosen on validation classes: add --choose val, or keep one")
+        return None
+    grids = [[(one, *parse_head(one)) for one in alternatives(text)] for text in split_heads(heads)]
+    from kinshot.recipes.choosing import Candidates
+
+    return Candidates(grids, None if validation is None else named_source(validation, "val"))
+
+
+def named_source(text: str, split: str) -> Choice:
+    """`NAME[:ROOT][,KEY=VALUE...]` as a checked choice, with that split where the source has it and none was given. Raises ConfigError."""
+    from kinshot.datasets import SOURCES
+
+    place, *settings = text.split(",")
+    known = SOURCES.entry(place.partition(":")[0]).parameters.get("split")
+    return parse_data(place, split if known is not None and f"'{split}'" in known.annotation else None, settings)
 
 
 def base_data(base: str | None) -> Choice | None:

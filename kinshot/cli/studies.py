@@ -15,25 +15,25 @@ from kinshot.cli.options import (
     JSON,
     NO_REFERENCE,
     QUIET,
+    WHERE,
     check_counts,
     checkpoint_arguments,
     episode_options,
     head_options,
+    named_source,
     parsed_heads,
     parsed_ways,
 )
 from kinshot.cli.table import align
 from kinshot.core.errors import ConfigError
-from kinshot.datasets import SOURCES
 from kinshot.fewshot.specs import split_heads
-from kinshot.recipes.specs import parse_data, parse_features, parse_numbers
+from kinshot.recipes.specs import parse_features, parse_numbers
 
 if TYPE_CHECKING:
     from kinshot.recipes.joint_data import JointChoices
     from kinshot.recipes.recipe import Choice
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-WHERE = "NAME[:ROOT][,KEY=VALUE...]"
 STARTS, TUNINGS = "random,imprinted,views", "none,rows,network"
 
 
@@ -99,7 +99,7 @@ def crossdomain_command(
     no_reference: bool, seed: int, device: str, results: Path | None, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure RUNS, each trained on its own data, on episodes of every source: a matrix. Runs that differ by their seed are averaged."""
-    choices = [_named(text, "test") for text in sources]
+    choices = [named_source(text, "test") for text in sources]
     check_counts(queries, episodes)
     parsed, way_list = parsed_heads(heads), parsed_ways(ways)
     shot_list, feature_list = parse_numbers(shots, "--shots"), parse_features(features)
@@ -217,14 +217,7 @@ def _choices(base: str | None, novel: str | None, validation: str | None, base_t
 
 
 def _source(text: str | None, split: str) -> Choice | None:
-    return None if text is None else _named(text, split)
-
-
-def _named(text: str, split: str) -> Choice:
-    """`NAME[:ROOT][,KEY=VALUE...]` as a checked choice, with that split where the source has it and none was given."""
-    place, *settings = text.split(",")
-    known = SOURCES.entry(place.partition(":")[0]).parameters.get("split")
-    return parse_data(place, split if known is not None and f"'{split}'" in known.annotation else None, settings)
+    return None if text is None else named_source(text, split)
 
 
 def _at_least(value: int, least: int, option: str) -> int:

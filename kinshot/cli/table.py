@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kinshot.recipes.results import SEEN, WARNING
+from kinshot.recipes.results import CHOSEN, SEEN, WARNING
 from kinshot.recipes.specs import Task
 
 
@@ -24,7 +24,7 @@ def accuracy_table(result: dict[str, Any]) -> str:
         f"accuracy in %, {_drawn(protocol)}",
         f"± {protocol['interval']}; support and query images are {protocol['support and query']}",
         f"training: {protocol['training']}",
-        *(f"{key}: {protocol[key]}" for key in (SEEN, WARNING) if key in protocol),
+        *(f"{key}: {value}" for key, value in protocol.items() if key.startswith((SEEN, WARNING, CHOSEN))),
         "",
         *align([head, *body]),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 from kinshot.core.errors import ConfigError
@@ -9,6 +10,14 @@ from kinshot.core.part_text import example_of, read_settings, split_text
 from kinshot.fewshot import HEADS
 
 _EXAMPLE = "prototype,nearest:neighbors=3"
+GRIDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "prototype": {"distance": ("cosine", "euclidean")},
+    "logistic": {"C": ("0.1", "1", "10")},
+    "svm": {"C": ("0.1", "1", "10")},
+    "ridge": {"penalty": ("0.1", "1", "10")},
+    "baseline_pp": {"lr": ("0.01", "0.1")},
+}
+"""Settings that are tried where a head's are chosen on validation episodes and none was given; other heads have their defaults alone."""
 
 
 def parse_head(text: str) -> tuple[str, dict[str, Any]]:
@@ -35,3 +44,19 @@ def parse_heads(text: str) -> list[tuple[str, dict[str, Any]]]:
 def split_heads(text: str) -> list[str]:
     """The comma-separated head texts, stripped, for labels in a report."""
     return split_text(text, ",", "heads", _EXAMPLE)
+
+
+def alternatives(text: str) -> list[str]:
+    """Every head that a text with alternatives stands for: `logistic:C=0.1|1` gives `logistic:C=0.1` and `logistic:C=1`.
+
+    A head's name alone gives those of `GRIDS`. Raises ConfigError as `parse_head` does.
+    """
+    name, *assignments = split_text(text, ":", "heads", _EXAMPLE)
+    pairs = [one.partition("=") for one in assignments] or [(key, "=", "|".join(values)) for key, values in GRIDS.get(name, {}).items()]
+    choices = [
+        [f"{key}{equals}{value}" for value in split_text(values, r"\|", "heads", "logistic:C=0.1|1|10")] for key, equals, values in pairs
+    ]
+    found = [":".join([name, *chosen]) for chosen in product(*choices)]
+    for one in found:
+        parse_head(one)
+    return found

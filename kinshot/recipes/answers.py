@@ -28,6 +28,8 @@ from kinshot.recipes.tasks import Drawing, Tasks
 from kinshot.recipes.trained_heads import INPUT, flat_inputs, trained_heads
 
 Say = Callable[[str], None]
+PIXELS = "pixels"
+"""The feature of samples that no encoder has seen."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Protocol:
         features: some of backbone, projector and joint.
         reference: measure raw pixels and the untrained encoder too.
         compare: a setting, or several with commas, by which checkpoints are grouped and compared, paired by seed; empty for none.
+        only: pairs of a head's text and a feature that alone are measured on encoders; empty for all of them.
+        per_episode: keep the accuracy of every episode in the result, too.
     """
 
     data: Choice | None
@@ -51,6 +55,12 @@ class Protocol:
     features: list[str]
     reference: bool = True
     compare: str = ""
+    only: frozenset[tuple[str, str]] = frozenset()
+    per_episode: bool = False
+
+    def wants(self, head: str, feature: str) -> bool:
+        """Whether a head is measured on a feature; raw pixels are met by every head."""
+        return not self.only or feature == PIXELS or (head, feature) in self.only
 
 
 def build_source(data: Choice, input: Spec) -> Source:
@@ -116,7 +126,7 @@ def answers(
         if feature == INPUT and model is not None:
             found[INPUT] = flat_inputs(model, source)
         for text, name, settings in protocol.heads:
-            head = heads.build(name, settings, feature, bases.get(feature))
+            head = heads.build(name, settings, feature, bases.get(feature)) if protocol.wants(text, feature) else None
             if head is None:
                 continue
             for task, episodes in tasks.items():
@@ -126,7 +136,7 @@ def answers(
 def _features(model: Embedder | None, protocol: Protocol) -> list[str]:
     """The features to measure on, with the samples themselves where a head takes the encoder."""
     if model is None:
-        return ["pixels"]
+        return [PIXELS]
     whole = any(takes(name, "encoder") for _, name, _ in protocol.heads)
     return [*protocol.features, INPUT] if whole else protocol.features
 

@@ -9,8 +9,8 @@ from typing import Any
 from kinshot.core.atomic import write_json, write_text
 from kinshot.core.errors import DataError
 
-SEEN, WARNING = "seen in training", "warning"
-"""Names of the lines of a protocol that say what training had seen of an evaluation."""
+SEEN, WARNING, CHOSEN = "seen in training", "warning", "chosen on validation"
+"""Names of the lines of a protocol that say what training had seen of an evaluation, and what was chosen before it."""
 _MANY = 8
 _LARGE = 1000
 """From here on figures are written without decimals."""

@@ -152,25 +152,37 @@ def seen_fields(
     return listed, lines
 
 
+def shared_classes(other: Source, source: Source) -> list[str]:
+    """Classes of a source that another one has too: by name where both are of one data set, or by an image that both have."""
+    shared, _ = _overlap(other, source)
+    return [name for name, both in zip(source.class_names, shared, strict=True) if both]
+
+
 def _compared(trained: Sequence[_Training], source: Source, unknown: list[str]) -> Seen:
-    names = np.zeros(len(source.class_names), dtype=bool)
+    classes = np.zeros(len(source.class_names), dtype=bool)
     images = np.zeros(len(source), dtype=bool)
     labels = False
     for one in trained:
-        shared = np.array([name in _names(one.source) for name in source.class_names], dtype=bool) & _same_data(one.source, source)
-        try:
-            met = _images_met(one.source, source)
-        except KinshotError as error:
-            met = f"images could not be compared ({error})"
+        shared, met = _overlap(one.source, source)
         if isinstance(met, str):
             unknown.append(met)
         else:
             images |= met
-            shared |= _classes_of(met, source)
-        names |= shared
+        classes |= shared
         labels |= one.labels and bool(shared.any())
-    found = [name for name, seen in zip(source.class_names, names, strict=True) if seen]
-    return Seen(len(found), len(names), int(images.sum()), len(images), labels, tuple(found[:_NAMED]), tuple(dict.fromkeys(unknown)))
+    found = [name for name, seen in zip(source.class_names, classes, strict=True) if seen]
+    return Seen(len(found), len(classes), int(images.sum()), len(images), labels, tuple(found[:_NAMED]), tuple(dict.fromkeys(unknown)))
+
+
+def _overlap(other: Source, source: Source) -> tuple[np.ndarray, np.ndarray | str]:
+    """Which classes of a source another has, (C,), and which of its images, (N,), or why the images are not known."""
+    names = _names(other) if _same_data(other, source) else set()
+    shared = np.array([name in names for name in source.class_names], dtype=bool)
+    try:
+        met = _images_met(other, source)
+    except KinshotError as error:
+        met = f"images could not be compared ({error})"
+    return shared if isinstance(met, str) else shared | _classes_of(met, source), met
 
 
 def _names(source: Source) -> set[str]:
