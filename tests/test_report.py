@@ -190,9 +190,43 @@ def test_page_is_self_contained_and_says_everything(made: Made) -> None:
         assert any(name in row for row in outline.cells)
     for row in numbers["rows"]:
         assert any(f"{row['mean']:.2f} ± {row['ci95']:.2f}" in cells for cells in outline.cells)
-    (found,) = [cells for cells in outline.cells if cells[:1] == ["ridge"] and cells[3:4] == ["3-way 2-shot"]]
+    (found,) = [cells for cells in outline.cells if cells[:2] == ["ridge", "3-way 2-shot"]]
     (paired,) = [d for d in numbers["paired"] if d["head"] == "ridge" and d["shots"] == 2]
-    assert found[4] == f"{signed(paired['mean'])} ± {paired['ci95']:.2f}"
+    assert found[2] == f"{signed(paired['mean'])} ± {paired['ci95']:.2f}"
+
+
+def test_the_first_lines_name_run_and_data_and_show_the_best_head_beside_the_best_reference(made: Made) -> None:
+    outline, rows = check_page(made.page), made.numbers["rows"]
+    words = " ".join(" ".join(outline.words).split())
+    assert made.numbers["title"] == "run on data, 3-way"
+    for shots in SHOTS:
+        mine = [r for r in rows if r["shots"] == shots]
+        best, reference = (
+            max((r for r in mine if (r["model"] == "pretrained") == trained), key=lambda r: r["mean"]) for trained in (True, False)
+        )
+        assert (
+            f"{best['mean']:.1f} ± {best['ci95']:.1f} % {shots}-shot, {best['head']} {reference['model']}, {reference['head']}: " in words
+        )
+        assert f"{reference['head']}: {reference['mean']:.1f} ± {reference['ci95']:.1f} %" in words
+    assert words.index("the best of 5 heads") < words.index("Heads side by side")
+    wide = [tag for tag in outline.named("div") if "scroll" in str(tag.get("class")) and "wide" in str(tag.get("class"))]
+    assert wide, "tables that do not fit a phone say that they scroll"
+
+
+def test_a_report_without_settings_asks_what_the_data_can_give(
+    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Eight images of each class: 10 + 15 and 5 + 15 are too many, and nobody asked for them."""
+    monkeypatch.chdir(made.place)
+    plain = ["report", "run", "--data", "folder:data", "--episodes", "4", "--heads", "prototype", "--no-reference"]
+    assert main([*plain, "--out", "plain"]) == 0
+    numbers = json.loads((made.place / "plain" / NUMBERS).read_text(encoding="utf-8"))
+    assert [r["shots"] for r in numbers["rows"]] == [1, 2]
+    assert "queries 6 per class" in numbers["about"]["Episodes"]
+    printed = capsys.readouterr().err
+    assert "no episodes of 5, 10 shots: the smallest class has 8 samples" in printed
+    assert "6 queries of each class" in printed
+    assert main([*plain, "--queries", "15", "--shots", "1", "--out", "none"]) == 3, "what was asked for is not changed"
 
 
 def test_gallery_marks_right_and_wrong_by_a_symbol_too(made: Made) -> None:

@@ -16,11 +16,11 @@ from kinshot.fewshot.episodes import sample_episodes
 from kinshot.fewshot.records import Records
 from kinshot.recipes.report.content import KIND, Content, Focus
 from kinshot.recipes.report.details import classes_of, confusion_of, encounters, gallery_of, reliability_of, spread_of
-from kinshot.recipes.report.figures import said_p, signed
+from kinshot.recipes.report.figures import accuracy_figure, said_p, signed
 from kinshot.recipes.report.figures_classes import classes_figure
-from kinshot.recipes.report.focus import check_shots
+from kinshot.recipes.report.fitting import check_shots, fitted
 from kinshot.recipes.report.folder import NUMBERS, PAGE, check_out, publish
-from kinshot.recipes.report.gather import printable
+from kinshot.recipes.report.gather import named_runs, printable
 from kinshot.recipes.report.page import page
 from kinshot.recipes.report.pictures import sheets
 from kinshot.recipes.report.samples import Sample, load_samples, picture_of, text_of
@@ -103,6 +103,22 @@ def test_one_head_and_every_class_at_once() -> None:
     assert [p.name for p in sheets(content, samples)][:2] == ["gallery-1", "gallery-2"]
 
 
+@pytest.mark.parametrize("shots", [(1,), (1, 5)])
+def test_references_can_be_seen_with_one_number_of_shots_too(shots: tuple[int, ...]) -> None:
+    records = {head: random_records(0, classes=5, ways=5) for head in ("prototype", "nearest")}
+    measured = [("pretrained", "backbone", 90.0), ("untrained", "backbone", 60.0), ("raw pixels", "pixels", 50.0)]
+    rows = [Line(model, feature, head, 5, k, mean + k, 1.0, 12) for model, feature, mean in measured for head in records for k in shots]
+    (axes,) = accuracy_figure(content_of(records, list("abcde"), rows=rows), "backbone", 5, LIGHT).axes
+    drawn = [line for line in axes.get_lines() if line.get_linestyle() in ("--", ":")]
+    assert len(drawn) == 2
+    for line in drawn:
+        x, y = (np.asarray(values, dtype=float) for values in line.get_data())
+        assert len(set(zip(x, y, strict=True))) > 1, "a line of one point is nothing to see"
+        along = x if len(shots) == 1 else y
+        low, high = axes.get_xlim() if len(shots) == 1 else axes.get_ylim()
+        assert low < along.min() <= along.max() < high
+
+
 def test_the_same_figure_is_the_same_file() -> None:
     rows = classes_of({"prototype": random_records(0, classes=5, ways=5)}, list("abcde"))
     first, second = (png(classes_figure(rows, "prototype", LIGHT)) for _ in range(2))
@@ -168,3 +184,34 @@ def test_what_only_looks_like_a_report_is_not_one(tmp_path: Path, content: str) 
 def test_a_report_of_ranges_is_refused(ways: list[Any], shots: list[Any]) -> None:
     with pytest.raises(ConfigError, match="a report needs numbers of ways and of shots, got a range"):
         check_shots(np.repeat(np.arange(6), 30), list("abcdef"), "letters", Drawing(ways, shots, 5, 10, 0))
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "free", "shots", "queries", "ways"),
+    [
+        (20, 9, ("ways", "shots", "queries"), [1, 2, 5, 10], 10, 5),  # 10 + 15 of 20
+        (25, 9, ("ways", "shots", "queries"), [1, 2, 5, 10], 15, 5),
+        (8, 3, ("ways", "shots", "queries"), [1, 2], 6, 3),
+        (2, 9, ("ways", "shots", "queries"), [1], 1, 5),
+        (20, 9, ("ways", "queries"), [1, 2, 5, 10], 10, 5),
+        (20, 9, ("ways", "shots"), [1, 2, 5], 15, 5),
+        (20, 3, (), [1, 2, 5, 10], 15, 5),
+    ],
+)
+def test_what_was_not_asked_for_follows_the_data(
+    images: int, classes: int, free: tuple[str, ...], shots: list[int], queries: int, ways: int
+) -> None:
+    labels = np.repeat(np.arange(classes), images)
+    wanted = Drawing([5], [1, 2, 5, 10], 15, 10, 0)
+    found, said = fitted(wanted, labels, free)
+    assert (list(found.shots), found.queries, list(found.ways)) == (shots, queries, [ways])
+    assert (not said) == (found == wanted)
+    if found != wanted:
+        check_shots(labels, [str(c) for c in range(classes)], "letters", found)
+
+
+def test_runs_are_called_by_the_names_of_their_folders() -> None:
+    step = "checkpoints/step-00000001"
+    assert named_runs([Path("runs/demo") / step]) == "demo"
+    assert named_runs([Path("runs/a"), Path("runs/b") / step]) == "a, b"
+    assert named_runs([Path(f"sweep/{i}") for i in range(5)]) == "5 runs"

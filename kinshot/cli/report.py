@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from kinshot.cli.common import say, show
 from kinshot.cli.options import (
@@ -46,7 +47,8 @@ def report_command(
     """Measure RUNs (checkpoints, run folders, or a sweep's folder) and write a page with figures: report.html, report.json, *.png.
 
     Details (classes, confusions, calibration, episodes, gallery) are those of the first run, feature, head, number of ways and
-    number of shots: put first what you want to see. An earlier report in the folder is replaced.
+    number of shots: put first what you want to see. An earlier report in the folder is replaced. Ways, shots and queries that were
+    not asked for are fitted to the data where classes are small, which is said.
     """
     check_counts(queries, episodes)
     chosen, bases, parsed = chosen_data(data, split, options), base_data(base), parsed_heads(heads)
@@ -58,6 +60,8 @@ def report_command(
     drawing = Drawing(way_list, list(dict.fromkeys(shot_list)), queries, episodes, seed)
     protocol = Protocol(chosen, bases, drawing, parsed, feature_list, not no_reference)
     messages = (lambda text: None) if quiet else say
+    asked = click.get_current_context().get_parameter_source
+    free = [name for name in ("ways", "shots", "queries") if asked(name) is ParameterSource.DEFAULT]
     command = shlex.join(["fewshot", *sys.argv[1:]])
-    written = report(list(checkpoints), protocol, out, device, messages, command=command, overwrite=overwrite)
+    written = report(list(checkpoints), protocol, out, device, messages, command=command, free=free, overwrite=overwrite)
     show({"page": str(written[0]), "files": [str(path) for path in written]}, as_json, lambda: f"wrote {written[0]}")

@@ -21,7 +21,7 @@ from kinshot.recipes.embedder import input_spec
 from kinshot.recipes.recipe import Choice, parse
 from kinshot.recipes.tasks import Drawing, Tasks, make_tasks
 
-Check = Callable[[Source, Drawing], None]
+Fit = Callable[[Source, Drawing], Drawing]
 _RENDERING = ("size", "channels")
 """Settings of sources that `build_source` takes from an encoder's input where they are not given."""
 
@@ -41,22 +41,22 @@ class Fields:
         choice: the data.
         inputs: of all the encoders.
         drawing: the episodes.
-        check: looks at a rendering before episodes are drawn, and may raise.
+        fit: looks at a rendering before episodes are drawn, and returns the drawing to use, or raises.
 
     Raises:
         DataError: data without labels, whose classes differ between the inputs, or too little of it for the episodes.
         ConfigError: settings.
     """
 
-    def __init__(self, choice: Choice, inputs: Sequence[Spec], drawing: Drawing, check: Check = lambda source, drawing: None) -> None:
+    def __init__(self, choice: Choice, inputs: Sequence[Spec], drawing: Drawing, fit: Fit = lambda source, drawing: drawing) -> None:
         self.choice = choice
         self._sources = {key: _labelled(choice, spec) for key, spec in distinct_inputs(inputs).items()}
         first, *others = self._sources.values()
         for other in others:
             if not np.array_equal(np.asarray(first.labels), np.asarray(other.labels)) or first.class_names != other.class_names:
                 raise DataError(f"{first.name} gives other classes at another input size: measure checkpoints of one input size at a time")
-        check(first, drawing)
-        self.tasks = _tasks(list(self._sources.values()), drawing)
+        self.drawing = fit(first, drawing)
+        self.tasks = _tasks(list(self._sources.values()), self.drawing)
 
     def of(self, input: Spec) -> Field:
         """What an encoder of this input meets."""

@@ -21,6 +21,9 @@ def lines_of(content: Content, model: str, feature: str, head: str, ways: int | 
 
 def accuracy_figure(content: Content, feature: str, ways: int | str, theme: Theme) -> Figure:
     """Accuracy against shots with 95 % bands, a curve for each head; references of the first head in gray."""
+    shots = sorted({int(r.shots) for r in content.rows if r.ways == ways})
+    if len(shots) == 1:
+        return _one_shot_figure(content, feature, ways, theme)
     figure = canvas(theme, 5.4, 3.9)
     axes = figure.subplots()
     handles, labels, lows, highs = [], [], [], []
@@ -32,17 +35,46 @@ def accuracy_figure(content: Content, feature: str, ways: int | str, theme: Them
         labels.append(short(head))
         lows += [line.low for line in found]
         highs += [line.high for line in found]
-    for model, own, style in (("untrained", feature, "--"), ("raw pixels", "pixels", ":")):
-        found = lines_of(content, model, own, content.focus.head, ways)
-        if found:
-            handles += axes.plot([r.shots for r in found], [r.mean for r in found], style, color=theme.faint, linewidth=1.6)
-            labels.append(f"{model}, {short(content.focus.head, 18)}")
-            lows += [line.mean for line in found]
-    _shot_axis(axes, sorted({int(r.shots) for r in content.rows if r.ways == ways}))
+    for found, label, style in _references(content, feature, ways):
+        handles += axes.plot([r.shots for r in found], [r.mean for r in found], style, color=theme.faint, linewidth=1.6)
+        labels.append(label)
+        lows += [line.mean for line in found]
+    _shot_axis(axes, shots)
     _accuracy_limits(axes, lows, highs)
     axes.set_ylabel("accuracy, %")
     dress(axes, theme)
     legend(figure, handles, labels, theme, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _references(content: Content, feature: str, ways: int | str) -> list[tuple[list[Line], str, str]]:
+    """Lines of the references with the first head, a label and a style for each."""
+    kinds = (("untrained", feature, "--"), ("raw pixels", "pixels", ":"))
+    found = [(lines_of(content, model, own, content.focus.head, ways), model, style) for model, own, style in kinds]
+    return [(lines, f"{model}, {short(content.focus.head, 18)}", style) for lines, model, style in found if lines]
+
+
+def _one_shot_figure(content: Content, feature: str, ways: int | str, theme: Theme) -> Figure:
+    """One number of shots makes no curve: a row for each head with its 95 % interval, references as upright lines."""
+    measured = [(head, line) for head in content.heads for line in lines_of(content, content.main, feature, head, ways)]
+    figure = canvas(theme, 5.4, 1.5 + 0.34 * len(measured))
+    axes = figure.subplots()
+    for at, (head, line) in enumerate(measured):
+        i = content.heads.index(head)
+        color, marker = theme.series[i % len(theme.series)], MARKERS[i % len(MARKERS)]
+        axes.errorbar(line.mean, at, xerr=line.ci95, color=color, marker=marker, markersize=6, linewidth=1.8, capsize=3)
+        axes.annotate(f"{line.mean:.1f}", (line.mean, at), (0, 6), textcoords="offset points", ha="center", fontsize=8, color=theme.ink)
+    references = _references(content, feature, ways)
+    handles = [axes.axvline(lines[0].mean, linestyle=style, color=theme.faint, linewidth=1.8) for lines, _, style in references]
+    ends = [end for _, line in measured for end in (line.low, line.high)] + [lines[0].mean for lines, *_ in references]
+    air = max(1.5, _PAD * (max(ends) - min(ends)))
+    axes.set_xlim(max(0.0, min(ends) - air), min(100.5, max(ends) + air))
+    axes.set_ylim(len(measured) - 0.5, -0.8)
+    axes.set_yticks(range(len(measured)), [short(head) for head, _ in measured])
+    axes.set_xlabel(f"{measured[0][1].shots}-shot accuracy, %" if measured else "accuracy, %")
+    dress(axes, theme, grid="x")
+    if handles:
+        legend(figure, handles, [label for _, label, _ in references], theme, loc="outside lower center", ncols=2)
     return figure
 
 

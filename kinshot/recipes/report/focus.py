@@ -2,58 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
 
 from kinshot.core.checkpoint import Checkpoint
-from kinshot.core.errors import ConfigError, DataError
+from kinshot.core.errors import ConfigError
 from kinshot.datasets.base import Source
 from kinshot.fewshot.evaluate import takes
 from kinshot.fewshot.records import Records
 from kinshot.recipes.answers import Protocol, answers
 from kinshot.recipes.embedder import from_checkpoint, input_spec
 from kinshot.recipes.fields import Field, Fields, shared_data
+from kinshot.recipes.report.fitting import check_shots, fitted
 from kinshot.recipes.tasks import Drawing
 
 
-def field_of(checkpoints: Sequence[Checkpoint], protocol: Protocol) -> Field:
-    """The source as the first checkpoint sees it, and the episodes that all of them share.
+def field_of(checkpoints: Sequence[Checkpoint], protocol: Protocol, free: Collection[str] = ()) -> tuple[Field, Drawing, list[str]]:
+    """The source as the first checkpoint sees it, and the episodes that all of them share; how they were drawn, and what the data decided.
+
+    `free` names what of the drawing may follow the data (`fitting.fitted`).
 
     Raises:
         DataError: no labels, too few classes, or shot counts that the classes are too small for, with the counts.
     """
+    decided: list[str] = []
+
+    def fit(source: Source, wanted: Drawing) -> Drawing:
+        labels = np.asarray(source.labels)
+        drawing, said = fitted(wanted, labels, free)
+        decided.extend(said)
+        check_shots(labels, source.class_names, source.name, drawing)
+        return drawing
+
     inputs = [input_spec(checkpoint) for checkpoint in checkpoints]
-    fields = Fields(protocol.data or shared_data(checkpoints), inputs, protocol.drawing, check=_shots_fit)
-    return fields.of(inputs[0])
-
-
-def _shots_fit(source: Source, drawing: Drawing) -> None:
-    check_shots(np.asarray(source.labels), source.class_names, source.name, drawing)
-
-
-def check_shots(labels: np.ndarray, names: list[str], where: str, drawing: Drawing) -> None:
-    """Raise DataError where a class has too few images for some of the shot counts, naming those and the ones that fit.
-
-    Raises ConfigError for a range of them: a curve over shots needs numbers.
-    """
-    if any(isinstance(size, tuple) for size in (*drawing.ways, *drawing.shots)):
-        raise ConfigError("a report needs numbers of ways and of shots, got a range: give --ways 5 --shots 1,5, or use fewshot eval")
-    shots = [size for size in drawing.shots if isinstance(size, int)]
-    classes, counts = np.unique(labels, return_counts=True)
-    most = int(counts.min()) - drawing.queries if len(counts) else 0
-    short = [k for k in shots if k > most]
-    if drawing.list or not len(counts) or not short:
-        return
-    smallest = names[int(classes[counts.argmin()])]
-    needed = ", ".join(f"{k} + {drawing.queries} = {k + drawing.queries}" for k in short)
-    fitting = ",".join(str(k) for k in shots if k <= most)
-    advice = f"--shots {fitting}" if fitting else f"fewer than --queries {drawing.queries}"
-    raise DataError(
-        f"{where}: the smallest class {smallest!r} has {counts.min()} images, and an episode takes shots + queries of a class: "
-        f"{needed} are too many; use {advice}{', or fewer queries' if fitting else ''}, or leave small classes out of the split"
-    )
+    fields = Fields(protocol.data or shared_data(checkpoints), inputs, protocol.drawing, fit)
+    return fields.of(inputs[0]), fields.drawing, decided
 
 
 def focus_records(field: Field, checkpoint: Checkpoint, protocol: Protocol, device: torch.device) -> tuple[str, dict[str, Records]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from collections.abc import Collection
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,16 @@ from kinshot.recipes.results import SEEN, WARNING
 from kinshot.recipes.summaries import Difference, Line
 from kinshot.recipes.sweep import runs_of
 
+OWN = ("folder", "table")
+"""Sources of people's own data."""
+NAMED = 3
+"""Up to so many runs have their names in the title."""
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 
-def gather(paths: list[Path], protocol: Protocol, device: str, say: Say, command: str) -> tuple[Content, Source]:
+def gather(
+    paths: list[Path], protocol: Protocol, device: str, say: Say, command: str, free: Collection[str] = ()
+) -> tuple[Content, Source]:
     """Measure checkpoints under a protocol; returns the report, and the source that its images are loaded from.
 
     Details are those of the first checkpoint, feature, head, number of ways and number of shots.
@@ -35,6 +42,7 @@ def gather(paths: list[Path], protocol: Protocol, device: str, say: Say, command
         device: auto, cpu, cuda, cuda:N or mps.
         say: takes messages for the person who waits.
         command: what the report says that it was made by.
+        free: what of the drawing may follow the data: ways, shots, queries.
 
     Raises:
         CheckpointError: a bad checkpoint.
@@ -43,7 +51,11 @@ def gather(paths: list[Path], protocol: Protocol, device: str, say: Say, command
     """
     where, runs = resolve_device(device), runs_of(paths)
     checkpoints = [load_checkpoint(path, parts=parts_for(protocol)) for path in runs]
-    first, field = checkpoints[0], field_of(checkpoints, protocol)
+    first = checkpoints[0]
+    field, drawing, decided = field_of(checkpoints, protocol, free)
+    for change in decided:
+        say(change)
+    protocol = replace(protocol, drawing=drawing)
     result = evaluate(paths, protocol, device, say)
     say("reading the answers of the first task")
     feature, records = focus_records(field, first, protocol, where)
@@ -53,9 +65,9 @@ def gather(paths: list[Path], protocol: Protocol, device: str, say: Say, command
     main = "pretrained" if len(runs) == 1 else f"mean of {len(runs)}"
     model = main if len(runs) == 1 else str(runs[0])
     content = Content(
-        title=f"{printable(field.source.name)}, {ways}-way",
+        title=printable(f"{named_runs(runs)} on {named_data(field.source.name, result['data'])}, {ways}-way"),
         command=printable(command),
-        about=_about(result, field),
+        about=_about(result, field, decided),
         focus=Focus(printable(model), feature, head, ways, shots),
         main=main,
         rows=[Line(**_known(Line, row)) for row in result["rows"]],
@@ -74,6 +86,20 @@ def gather(paths: list[Path], protocol: Protocol, device: str, say: Say, command
     return content, field.source
 
 
+def named_runs(runs: list[Path]) -> str:
+    """What people call checkpoints: the names of their runs, or how many runs there are."""
+    folders = [run.parent.parent if run.parent.name == "checkpoints" else run for run in map(Path.absolute, runs)]
+    names = list(dict.fromkeys(folder.name for folder in folders))
+    return ", ".join(names) if len(names) <= NAMED else f"{len(names)} runs"
+
+
+def named_data(name: str, settings: dict[str, Any]) -> str:
+    """What people call data: their own by its file or folder, as the kind of source says nothing of it."""
+    kind, slash, split = name.partition("/")
+    root = Path(str(settings.get("root", ""))).absolute().name
+    return f"{root}{slash}{split}" if kind in OWN and root else name
+
+
 def printable(text: str) -> str:
     """The text with the replacement character for what no page can show: control characters and broken Unicode."""
     return _UNPRINTABLE.sub("\ufffd", text.encode("utf-8", "replace").decode("utf-8"))
@@ -84,7 +110,7 @@ def _known(kind: type[Line] | type[Difference], row: dict[str, Any]) -> dict[str
     return {key: printable(value) if isinstance(value, str) else value for key, value in row.items() if key in known}
 
 
-def _about(result: dict[str, Any], field: Field) -> dict[str, str | list[str]]:
+def _about(result: dict[str, Any], field: Field, decided: list[str]) -> dict[str, str | list[str]]:
     """What was measured, in words: label to text or to several texts."""
     data, protocol = result["data"], result["protocol"]
     settings = [f"{key} {value}" for key, value in data.items() if key not in ("name", "classes", "images")]
@@ -98,6 +124,7 @@ def _about(result: dict[str, Any], field: Field) -> dict[str, str | list[str]]:
         "Seeds of training": ", ".join(map(str, result["seeds"])),
         "Data": ", ".join([field.source.name, *settings, f"{data['classes']} classes, {data['images']} samples"]),
         "Episodes": f"per task: {', '.join(drawn)}; support and query {protocol['support and query']}",
+        **({"Fitted to the data": decided} if decided else {}),
         "Episode hashes (SHA-256)": [f"{ways}-way {shots}-shot: {e.hash()}" for (ways, shots), e in field.tasks.items()],
         "Intervals": protocol["interval"],
     }

@@ -9,6 +9,9 @@ from string import Template
 
 from kinshot.recipes.report.pictures import Picture
 
+_NARROW = 3
+"""Up to so many columns fit the window of a phone."""
+
 
 class Html(str):
     """Text that is HTML already. Only functions of this package make it."""
@@ -54,14 +57,15 @@ def folded(summary: str, *parts: object) -> Html:
 def table(caption: str, head: Sequence[object], rows: Sequence[Sequence[object]], *, texts: int = 1) -> Html:
     """A table: the first `texts` columns hold words, of which the first names the row; the others hold numbers.
 
-    It scrolls by itself where the window is too narrow for it.
+    It scrolls by itself where the window is too narrow for it; its first column then stays, and its edges and its caption say so.
     """
+    wide = Html(" wide") if len(head) > _NARROW else Html("")
     titles = joined(_cell("th", title, i >= texts, "col") for i, title in enumerate(head))
     body = joined(_row(row, texts) for row in rows)
     return fill(
-        '<div class="scroll" role="region" aria-label="$caption" tabindex="0"><table><caption>$caption</caption>'
+        '<div class="scroll$wide" role="region" aria-label="$caption" tabindex="0"><table><caption><span>$caption</span></caption>'
         "<thead><tr>$titles</tr></thead><tbody>$body</tbody></table></div>",
-        caption=caption, titles=titles, body=body,
+        wide=wide, caption=caption, titles=titles, body=body,
     )  # fmt: skip
 
 

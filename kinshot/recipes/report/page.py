@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kinshot.recipes.report.content import Confusion, Content, Reliability
-from kinshot.recipes.report.figures import lines_of, p_value, signed
+from kinshot.recipes.report.figures import p_value, signed
 from kinshot.recipes.report.gallery import episode_html
+from kinshot.recipes.report.headline import best_lines, headline, tasks_of, warning
 from kinshot.recipes.report.markup import Html, fill, folded, illustrated, joined, named, paragraph, section, small, table
 from kinshot.recipes.report.pictures import Picture
 from kinshot.recipes.report.samples import Sample
@@ -19,14 +20,14 @@ TELLING = 0.05
 _FEW_ROWS = 12
 """Tables up to this length stand open."""
 TITLES = {
-    "about": "What was measured",
-    "accuracy": "Accuracy against shots",
+    "accuracy": "Accuracy",
     "heads": "Heads side by side",
     "classes": "Accuracy by class",
     "confusion": "Confusions",
-    "calibration": "Calibration",
     "episodes": "Best and worst episodes",
     "gallery": "Gallery",
+    "calibration": "Calibration",
+    "about": "How it was measured",
 }
 
 
@@ -40,14 +41,14 @@ def page(content: Content, figures: Sequence[Picture], samples: Mapping[int, Sam
     """
     drawn = {key: [p for p in figures if p.section == key] for key in TITLES}
     makers = {
-        "about": _about(content),
         "accuracy": _accuracy(content, drawn["accuracy"]),
         "heads": _heads(content, drawn["heads"]),
         "classes": _classes(content, drawn["classes"]),
         "confusion": _confusion(content, drawn["confusion"]),
-        "calibration": _calibration(content, drawn["calibration"]),
         "episodes": _episodes(content, drawn["episodes"]),
         "gallery": _gallery(content, samples),
+        "calibration": _calibration(content, drawn["calibration"]),
+        "about": _about(content),
     }
     links = joined(fill('<a href="#$key">$title</a>', key=key, title=title) for key, title in TITLES.items())
     versions = ", ".join(f"{name} {version}" for name, version in content.versions.items())
@@ -55,24 +56,12 @@ def page(content: Content, figures: Sequence[Picture], samples: Mapping[int, Sam
         FRAME,
         title=content.title,
         style=Html(STYLE),
-        tiles=_tiles(content),
+        warning=warning(content),
+        tiles=headline(content),
         links=links,
         sections=joined(section(key, TITLES[key], body) for key, body in makers.items()),
         footer=f"Versions: {versions}. The numbers behind every picture are in report.json.",
     )
-
-
-def _tiles(content: Content) -> Html:
-    """The accuracy of the first head, large, for every number of shots."""
-    focus = content.focus
-    tiles = joined(
-        fill(
-            "<li><b>$mean<small> ± $half %</small></b><span>$shots-shot, $head</span></li>",
-            mean=f"{r.mean:.1f}", half=f"{r.ci95:.1f}", shots=r.shots, head=r.head,
-        )
-        for r in lines_of(content, content.main, focus.feature, focus.head, focus.ways)
-    )  # fmt: skip
-    return fill('<ul class="tiles">$tiles</ul>', tiles=tiles)
 
 
 def _about(content: Content) -> Html:
@@ -95,36 +84,39 @@ def _task(ways: int | str, shots: int | str) -> Html:
 
 
 def _accuracy(content: Content, drawn: list[Picture]) -> Html:
-    tasks = sorted({(r.ways, r.shots) for r in content.rows})
+    tasks = tasks_of(content)
     found: dict[tuple[str, str, str], dict[Task, str]] = {}
     for r in content.rows:
         found.setdefault((r.model, r.feature, r.head), {})[(r.ways, r.shots)] = f"{r.mean:.2f} ± {r.ci95:.2f}"
-    rows = [[named(model), feature, head, *(cells.get(task, "") for task in tasks)] for (model, feature, head), cells in found.items()]
+    several = len(content.features) > 1  # a column that always says the same only pushes the numbers out of a narrow window
+    rows = [
+        [head, named(model), *[feature] * several, *(cells.get(task, "") for task in tasks)]
+        for (model, feature, head), cells in found.items()
+    ]
     chance = ", ".join(f"{100 / int(ways):.3g} % for {ways}-way" for ways in sorted({w for w, _ in tasks}))
-    titles = ["model", "feature", "head", *(_task(ways, shots) for ways, shots in tasks)]
+    titles = ["head", "model", *["feature"] * several, *(_task(ways, shots) for ways, shots in tasks)]
     told = f"Mean accuracy over episodes in percent; bands and ± are 95 % intervals. Chance is {chance}."
     references = [r for r in content.rows if is_reference(r.model)]
     if references:
-        told += " Gray lines are references that any training must beat; their intervals are in the table."
+        told += f" Gray lines are references that any training must beat, with the head {content.focus.head}."
     verdict = {True: "lies above both references on every task, with disjoint intervals", None: ""}.get(
         content.beats_references, "does not lie above both references on every task with disjoint intervals"
     )
     warned = f" But {content.warning}." if content.warning else ""
     text = joined([paragraph(told), paragraph(f"The best line {verdict}.{warned}") if verdict else ""])
-    best = _best(content, tasks, references)
-    return joined([illustrated(drawn, text, best), table("Accuracy in percent, ± half of the 95 % interval", titles, rows, texts=3)])
+    best = _best(content, tasks, references) if len({ways for ways, _ in tasks}) > 1 else ""  # else the first lines have said it
+    return joined(
+        [illustrated(drawn, text, best), table("Accuracy in percent, ± half of the 95 % interval", titles, rows, texts=2 + several)]
+    )
 
 
 def _best(content: Content, tasks: list[Task], references: list[Line]) -> Html:
     """The best line of each task, beside the best reference."""
     rows = []
     for ways, shots in tasks:
-        best, *other = (
-            max((r for r in lines if (r.ways, r.shots) == (ways, shots)), key=lambda r: r.mean, default=None)
-            for lines in ([r for r in content.rows if r.model == content.main], references)
-        )
+        best, other = best_lines(content, (ways, shots))
         if best:
-            cells = [f"{r.mean:.1f}, {r.model if is_reference(r.model) else r.feature}, {r.head}" if r else "" for r in (best, *other)]
+            cells = [f"{r.mean:.1f}, {r.model if is_reference(r.model) else r.feature}, {r.head}" if r else "" for r in (best, other)]
             rows.append([_task(ways, shots), *cells[: 1 + bool(references)]])
     return table("The best line of each task", ["task", "best", *["best reference"] * bool(references)], rows, texts=3)
 
@@ -132,12 +124,13 @@ def _best(content: Content, tasks: list[Task], references: list[Line]) -> Html:
 def _heads(content: Content, drawn: list[Picture]) -> Html:
     if not content.paired:
         return illustrated(drawn, paragraph("Only one head was measured, so there is no difference to show."))
+    several = len({(d.model, d.feature) for d in content.paired}) > 1
     rows = [
-        [d.head, named(d.model), d.feature, _task(d.ways, d.shots), f"{signed(d.mean)} ± {d.ci95:.2f}", p_value(d.p),
+        [d.head, _task(d.ways, d.shots), *[named(d.model), d.feature] * several, f"{signed(d.mean)} ± {d.ci95:.2f}", p_value(d.p),
          f"{d.wins} / {d.n - d.wins - d.losses} / {d.losses}"]
         for d in content.paired
     ]  # fmt: skip
-    titles = ["head", "model", "feature", "task", "points", "p", "better / equal / worse"]
+    titles = ["head", "task", *["model", "feature"] * several, "points", "p", "better / equal / worse"]
     first = content.paired[0].against
     told = (
         f"Every head saw the same episodes, so differences to {first} are taken episode by episode (paired Student t, two-sided). "
@@ -145,7 +138,7 @@ def _heads(content: Content, drawn: list[Picture]) -> Html:
     )
     if content.focus.model != content.main:
         told += f" Bars are the {content.main} checkpoints; the figure of differences is of {content.focus.model}."
-    paired = table(f"Difference to {first} in points of accuracy, on the same episodes", titles, rows, texts=4)
+    paired = table(f"Difference to {first} in points of accuracy, on the same episodes", titles, rows, texts=4 if several else 2)
     return illustrated(drawn, paragraph(told), paired if len(rows) <= 2 * _FEW_ROWS else folded(f"All {len(rows)} differences", paired))
 
 

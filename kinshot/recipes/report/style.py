@@ -13,7 +13,7 @@ FRAME = """<!DOCTYPE html>
 <style>$style</style>
 </head>
 <body>
-<header><p class="kicker">kinshot few-shot report</p><h1>$title</h1>$tiles</header>
+<header><p class="kicker">kinshot few-shot report</p><h1>$title</h1>$warning$tiles</header>
 <nav aria-label="Sections">$links</nav>
 <main>
 $sections</main>
@@ -24,10 +24,12 @@ $sections</main>
 
 STYLE = """
 :root { --page: #f4f6f8; --card: #ffffff; --ink: #1f2933; --soft: #52606d; --line: #dde3e9; --link: #0b5d94;
-  --right: #12805c; --wrong: #b3261e; --stripe: #f7f9fb; --tile: #eef5fa; }
+  --right: #12805c; --wrong: #b3261e; --stripe: rgba(11, 93, 148, .035); --tile: #eef5fa; --shade: rgba(31, 41, 51, .28);
+  --warn: #fff4e0; --warned: #8a5a00; }
 @media (prefers-color-scheme: dark) {
   :root { --page: #11161c; --card: #1a2028; --ink: #e6eaef; --soft: #a7b3bf; --line: #303a46; --link: #7cc4f7;
-    --right: #4fd1a5; --wrong: #ff8a80; --stripe: #1f2630; --tile: #1c2c3a; } }
+    --right: #4fd1a5; --wrong: #ff8a80; --stripe: rgba(255, 255, 255, .03); --tile: #1c2c3a;
+    --shade: rgba(0, 0, 0, .75); --warn: #3a2f14; --warned: #f5cf7a; } }
 * { box-sizing: border-box; }
 html { scroll-behavior: smooth; }
 @media (prefers-reduced-motion: reduce) { html { scroll-behavior: auto; } }
@@ -45,7 +47,10 @@ a { color: var(--link); }
 .tiles li { background: var(--tile); border: 1px solid var(--line); border-radius: 10px; padding: 8px 16px; }
 .tiles b { display: block; font-size: 1.45rem; line-height: 1.25; font-variant-numeric: tabular-nums; }
 .tiles small { font-weight: 400; font-size: .9rem; color: var(--soft); }
-.tiles span { color: var(--soft); font-size: .85rem; }
+.tiles span { display: block; color: var(--soft); font-size: .85rem; }
+.tiles .against { border-top: 1px solid var(--line); margin-top: 5px; padding-top: 4px; }
+.note { margin: -8px 0 16px; color: var(--soft); font-size: .85rem; }
+.warning { max-width: none; padding: 10px 16px; border-radius: 10px; background: var(--warn); color: var(--warned); font-weight: 600; }
 nav { position: sticky; top: 0; z-index: 1; display: flex; gap: 4px 18px; overflow-x: auto; white-space: nowrap; background: var(--page);
   border-bottom: 1px solid var(--line); padding: 8px max(clamp(12px, 3vw, 28px), calc((100% - 1104px) / 2)); }
 nav a { text-decoration: none; font-size: .92rem; }
@@ -65,14 +70,27 @@ figure { margin: 0; min-width: 0; }
 figcaption { font-weight: 600; font-size: .95rem; margin-bottom: 4px; }
 picture img { display: block; max-width: 100%; height: auto; }
 .whole { white-space: nowrap; }
-.scroll { overflow: auto; max-height: 46em; margin: 14px 0; border: 1px solid var(--line); border-radius: 8px; }
+.scroll { overflow: auto; max-height: 46em; margin: 14px 0; border: 1px solid var(--line); border-radius: 8px;
+  background: linear-gradient(to right, var(--card) 55%, transparent) 0 0 / 44px 100% no-repeat local,
+    linear-gradient(to left, var(--card) 55%, transparent) 100% 0 / 44px 100% no-repeat local,
+    linear-gradient(to right, var(--shade), transparent) 0 0 / 14px 100% no-repeat scroll,
+    linear-gradient(to left, var(--shade), transparent) 100% 0 / 14px 100% no-repeat scroll; }
+.scroll::-webkit-scrollbar { height: 10px; width: 10px; }
+.scroll::-webkit-scrollbar-track { background: var(--line); }
+.scroll::-webkit-scrollbar-thumb { background: var(--soft); border-radius: 5px; border: 2px solid var(--line); }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; overflow-wrap: normal; }
 caption { text-align: left; padding: 8px 12px; color: var(--soft); }
+caption span { display: inline-block; position: sticky; left: 12px; max-width: min(100%, calc(100vw - 84px)); }
 th, td { padding: 5px 12px; text-align: left; border-top: 1px solid var(--line); vertical-align: baseline; }
 thead th { position: sticky; top: 0; background: var(--card); white-space: nowrap; color: var(--soft); font-weight: 600; }
 tbody th { font-weight: 500; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 tbody tr:nth-child(even) { background: var(--stripe); }
+@media (max-width: 620px) {
+  th, td { padding: 5px 9px; }
+  .wide th:first-child { position: sticky; left: 0; z-index: 1; background: var(--card); box-shadow: 1px 0 var(--line); }
+  .wide caption span::after { content: " — scroll sideways →"; color: var(--link); white-space: nowrap; }
+}
 details { margin: 10px 0; }
 summary { cursor: pointer; color: var(--link); }
 .way { border-top: 1px solid var(--line); padding: 10px 0 4px; }

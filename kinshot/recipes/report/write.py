@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from kinshot.recipes.answers import Protocol, Say
@@ -14,8 +15,20 @@ from kinshot.recipes.report.pictures import draw, sheets
 from kinshot.recipes.report.samples import Sample, load_samples
 
 
-def report(paths: list[Path], protocol: Protocol, out: Path, device: str, say: Say, *, command: str, overwrite: bool = False) -> list[Path]:
+def report(
+    paths: list[Path],
+    protocol: Protocol,
+    out: Path,
+    device: str,
+    say: Say,
+    *,
+    command: str,
+    free: Collection[str] = (),
+    overwrite: bool = False,
+) -> list[Path]:
     """Measure checkpoints and write `report.html`, `report.json` and the figures as PNG files to `out`; returns their paths, page first.
+
+    `free` names what of the drawing may be fitted to the data: ways, shots, queries.
 
     Raises:
         ConfigError: `out` holds something else and `overwrite` is not set; nothing was measured. Or settings.
@@ -23,7 +36,7 @@ def report(paths: list[Path], protocol: Protocol, out: Path, device: str, say: S
         DataError: data that cannot give the episodes, or a disk that cannot take the files.
     """
     check_out(out, overwrite)
-    content, source = gather(paths, protocol, device, say, command)
+    content, source = gather(paths, protocol, device, say, command, free)
     say("drawing")
     numbers = [i for e in content.gallery for way in e.ways for i in (*way.support, *(a.index for a in way.queries))]
     files = report_files(content, load_samples(source, numbers))
