@@ -118,8 +118,13 @@ def test_results_say_what_training_and_evaluation_were_computed_with(tmp_path: P
     assert checkpoint.state["computed"] == [f"bf16, 1 thread, {features}"]
     capsys.readouterr()
     task = ["--data", "digits", "--ways", "3", "--shots", "1", "--queries", "3", "--episodes", "5", "--device", "cpu"]
-    assert fewshot.main(["eval", "r", *task, "--json", "-q"]) == 0
-    versions = json.loads(capsys.readouterr().out)["versions"]
+    asked = ["eval", "r", *task, "--json", "-q", "--results", "a b.json"]
+    monkeypatch.setattr("sys.argv", ["fewshot", *asked])
+    assert fewshot.main(asked) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert shlex.split(found["command"]) == ["fewshot", *asked]
+    assert json.loads(Path("a b.json").read_text())["command"] == f"{found['pretrained_by'][0]}\n{found['command']}"
+    versions = found["versions"]
     assert versions["training"] == f"bf16, 1 thread, {features}, torch {torch.__version__}"
     assert versions["evaluation"] == f"fp32, 1 thread, {features}"
     recipe = parse(checkpoint.config, "")

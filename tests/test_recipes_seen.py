@@ -138,7 +138,7 @@ def test_eval_says_it_in_the_table_in_json_in_results_and_beside_the_verdict(dig
     assert "seen in training: 10 of 10 classes and 0 of 355 images were in the training data, with their labels" in text
     assert "warning: training was given the labels" in text
     (verdict,) = [line for line in text.splitlines() if "both references" in line]
-    assert verdict.endswith("But these are no new classes: see the warning above.")
+    assert verdict.endswith("But see the warning above.")
 
 
 def test_report_says_it_too(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -165,3 +165,16 @@ def test_studies_say_it(digits: Path, capsys, args: list[str], line: str) -> Non
     assert (line.replace("seen in training", "warning") in protocol) is not novel
     if args[0] == "crossdomain":
         assert "none" in protocol["seen in training, glyphs/val"]
+
+
+def test_classes_that_the_checkpoint_was_chosen_on_are_no_test_classes_either(tmp_path: Path) -> None:
+    glyphs = {"name": "glyphs", "split": "train", "variants": 2, "size": 16}
+    run = write_run(tmp_path / "run", glyphs, method="protonet", validation={"split": "val"})
+    on = seen(run, "glyphs", split="val", variants=2)
+    assert (on.classes, on.chosen_on) == (0, on.of_classes)
+    assert seen_warning([on]).startswith(f"the checkpoint was chosen by its accuracy on {on.of_classes} of these {on.of_classes} classes")
+    other = seen(run, "glyphs", split="test", variants=2)
+    assert (other.chosen_on, seen_warning([other])) == (0, "")
+    own = seen(run, "glyphs", split="train", variants=2)
+    assert "; the checkpoint was chosen" in seen_warning([on, own])
+    assert seen_warning([on, own]).startswith("training was given the labels")

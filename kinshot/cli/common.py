@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -52,6 +53,11 @@ def run(command: click.Command, argv: list[str] | None) -> int:
         _trace()
         say(f"internal error: {type(error).__name__}: {error}; set KINSHOT_TRACEBACK=1 for the traceback and report it")
         return 1
+
+
+def command_line(program: str) -> str:
+    """What was typed, as it can be typed again: `program` is the command's name."""
+    return shlex.join([program, *sys.argv[1:]])
 
 
 def say(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import click
 
 import kinshot
-from kinshot.cli.common import Group, run, say, show
+from kinshot.cli.common import Group, command_line, run, say, show
 from kinshot.cli.options import (
     DEVICE,
     JSON,
@@ -91,11 +91,12 @@ def eval_command(
 
     drawing = Drawing(way_list, shot_list, queries, episodes, seed, unbalanced, episode_list, save_episodes, duplicates)
     protocol = Protocol(chosen, bases, drawing, parsed, feature_list, not no_reference, compare, per_episode=per_episode)
-    result = evaluate(list(checkpoints), protocol, device, (lambda text: None) if quiet else say, candidates)
+    measured = evaluate(list(checkpoints), protocol, device, (lambda text: None) if quiet else say, candidates)
+    result = {"command": command_line("fewshot"), **measured}
     if results is not None:
         from kinshot.recipes.results import write_results
 
-        write_results(results, result, command=" ".join(["fewshot", *sys.argv[1:]]))
+        write_results(results, result, command=result["command"])
     from kinshot.cli.table import accuracy_table
 
     show(result, as_json, lambda: accuracy_table(result))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from kinshot.cli.common import say, show
+from kinshot.cli.common import command_line, say, show
 from kinshot.cli.options import ALLOW_UNFINISHED, DEVICE, JSON, QUIET, check_counts, chosen_data, episode_options, parsed_heads, parsed_ways
 from kinshot.cli.table import align
 from kinshot.core.errors import ConfigError
@@ -65,7 +64,8 @@ def measure_command(
         timing=Timing(threads=threads, repeats=repeats), device=device,
     )  # fmt: skip
     speaker = (lambda text: None) if quiet else say
-    found = measure([path for _, path in given], settings, speaker, names=[name for name, _ in given])
+    measured = measure([path for _, path in given], settings, speaker, names=[name for name, _ in given])
+    found = {"command": command_line("ssl"), **measured}
     _write(found, plot, results)
     show(found, as_json, lambda: measure_table(found))
 
@@ -90,7 +90,7 @@ def _write(found: dict[str, Any], plot: Path | None, results: Path | None) -> No
         from kinshot.recipes.measure_rows import result_rows
         from kinshot.recipes.results import write_document
 
-        write_document(results, found, " ".join(["ssl", *sys.argv[1:]]), result_rows(found["rows"]))
+        write_document(results, found, found["command"], result_rows(found["rows"]))
 
 
 def measure_table(found: dict[str, Any]) -> str:

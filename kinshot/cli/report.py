@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
-from kinshot.cli.common import say, show
+from kinshot.cli.common import command_line, say, show
 from kinshot.cli.options import (
     DEVICE,
     JSON,
@@ -62,6 +60,6 @@ def report_command(
     messages = (lambda text: None) if quiet else say
     asked = click.get_current_context().get_parameter_source
     free = [name for name in ("ways", "shots", "queries") if asked(name) is ParameterSource.DEFAULT]
-    command = shlex.join(["fewshot", *sys.argv[1:]])
+    command = command_line("fewshot")
     written = report(list(checkpoints), protocol, out, device, messages, command=command, free=free, overwrite=overwrite)
     show({"page": str(written[0]), "files": [str(path) for path in written]}, as_json, lambda: f"wrote {written[0]}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import inspect
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import click
 
 import kinshot
-from kinshot.cli.common import Group, lines, run, say, show
+from kinshot.cli.common import Group, command_line, lines, run, say, show
 from kinshot.cli.measure import measure_command
 from kinshot.cli.options import ALLOW_UNFINISHED
 from kinshot.cli.train import run_training, training_options
@@ -161,7 +160,7 @@ def sweep_command(recipe: str, settings: tuple[str, ...], seeds: str, out: Path 
 
     folder = out or Path("runs") / Path(recipe).stem
     planned = plan_sweep(recipe, settings, parse_numbers(seeds, "--seeds", lowest=0), folder)
-    note_command(folder, shlex.join(["ssl", *sys.argv[1:]]))
+    note_command(folder, command_line("ssl"))
     results = run_sweep(planned, say)
     show({"runs": results}, as_json, lambda: "\n".join(str(job.out) for job in planned))
 
@@ -198,11 +197,11 @@ def probe_command(
     from kinshot.recipes.reached import refuse_unfinished
 
     refuse_unfinished(runs, allow_unfinished)
-    result = probe(list(runs), Probe(names, wanted, k, compare, chosen), device, say)
+    result = {"command": command_line("ssl"), **probe(list(runs), Probe(names, wanted, k, compare, chosen), device, say)}
     if results is not None:
         from kinshot.recipes.results import write_document
 
-        write_document(results, result, " ".join(["ssl", *sys.argv[1:]]), result["rows"])
+        write_document(results, result, result["command"], result["rows"])
     show(result, as_json, lambda: rows_table(result))
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kinshot.cli.common import say, show
+from kinshot.cli.common import command_line, say, show
 from kinshot.cli.options import (
     DEVICE,
     JSON,
@@ -196,12 +195,13 @@ def _cell(row: dict[str, Any]) -> str:
     return f"{row['mean']:.{digits}f}" + (f" ± {row['ci95']:.2f}" if row["n"] > 1 else "")
 
 
-def _finish(result: dict[str, Any], results: Path | None, as_json: bool) -> None:
+def _finish(found: dict[str, Any], results: Path | None, as_json: bool) -> None:
+    result = {"command": command_line("fewshot"), **found}
     if results is not None:
         from kinshot.recipes.results import write_document
         from kinshot.recipes.study import written_rows
 
-        write_document(results, result, " ".join(["fewshot", *sys.argv[1:]]), written_rows(result["rows"]))
+        write_document(results, result, result["command"], written_rows(result["rows"]))
     show(result, as_json, lambda: study_table(result))
 
 

@@ -32,7 +32,7 @@ def accuracy_table(result: dict[str, Any]) -> str:
         verdict = "lies above both references on every task, with disjoint intervals"
         if not result["beats_references"]:
             verdict = "does NOT lie above both references on every task with disjoint intervals"
-        known = " But these are no new classes: see the warning above." if WARNING in protocol else ""
+        known = " But see the warning above." if WARNING in protocol else ""
         lines += ["", f"The best pretrained row {verdict}.{known}"]
     lines += [*_paired(result["heads paired"])]
     return "\n".join(lines)

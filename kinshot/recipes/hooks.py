@@ -139,7 +139,7 @@ class RunHooks:
             "wall_minutes": round(seconds / 60, 2),
             **({"best": self.validator.best} if self.validator else {}),
             "metrics": {name: round(value, 6) for name, value in self.final.items()},
-            "versions": {"kinshot": kinshot.__version__, "torch": torch.__version__},
+            "versions": {"kinshot": kinshot.__version__, "torch": torch.__version__, "training": ", then ".join(self.job.computed)},
         }
         write_json(self.out / "result.json", result)
         return result

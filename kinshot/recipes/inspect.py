@@ -9,6 +9,7 @@ from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.features import weights_hash
 from kinshot.encoders.torchvision_resnet import stem_of
 from kinshot.recipes.fit import made_by
+from kinshot.recipes.reached import reached_by
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -24,6 +25,7 @@ def describe(path: Path) -> dict[str, Any]:
         "method": recipe.method.name,
         "encoder": {"name": recipe.encoder.name, **recipe.encoder.settings, **_elsewhere(checkpoint)},
         "data": {"name": recipe.data.name, "samples": state.get("samples")},
+        "reached": str(reached_by(checkpoint)),
         "progress": {"step": state["step"], "total_steps": state.get("total_steps"), "epoch": state.get("epoch"), "seed": recipe.seed},
         "input": state["input"],
         "tensors": {name: {"count": len(t), "values": sum(v.numel() for v in t.values())} for name, t in parts.items()},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.errors import KinshotError
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
+from kinshot.datasets.class_lists import other_part
 from kinshot.datasets.files import content_digests, regular_file
 from kinshot.recipes.recipe import Choice, Recipe, learns_from_labels, parse
 from kinshot.recipes.results import SEEN, WARNING
@@ -35,6 +36,7 @@ class Seen:
         of_images: images of the evaluation.
         labels: whether training was given the labels of those classes.
         examples: names of some of those classes.
+        chosen_on: classes by whose accuracy the checkpoint was chosen among those of its run.
         unknown: what could not be compared and why; the counts are then what is known at least.
     """
 
@@ -44,6 +46,7 @@ class Seen:
     of_images: int
     labels: bool
     examples: tuple[str, ...] = ()
+    chosen_on: int = 0
     unknown: tuple[str, ...] = ()
 
     @property
@@ -61,6 +64,23 @@ class Seen:
         counts = f"{least}{self.classes} of {self.of_classes} classes and {self.images} of {self.of_images} images"
         said = f"{counts} were in the training data, {labels} {'their ' * self.labels}labels"
         return "; ".join([said, *(f"unknown: {reason}" for reason in self.unknown)])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What must stand beside the figures."""
+        found = []
+        if self.known_labels:
+            more = f" and {self.classes - len(self.examples)} more" if self.classes > len(self.examples) else ""
+            found.append(
+                f"training was given the labels of {self.classes} of these {self.of_classes} classes ({', '.join(self.examples)}{more}): "
+                "figures say how well it knows these, not how well it learns new ones"
+            )
+        if self.chosen_on:
+            found.append(
+                f"the checkpoint was chosen by its accuracy on {self.chosen_on} of these {self.of_classes} classes (validation): "
+                "figures are too good by that choice"
+            )
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -91,7 +111,15 @@ class SeenInTraining:
                 unknown.append(built)
             else:
                 trained.append(_Training(built, _given_labels(recipe)))
-        return _compared(trained, source, unknown)
+        return replace(_compared(trained, source, unknown), chosen_on=self._chosen_on(recipes[0], source))
+
+    def _chosen_on(self, recipe: Recipe, source: Source) -> int:
+        """How many of a source's classes the checkpoint of a run was chosen on."""
+        if not recipe.validation.split:
+            return 0
+        split = other_part(str(recipe.data.settings.get("split")), recipe.validation.split)
+        found = self._source(Choice(recipe.data.name, {**recipe.data.settings, "split": split}), source)
+        return 0 if isinstance(found, str) else len(shared_classes(found, source))
 
     def _source(self, data: Choice, like: Source) -> Source | str:
         """A run's training data rendered as an evaluation's, or why it cannot be had. Nothing is decoded where the data are files."""
@@ -119,15 +147,11 @@ def seen_text(found: Sequence[Seen]) -> str:
 
 
 def seen_warning(found: Iterable[Seen]) -> str:
-    """What must stand beside the figures of classes whose labels were trained on; empty where there are none."""
-    worst = max((one for one in found if one.known_labels), key=lambda one: one.classes, default=None)
-    if worst is None:
-        return ""
-    more = f" and {worst.classes - len(worst.examples)} more" if worst.classes > len(worst.examples) else ""
-    return (
-        f"training was given the labels of {worst.classes} of these {worst.of_classes} classes ({', '.join(worst.examples)}{more}): "
-        "figures say how well it knows these, not how well it learns new ones"
-    )
+    """What must stand beside the figures of several checkpoints, the worst of each kind; empty where there is nothing to say."""
+    worst = sorted(found, key=lambda one: (one.classes * one.labels, one.chosen_on), reverse=True)
+    labels = next((text for one in worst if one.known_labels for text in one.warnings[:1]), "")
+    chosen = next((one.warnings[-1] for one in worst if one.chosen_on), "")
+    return "; ".join(filter(None, (labels, chosen)))
 
 
 def seen_fields(
@@ -171,7 +195,8 @@ def _compared(trained: Sequence[_Training], source: Source, unknown: list[str]) 
         classes |= shared
         labels |= one.labels and bool(shared.any())
     found = [name for name, seen in zip(source.class_names, classes, strict=True) if seen]
-    return Seen(len(found), len(classes), int(images.sum()), len(images), labels, tuple(found[:_NAMED]), tuple(dict.fromkeys(unknown)))
+    counts = len(found), len(classes), int(images.sum()), len(images)
+    return Seen(*counts, labels, tuple(found[:_NAMED]), unknown=tuple(dict.fromkeys(unknown)))
 
 
 def _overlap(other: Source, source: Source) -> tuple[np.ndarray, np.ndarray | str]:
