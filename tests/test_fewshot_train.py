@@ -23,7 +23,6 @@ from kinshot.fewshot.training_episodes import EpisodeShape, episode_order
 from kinshot.recipes.recipe import load_recipe
 from kinshot.recipes.start import Options
 from kinshot.recipes.train import train_recipe
-from kinshot.recipes.validation import Validator
 from tests.tiny import TINY, command, environment, result, run
 
 DATA = ["data=folder", "data.split=train", "data.size=16", "data.channels=1"]
@@ -87,11 +86,12 @@ def test_the_best_checkpoint_outlives_pruning_and_a_resumed_run_goes_on_from_the
     settings = [*data, *CLASSIFIER, "train.epochs=5", "monitor.keep=1", "train.schedule=constant", "monitor.checkpoint_every=1"]
     recipe = load_recipe(str(TINY), settings)
     train_recipe(recipe, Options(tmp_path / "run", quiet=True), lambda text: None)
-    validator = Validator(recipe, tmp_path / "run")
+    best = read_best(tmp_path / "run")
+    assert best is not None
     newest = latest(tmp_path / "run")
     first = sorted((tmp_path / "run" / "checkpoints").iterdir())[0]
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == (1 if first == newest else 2)
-    assert chosen(tmp_path / "run") == tmp_path / "run" / "checkpoints" / f"step-{validator.best['step']:08d}"
+    assert chosen(tmp_path / "run") == tmp_path / "run" / "checkpoints" / f"step-{best['step']:08d}"
     assert newest is not None
     assert load_checkpoint(newest, parts=()).step == recipe.train.epochs * load_checkpoint(newest, parts=()).state["steps_per_epoch"]
 

@@ -38,8 +38,10 @@ class Monitor:
 
     Args:
         folder: the run's folder, which must exist.
-        resume_step: steps done in the checkpoint that this process continues; later records are dropped.
+        resume_step: steps done in the checkpoint that this process continues, -1 for none; later records are dropped.
         tensorboard: write event files as well.
+
+    `latest` are the scalars kept from `metrics.jsonl`, by tag the last one.
 
     Raises:
         DataError: from any method, when a record cannot be written; after that TensorBoard is left alone.
@@ -53,7 +55,8 @@ class Monitor:
         self._grid_shown = False
         self._metrics = _Records(self.folder / "metrics.jsonl", resume_step)
         self._timing = _Records(self.folder / "timing.jsonl", resume_step)
-        self._tags = self._metrics.tags
+        self.latest = self._metrics.latest
+        self._tags = set(self.latest)
         self._log_dir = self.folder / "tensorboard"
         self._writer = self._open(resume_step) if tensorboard else None
 
@@ -174,7 +177,7 @@ class _Records:
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         kept = _read_until(path, step)
-        self.tags = {tag for record in kept for tag in record}
+        self.latest: dict[str, float] = {tag: _value(v) for record in kept for tag, v in record.items() if tag not in ("step", "epoch")}
         try:
             if path.exists():
                 write_text(path, "".join(map(_line, kept)))
@@ -239,6 +242,10 @@ def _number(value: float | Tensor) -> float:
     if isinstance(value, int | float):
         return value
     return float(value.detach())
+
+
+def _value(recorded: Any) -> float:
+    return recorded if isinstance(recorded, int | float) else math.nan  # what is not finite is recorded as null
 
 
 def _line(record: Mapping[str, Any]) -> str:

@@ -38,16 +38,20 @@ Say = Callable[[str], None]
 class RunHooks:
     """Records, probes and checkpoints of one run; follows `kinshot.core.loop.Hooks`.
 
+    Everything that is recorded of a step is in the files before its checkpoint is, and what is not, the best step so far, is in the
+    checkpoint: wherever a run is killed, the one that goes on from its newest checkpoint leaves the same files.
+
     `resumed_cpu` is what to add to the process's CPU clock: seconds of earlier processes, less what this one did before the run.
     """
 
     def __init__(self, job: Job, out: Path, say: Say, resumed_cpu: float, quiet: bool) -> None:
         self.job, self.out, self.say = job, out, say
         self.resumed_cpu = resumed_cpu
-        self.final: dict[str, float] = {}
         self.saved_step = -1
-        self.validator = Validator(job.recipe, out) if job.recipe.validation.split else None
-        self.monitor = Monitor(out, resume_step=job.run.step, tensorboard=job.recipe.monitor.tensorboard)
+        self.validator = Validator(job.recipe, out, job.begun) if job.recipe.validation.split else None
+        # a run that begins anew drops also the records of step 0 that one killed before its first checkpoint left
+        self.monitor = Monitor(out, resume_step=-1 if job.begun is None else job.run.step, tensorboard=job.recipe.monitor.tensorboard)
+        self.final = {tag: value for tag, value in self.monitor.latest.items() if tag == "train/loss" or tag.startswith("eval/")}
         self.progress = Progress(job.plan.total_steps, job.run.step, quiet=quiet)
         write_text(out / "config.yaml", to_yaml(job.recipe.to_dict()))
 
@@ -68,13 +72,20 @@ class RunHooks:
             self.final |= {"train/loss": scalars["train/loss"]}
 
     def after_epoch(self, run: Run, epoch: int) -> None:
-        """Probe when it is due: with kNN if the source has labels, and how well distances give the graph back if there is one."""
+        """Validate and probe when it is due; a step that is better than ever gets its checkpoint, which becomes the chosen one."""
         last = run.step == self.job.plan.total_steps
+        better = False
         if self.validator is not None and (last or (epoch + 1) % self.validator.settings.every == 0):
-            self._validate(self.validator, run, epoch)
+            better = self._validate(self.validator, run, epoch)
         every = self.job.recipe.monitor.knn_every
-        if not every or not (last or (epoch + 1) % every == 0):
-            return
+        if every and (last or (epoch + 1) % every == 0):
+            self._probe(run, epoch)
+        if self.validator is not None and better:
+            self.save(run)
+            self.validator.write()
+
+    def _probe(self, run: Run, epoch: int) -> None:
+        """Probe with kNN if the source has labels, and how well distances give the graph back if there is one."""
         with exported(run):
             found = {f"eval/knn/{name}": value for name, value in self._knn().items()} if self.job.source.labels is not None else {}
             found |= {f"eval/graph/{name}": value for name, value in self._retrieval().items()}
@@ -88,6 +99,7 @@ class RunHooks:
         if self.saved_step == run.step:
             return
         self.saved_step = run.step
+        self.monitor.flush()
         exported = run.average.state if run.average else run.method.state_dict()
         prefix = run.method.prefix
         optimizer, optimizer_meta = pack_optimizer(run.optimizer)
@@ -107,6 +119,7 @@ class RunHooks:
             "cpu_seconds": round(self.resumed_cpu + time.process_time(), 3),
             "threads": torch.get_num_threads(),
             "computed": job.computed,
+            **({"best": self.validator.best} if self.validator else {}),
         }
         save_checkpoint(
             self.out / "checkpoints" / f"step-{run.step:08d}",
@@ -124,6 +137,7 @@ class RunHooks:
 
     def finish(self, run: Run, seconds: float) -> dict[str, Any]:
         """Embedding projector, hparams and `result.json`; returns the result."""
+        prune(self.out, keep=self.job.recipe.monitor.keep)  # a run killed after its last checkpoint was saved did not come to it
         points = self.job.recipe.monitor.projector_points
         if points and self.monitor.tensorboard:
             self._projector(points, run.step)
@@ -151,7 +165,7 @@ class RunHooks:
 
     def graph(self, found: Mapping[str, Any]) -> None:
         """Record what is known of the graph before training, as scalars `graph/...` of step 0."""
-        if self.job.run.step == 0:
+        if self.job.begun is None:
             self.monitor.scalars(0, {f"graph/{name}": value for name, value in numbers_of(found).items()}, epoch=0)
 
     def _collapse(self, run: Run, views: list[Tensor]) -> dict[str, float]:
@@ -165,17 +179,15 @@ class RunHooks:
             found["alignment"] = alignment(z[0], z[1])
         return {f"collapse/{name}": float(value) for name, value in found.items()}
 
-    def _validate(self, validator: Validator, run: Run, epoch: int) -> None:
-        """Measure the validation episodes; when the run is better than ever, its checkpoint is written and becomes the chosen one."""
+    def _validate(self, validator: Validator, run: Run, epoch: int) -> bool:
+        """Measure the validation episodes; whether the run is better than ever."""
         with exported(run):
             trained = run.method.trains_head == validator.settings.head
             weights = getattr(run.method, "base", run.method).network.state_dict() if trained else None
             measured = validator.accuracy(self.job.embed_source(validator.source)[validator.settings.feature], weights)
         self.monitor.scalars(run.step, {"eval/validation/accuracy": measured}, epoch=epoch)
         self.final["eval/validation/accuracy"] = measured
-        if validator.improved(run.step, measured):
-            self.save(run)
-            validator.record(run.step, measured)
+        return validator.improved(run.step, measured)
 
     def _knn(self) -> dict[str, float]:
         job = self.job

@@ -54,7 +54,9 @@ from kinshot.ssl.structure.inducing import StructureInducing
 
 @dataclass
 class Job:
-    """A recipe wired to its parts; `computed` says what its steps were computed with, several where a run went on elsewhere."""
+    """A recipe wired to its parts; `computed` says what its steps were computed with, several where a run went on elsewhere,
+    and `begun` is the state of the checkpoint that it goes on from, none for a run that begins.
+    """
 
     recipe: Recipe
     source: Source
@@ -65,6 +67,7 @@ class Job:
     notes: list[str]
     graph: RelationGraph | None = None
     computed: list[str] = field(default_factory=list)
+    begun: dict[str, Any] | None = None
 
     @property
     def method(self) -> Method:
@@ -234,6 +237,7 @@ def _labels(recipe: Recipe, source: Source) -> Tensor | None:
 def restore(job: Job, checkpoint: Checkpoint) -> float:
     """Put a checkpoint's state into a freshly built job; returns the CPU seconds spent so far. Raises CheckpointError."""
     tensors, state = checkpoint.training, checkpoint.state
+    job.begun = state
     parts: dict[str, dict[str, Tensor]] = {"method": {}, "optimizer": {}, "average": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")

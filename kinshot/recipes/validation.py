@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kinshot.core.errors import ConfigError, DataError
-from kinshot.core.run_folder import read_best, write_best
+from kinshot.core.errors import CheckpointError, ConfigError, DataError
+from kinshot.core.run_folder import checkpoint_path, is_complete, read_best, write_best
 from kinshot.datasets import SOURCES
 from kinshot.datasets.class_lists import other_part
 from kinshot.fewshot import HEADS
@@ -36,12 +36,15 @@ def validation_source(recipe: Recipe) -> Source:
 
 
 class Validator:
-    """Accuracy on validation episodes, the same ones every time, and the best so far as the run's `best.json` has it.
+    """Accuracy on validation episodes, the same ones every time, and the best so far.
+
+    What was best is in every checkpoint, and `best.json` is written after it: a run that goes on writes it anew from the state
+    `begun` of its checkpoint, because one that was killed may have had no time for it.
 
     Raises ConfigError or DataError at once where the validation classes cannot give the episodes.
     """
 
-    def __init__(self, recipe: Recipe, out: Path) -> None:
+    def __init__(self, recipe: Recipe, out: Path, begun: Mapping[str, Any] | None = None) -> None:
         from kinshot.fewshot.episodes import sample_episodes
 
         self.settings, self.out = recipe.validation, out
@@ -54,8 +57,9 @@ class Validator:
             np.asarray(self.source.labels), ways=v.ways, shots=v.shots, queries=v.queries, episodes=v.episodes, seed=recipe.seed,
             class_names=self.source.class_names,
         )  # fmt: skip
-        found = read_best(out)
-        self.best: dict[str, Any] = found or {"step": -1, "accuracy": -1.0}
+        self.best = _best(out, begun)
+        if self.best["step"] >= 0 and is_complete(checkpoint_path(out, self.best["step"])):
+            self.write()
 
     def accuracy(self, features: Tensor, network: Mapping[str, Tensor] | None) -> float:
         """Mean accuracy in percent of the validation episodes on features (N, D) of the whole validation source.
@@ -74,10 +78,25 @@ class Validator:
         check_features([self.settings.feature], recipe.projector.paths, "validation.feature")
 
     def improved(self, step: int, accuracy: float) -> bool:
-        """Whether the run is better than ever; then `record` it once its checkpoint is complete."""
-        return accuracy > self.best["accuracy"] or step == self.best["step"]
-
-    def record(self, step: int, accuracy: float) -> None:
-        """Make the checkpoint of `step` the run's chosen one."""
+        """Whether the run is better than ever, which `best` then says; `write` it once the checkpoint of `step` is complete."""
+        if accuracy <= self.best["accuracy"] and step != self.best["step"]:
+            return False
         self.best = {"step": step, "accuracy": accuracy}
-        write_best(self.out, step, {"accuracy": accuracy, "on": self.source.name, "episodes": self.episodes.hash()[:12]})
+        return True
+
+    def write(self) -> None:
+        """Make the checkpoint of the best step the run's chosen one."""
+        measured = {"accuracy": self.best["accuracy"], "on": self.source.name, "episodes": self.episodes.hash()[:12]}
+        write_best(self.out, self.best["step"], measured)
+
+
+def _best(out: Path, begun: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The best step so far and its accuracy; step -1 before the first measurement. Raises CheckpointError."""
+    found = (begun or {}).get("best")
+    if begun is not None and found is None:  # checkpoints of older versions do not say
+        found = read_best(out)
+    if found is None:
+        return {"step": -1, "accuracy": -1.0}
+    if not isinstance(found, dict) or type(found.get("step")) is not int or not isinstance(found.get("accuracy"), float):
+        raise CheckpointError(f"the newest checkpoint of {out} says {found!r} of the best step: use another one or copy it again")
+    return {"step": found["step"], "accuracy": found["accuracy"]}
