@@ -24,6 +24,9 @@ from kinshot.recipes.fit import made_by
 from kinshot.recipes.reached import reached_by
 from kinshot.recipes.recipe import Recipe
 
+_OVERSHOOT = 1e-4
+"""What rounding may add to a float image's range of [0, 1]."""
+
 
 class Embedder(nn.Module):
     """An encoder and its projector, in evaluation mode, with the samples they expect.
@@ -46,7 +49,7 @@ class Embedder(nn.Module):
         texts, as strings or as ids (B, L) of its alphabet, are cut or padded to its length.
 
         Raises:
-            DataError: samples of another kind, or features of another number.
+            DataError: samples of another kind, features of another number, images beyond [0, 1], or values that are not finite.
         """
         spec = self.input
         if isinstance(spec, TokenSpec):
@@ -58,6 +61,8 @@ class Embedder(nn.Module):
             return _prepared_images(samples, spec)
         if samples.shape[1] != spec.dim:
             raise DataError(f"this encoder was made for {what}, got {_described(samples)}")
+        if not bool(torch.isfinite(samples).all()):
+            raise DataError(f"this encoder was made for {what} of finite values, got NaN or infinity: fill or leave out such rows")
         return normalize(samples, spec)
 
     @torch.no_grad()
@@ -71,8 +76,22 @@ class Embedder(nn.Module):
 
 
 def _prepared_images(images: Tensor, spec: InputSpec) -> Tensor:
-    x = images.float().div(255) if images.dtype == torch.uint8 else images.float()
+    x = images.float().div(255) if images.dtype == torch.uint8 else _checked_floats(images)
     return normalize(fitted(x, spec), spec).contiguous(memory_format=torch.channels_last)
+
+
+def _checked_floats(images: Tensor) -> Tensor:
+    """Float images in [0, 1]; raises DataError for others, which would become features of something else without a word."""
+    if not images.is_floating_point():
+        raise DataError(f"images must be uint8 or floats in [0, 1], got {_described(images)}: convert them with .to(torch.uint8)")
+    if images.numel():
+        low, high = (float(value) for value in images.aminmax())
+        if not -_OVERSHOOT <= low <= high <= 1 + _OVERSHOOT:  # false for NaN too
+            raise DataError(
+                f"float images must lie in [0, 1], got values from {low:g} to {high:g}: divide pixels of 0 to 255 by 255, or give them as "
+                "uint8; give images that were normalised or overshoot after resizing as they were before, or clamped"
+            )
+    return images.float()
 
 
 def _prepared_tokens(samples: Tensor | Sequence[str], spec: TokenSpec, device: torch.device) -> Tensor:
