@@ -355,5 +355,5 @@ class Fatal(SignalProbe):
 
 
 def test_a_killed_worker_is_a_data_error():
-    with pytest.raises(DataError, match="loader process for fatal died"):
+    with pytest.raises(DataError, match=r"a loader process died: DataLoader worker .*workers.*--resume auto"):
         list(in_order(Fatal("fatal", (1, 1, 1), None, (), 2), 1, workers=1))

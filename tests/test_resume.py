@@ -61,7 +61,8 @@ def test_the_data_may_move_but_not_change(tmp_path: Path) -> None:
     moved = load_recipe(str(TINY), [*folder, f"data.root={(tmp_path / 'here').rename(tmp_path / 'there')}"])
     quiet(moved, tmp_path / "moved", resume=str(point))
     assert hashes(tmp_path / "moved") == hashes(tmp_path / "whole")
-    next((tmp_path / "there/train/cat").iterdir()).unlink()
+    for file in list((tmp_path / "there/train/cat").iterdir())[:2]:  # one alone may go: another stands in
+        file.unlink()
     with pytest.raises(CheckpointError, match="other data"):
         quiet(moved, tmp_path / "changed", resume=str(point))
 

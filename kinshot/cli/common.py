@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from kinshot.core.errors import KinshotError, suggest
+from kinshot.core.errors import KinshotError, resource_error, suggest
 
 SCHEMA_VERSION = 1
 
@@ -51,6 +51,9 @@ def run(command: click.Command, argv: list[str] | None) -> int:
         return 0
     except Exception as error:  # the outermost border: an internal error must end with code 1 and say what to send us
         _trace()
+        if short := resource_error(error):
+            say(f"error: {short}")
+            return short.exit_code
         say(f"internal error: {type(error).__name__}: {error}; set KINSHOT_TRACEBACK=1 for the traceback and report it")
         return 1
 

@@ -24,6 +24,10 @@ class DataError(KinshotError):
     exit_code = 3
 
 
+class ResourceError(DataError):
+    """Memory ran out, or the system ended a process that loaded data (exit code 3)."""
+
+
 class CheckpointError(KinshotError):
     """A checkpoint is missing, damaged, foreign, or cannot be written (exit code 3)."""
 
@@ -42,6 +46,30 @@ class Interrupted(KinshotError):
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signum
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "unable to allocate")
+_DEAD_LOADER = "DataLoader worker"
+
+
+def resource_error(error: BaseException) -> ResourceError | None:
+    """What to tell a user of an error that says, in some library's words, that resources ran out; None for any other.
+
+    PyTorch reports a dead loader process wherever the main process happens to be, so no place in the code can expect it.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, RuntimeError) and text.startswith(_DEAD_LOADER):
+        return ResourceError(
+            f"a loader process died: {text}: the system ends processes when memory runs out; lower train.workers or train.batch_size, or "
+            "free memory; a run goes on from its last checkpoint with --resume auto"
+        )
+    short = isinstance(error, RuntimeError | OSError) and any(words in text.lower() for words in _OUT_OF_MEMORY)
+    if isinstance(error, MemoryError) or short:
+        return ResourceError(
+            f"memory ran out ({text or type(error).__name__}): lower train.batch_size, train.workers, data.size or data.in_memory_mib, "
+            "or use a smaller encoder; a run goes on from its last checkpoint with --resume auto"
+        )
+    return None
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from kinshot.core.errors import ConfigError, DataError, KinshotError
+from kinshot.core.errors import ConfigError, KinshotError, resource_error
 from kinshot.core.method.base import Companions, Order
 from kinshot.core.rng import keyed_generator
 from kinshot.core.signals import FOR_THE_PARENT
@@ -98,9 +98,9 @@ def _stream(chunks: _Chunks, workers: int) -> Iterator[Batch]:
         except StopIteration:
             return
         except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
-                raise
-            raise DataError(f"a loader process for {chunks.source.name} died: {error}: use fewer workers or smaller batches") from error
+            if (short := resource_error(error)) is not None:
+                raise short from error
+            raise
         if isinstance(result, KinshotError):
             raise result
         yield result

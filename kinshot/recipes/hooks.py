@@ -24,6 +24,7 @@ from kinshot.core.monitor import Monitor
 from kinshot.core.progress import Progress
 from kinshot.core.rng import keyed_numpy
 from kinshot.encoders.base import InputSpec, spec_to_dict
+from kinshot.recipes.begun import recorded, stand_in_count
 from kinshot.recipes.diagnose import numbers_of
 from kinshot.recipes.validation import Validator
 from kinshot.ssl.knn import knn_accuracy, rows_by_class
@@ -49,6 +50,7 @@ class RunHooks:
         self.resumed_cpu = resumed_cpu
         self.saved_step = -1
         self.validator = Validator(job.recipe, out, job.begun) if job.recipe.validation.split else None
+        self.samples = recorded(job.source)
         # a run that begins anew drops also the records of step 0 that one killed before its first checkpoint left
         self.monitor = Monitor(out, resume_step=-1 if job.begun is None else job.run.step, tensorboard=job.recipe.monitor.tensorboard)
         self.final = {tag: value for tag, value in self.monitor.latest.items() if tag == "train/loss" or tag.startswith("eval/")}
@@ -106,6 +108,7 @@ class RunHooks:
         training = {f"method/{k}": v for k, v in run.method.state_dict().items()}
         training |= {f"optimizer/{k}": v for k, v in optimizer.items()}
         training |= {f"average/{k}": v for k, v in (run.average.state if run.average else {}).items()}
+        training |= {f"data/{k}": v for k, v in self.samples.items()}
         state = {
             "step": run.step,
             "total_steps": job.plan.total_steps,
@@ -148,6 +151,7 @@ class RunHooks:
             "out": str(self.out),
             "checkpoint": str(chosen(self.out)),
             "steps": run.step,
+            **stand_in_count(self.job.source),
             "weights": weights_hash(run.method.encoder.state_dict()),
             "cpu_minutes": round((self.resumed_cpu + time.process_time()) / 60, 2),
             "wall_minutes": round(seconds / 60, 2),

@@ -17,7 +17,7 @@ from kinshot.recipes.embedder import input_spec
 from kinshot.recipes.fit import fit_like, made_by
 from kinshot.recipes.recipe import Recipe, differences
 
-_MAY_MOVE = {"data.root", "distill.teachers"}
+_MAY_MOVE = {"data.root", "data.unreadable", "distill.teachers"}
 """Places: what lies there is compared with what the run began with (the data's fingerprint, the teachers' weights)."""
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kinshot.core.checkpoint import Checkpoint, RunLock, load_checkpoint, sweep, unpack_optimizer
-from kinshot.core.errors import CheckpointError, ConfigError
+from kinshot.core.errors import CheckpointError, ConfigError, DataError
 from kinshot.core.features import extract, joint_feature
 from kinshot.core.graph import RelationGraph
 from kinshot.core.loop import Plan, Run, train
@@ -38,6 +38,7 @@ from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
 from kinshot.datasets.loader import batches
 from kinshot.encoders.base import Spec, input_of, spec_to_dict
+from kinshot.recipes.begun import begun_with, stand_in_notes, ways_on
 from kinshot.recipes.diagnose import diagnose, report_lines
 from kinshot.recipes.embedder import build_model, initial_input, initialize, input_spec
 from kinshot.recipes.fit import filled_in, fit
@@ -136,6 +137,8 @@ def _ready(recipe: Recipe, options: Options) -> Ready:
     """Everything that can fail before a run begins; nothing is written. What a checkpoint belongs to is compared also if it is the last."""
     start = starting_point(recipe, options)
     source, checkpoint = SOURCES.build(recipe.data.name, settings=recipe.data.settings), start.checkpoint
+    if checkpoint is not None:
+        source = begun_with(source, checkpoint)
     job = build(recipe, source, input_spec(checkpoint) if checkpoint else None)
     if start.replaces:
         rehearse(job)
@@ -164,6 +167,8 @@ def _trained(ready: Ready, options: Options, say: Say, stop: StopRequest, starte
             say(f"resumed {checkpoint.path} at step {job.run.step} of {job.plan.total_steps}")
         train(job.run, job.plan, job.batches, job.views, job.extract, hooks, stop)
         return hooks.finish(job.run, time.perf_counter() - started)
+    except DataError as error:
+        raise ways_on(error, job.source, job.run.step) from error
     finally:
         hooks.close()
 
@@ -222,7 +227,7 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
         raise ConfigError(f"views.views is {made}, but {recipe.method.name} takes {method.view_count} views of a sample: set it to that")
     threads = f"device: {device}, {torch.get_num_threads()} threads"
     notes = [threads, f"precision: {precision} ({reason})", allocator or f"allocator: {allocator_obstacle()}"]
-    notes += filled_in(written, recipe) + unfinished_notes([recipe.init, *recipe.distill.teachers])
+    notes += stand_in_notes(source) + filled_in(written, recipe) + unfinished_notes([recipe.init, *recipe.distill.teachers])
     inputs = MethodInputs(views, input, method, t.batch_size)
     computed = [describe_compute(precision, device)]
     return Job(recipe, source, input, Run(method, optimizer, average), plan, inputs, notes, graph, computed)
@@ -245,7 +250,12 @@ def restore(job: Job, checkpoint: Checkpoint) -> float:
     if not job.source.known_as(str(state.get("source"))):
         raise CheckpointError(
             f"{checkpoint.path} was trained on other data than {job.source.name} holds now; "
-            "resume with the data it started with, or start a new --out"
+            "resume with the data it started with, of which a twentieth may be gone, or start a new --out"
+            + (
+                ""
+                if "data/keys" in tensors
+                else " (an early version wrote it, which knew files by their times: copies of them it cannot tell)"
+            )
         )
     try:
         job.method.load_state_dict(parts["method"])
