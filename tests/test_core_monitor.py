@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from kinshot.core.board import guide, image_grid, shown_tag
 from kinshot.core.errors import ConfigError, DataError
-from kinshot.core.monitor import MAX_POINTS, Monitor, image_grid
+from kinshot.core.monitor import MAX_POINTS, Monitor
 from kinshot.core.progress import Progress, duration, table
+from tests import tiny
 from tests.saved import file_size_limit
 
 
@@ -57,9 +59,30 @@ def test_the_same_scalars_in_both_places(tmp_path: Path) -> None:
     ]
     assert [r["time/images_per_second"] for r in records(tmp_path, "timing.jsonl")] == [100.0, 200.0]
     written = events(tmp_path)
-    assert curve(written, "train/loss") == [(1, 1.5), (2, 0.75)]
-    assert curve(written, "time/images_per_second") == [(1, 100.0), (2, 200.0)]
-    assert curve(written, "eval/knn/top1") == [(2, 0.25)]
+    assert curve(written, "2_train/loss") == [(1, 1.5), (2, 0.75)]
+    assert curve(written, "7_time/images_per_second") == [(1, 100.0), (2, 200.0)]
+    assert curve(written, "1_eval/knn/top1") == [(2, 0.25)]
+
+
+def test_the_most_telling_groups_come_first() -> None:
+    """TensorBoard sorts by name: collapse came before eval, and train after time."""
+    tags = ["collapse/feature_std", "eval/knn/backbone", "graph/edges", "interclr/clusters", "moco/queue", "time/data_share"]
+    tags += ["train/grad_norm", "train/inter", "train/loss", "train/lr"]
+    shown = sorted(map(shown_tag, tags))
+    assert [tag.partition("/")[0].partition("_")[2] for tag in shown] == [
+        "eval", "train", "train", "collapse", "interclr", "moco", "optimizer", "optimizer", "graph", "time",
+    ]  # fmt: skip
+    assert len(set(shown)) == len(tags)
+    assert all(tag in guide() for tag in ("1_eval/knn", "2_train/loss", "3_collapse/effective_rank", "7_time/data_share"))
+
+
+def test_the_guide_is_a_text_of_the_run(tmp_path: Path) -> None:
+    with Monitor(tmp_path) as monitor:
+        monitor.guide()
+    written = events(tmp_path)
+    (tag,) = written.Tags()["tensors"]
+    (text,) = written.Tensors(tag)[0].tensor_proto.string_val
+    assert "effective_rank" in text.decode()
 
 
 def test_not_finite_values_are_null(tmp_path: Path) -> None:
@@ -86,7 +109,7 @@ def test_a_resumed_run_leaves_the_records_of_an_unstopped_one(tmp_path: Path) ->
             monitor.scalars(step, {"train/loss": 1 / step}, epoch=0)
     whole, stopped = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "stopped"))
     assert whole == stopped
-    assert curve(events(tmp_path / "stopped"), "train/loss") == curve(events(tmp_path / "whole"), "train/loss")
+    assert curve(events(tmp_path / "stopped"), "2_train/loss") == curve(events(tmp_path / "whole"), "2_train/loss")
     assert [r["step"] for r in records(tmp_path / "stopped", "timing.jsonl")] == [1, 2, 3, 4]
 
 
@@ -148,22 +171,33 @@ def test_importing_the_monitor_imports_no_tensorboard() -> None:
 # -- images, embeddings, hparams
 
 
-def test_view_grid_is_shown_once(tmp_path: Path) -> None:
+def test_view_grids_keep_their_steps(tmp_path: Path) -> None:
     with Monitor(tmp_path) as monitor:
-        monitor.view_grid([torch.zeros(3, 1, 8, 8), torch.ones(3, 1, 6, 6)], 1)
-        monitor.view_grid([torch.zeros(3, 1, 8, 8)], 2)
+        monitor.view_grid([torch.zeros(3, 1, 8, 8), torch.ones(3, 1, 6, 6)], step=1)
+        monitor.view_grid([torch.zeros(3, 1, 8, 8)], torch.zeros(3, 1, 30, 30, dtype=torch.uint8), step=7)
     shown = events(tmp_path).Images("views/grid")
-    assert [(image.step, image.width, image.height) for image in shown] == [(1, 30, 20)]
+    assert [(image.step, image.width, image.height) for image in shown] == [(1, 3 * 58, 2 * 58), (7, 3 * 62, 2 * 62 + 6)]
 
 
 def test_image_grid_places_views_in_rows() -> None:
     views = [torch.stack([torch.full((3, 4, 4), (v * 2 + n) / 10) for n in range(2)]) for v in range(2)]
     grid = image_grid(views)
-    assert grid.shape == (3, 12, 12)
+    assert grid.shape == (3, 2 * 58, 2 * 58), "small pictures are enlarged, 14 times, with a border of a pixel"
     for v in range(2):
         for n in range(2):
-            assert torch.allclose(grid[:, v * 6 + 1 : v * 6 + 5, n * 6 + 1 : n * 6 + 5], torch.tensor((v * 2 + n) / 10))
-    assert image_grid([torch.rand(20, 2, 4, 4)]).shape == (3, 6, 48)
+            assert torch.allclose(grid[:, v * 58 + 1 : v * 58 + 57, n * 58 + 1 : n * 58 + 57], torch.tensor((v * 2 + n) / 10))
+    assert image_grid([torch.rand(20, 2, 4, 4)]).shape == (3, 58, 8 * 58)
+
+
+@pytest.mark.parametrize("size", [4, 64])
+def test_originals_stand_above_their_views(size: int) -> None:
+    originals = torch.stack([torch.full((1, size, size), 51 * n, dtype=torch.uint8) for n in range(3)])
+    grid = image_grid([torch.ones(3, 1, 4, 4)], originals)
+    side = max(56, size) + 2
+    assert grid.shape == (3, 2 * side + 6, 3 * side)
+    for n in range(3):
+        assert torch.allclose(grid[:, 1 : side - 1, n * side + 1 : (n + 1) * side - 1], torch.tensor(51 * n / 255))
+    assert (grid[:, side : side + 6] == 1).all(), "a white line apart"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -198,8 +232,8 @@ def test_hparams_stay_in_the_run(tmp_path: Path) -> None:
         monitor.hparams(config, {"eval/top1": 0.5, "final/auc": torch.tensor(0.75)})
     assert [p.is_file() for p in (tmp_path / "tensorboard").iterdir()] == [True]
     written = events(tmp_path)
-    assert curve(written, "eval/top1") == [(4, 0.5)]
-    assert curve(written, "final/auc") == [(4, 0.75)]
+    assert curve(written, "1_eval/top1") == [(4, 0.5)]
+    assert curve(written, "4_final/auc") == [(4, 0.75)]
     content = written.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     given = HParamsPluginData.FromString(content).session_start_info.hparams
     assert {key: getattr(value, value.WhichOneof("kind")) for key, value in given.items()} == {
@@ -210,7 +244,18 @@ def test_hparams_stay_in_the_run(tmp_path: Path) -> None:
         "betas": "[0.9, 0.99]",
     }
     experiment = HParamsPluginData.FromString(written.summary_metadata["_hparams_/experiment"].plugin_data.content).experiment
-    assert {info.name.tag for info in experiment.metric_infos} == {"eval/top1", "final/auc"}
+    assert {info.name.tag for info in experiment.metric_infos} == {"1_eval/top1", "4_final/auc"}
+
+
+def test_a_run_shows_originals_beside_views_at_its_beginning_and_in_its_middle(tmp_path: Path) -> None:
+    more = ["train.epochs=2", "views.small_size=9", "views.small_epochs=1", "monitor.projector_points=0", "--out", "run"]
+    done = tiny.run("ssl", *tiny.arguments("simclr", *more, "--json"), cwd=tmp_path)
+    steps = tiny.result(done)["steps"]
+    written = events(tmp_path / "run")
+    shown = written.Images("views/grid")
+    assert [image.step for image in shown] == [1, steps // 2 + 1]
+    assert [(image.width, image.height) for image in shown] == [(8 * 66, 3 * 66 + 6)] * 2, "originals and two views of eight samples"
+    assert any("gauges" in tag for tag in written.Tags()["tensors"])
 
 
 # -- progress

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import kinshot
 from kinshot.core.errors import ConfigError
 from kinshot.core.rng import keyed_uniform
 from kinshot.core.tokens import MASK, PADDING
@@ -359,3 +362,31 @@ def test_unusable_noise_is_refused(bad):
 def test_unusable_masks_are_refused(bad):
     with pytest.raises(ConfigError, match="token_mask"):
         TokenMask(TEXTS, **bad)
+
+
+def test_photographs_have_no_black_wedges_unless_asked_for():
+    """A turned and shrunk picture leaves corners: in colour they continue the picture, on black grounds they stay black."""
+    turned = {"rotation": 45.0, "scale": (0.5, 0.5)}
+
+    def darkest(spec, **settings):
+        white = torch.full((6, spec.channels, 12, 12), 255, dtype=torch.uint8)
+        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
+        return min(float((view * std + mean).min()) for view in Warp(spec, **turned, **settings)(white, torch.arange(6), 0, 0))
+
+    assert darkest(COLOR) > 0.99
+    assert darkest(COLOR, padding="zeros") < 0.01
+    assert darkest(GRAY) < 0.01
+    images, indices = pictures(5, 1, 12), torch.arange(5)
+    for a, b in zip(
+        Warp(GRAY, **EVERYTHING)(images, indices, 1, 2), Warp(GRAY, **EVERYTHING, padding="zeros")(images, indices, 1, 2), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_shipped_recipes_of_photographs_keep_the_views_of_their_tables():
+    configs = Path(kinshot.__file__).parent / "recipes" / "configs"
+    found = {path.stem: yaml.safe_load(path.read_text()) for path in configs.glob("grocery_*.yaml")}
+    assert found
+    assert {name: recipe["views"]["padding"] for name, recipe in found.items() if recipe["views"]["name"] == "warp"} == dict.fromkeys(
+        (name for name, recipe in found.items() if recipe["views"]["name"] == "warp"), "zeros"
+    )

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from kinshot.core.atomic import open_plain, write_text
+from kinshot.core.board import guide, image_grid, shown_tag, thumbnails
 from kinshot.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ class Monitor:
         self.folder = Path(folder)
         self.tensorboard = tensorboard
         self._last_step = resume_step
-        self._grid_shown = False
         self._metrics = _Records(self.folder / "metrics.jsonl", resume_step)
         self._timing = _Records(self.folder / "timing.jsonl", resume_step)
         self.latest = self._metrics.latest
@@ -77,16 +77,19 @@ class Monitor:
         self._tags |= set(numbers)
         with self._events() as writer:
             for tag, number in numbers.items() if writer else ():
-                writer.add_scalar(tag, number, step)
+                writer.add_scalar(shown_tag(tag), number, step)
 
-    def view_grid(self, views: Sequence[Tensor], step: int = 0) -> None:
-        """Show augmented views, each (N, C, H, W) in [0, 1], as the image `views/grid`. Only the first call counts."""
-        if self._grid_shown:
-            return
-        self._grid_shown = True
+    def guide(self) -> None:
+        """Say what good gauges are, in TensorBoard's TEXT tab."""
         with self._events() as writer:
             if writer:
-                writer.add_image("views/grid", image_grid(views), step)
+                writer.add_text("guide/what good gauges are", guide(), 0)
+
+    def view_grid(self, views: Sequence[Tensor], originals: Tensor | None = None, step: int = 0) -> None:
+        """Show augmented views, each (N, C, H, W) in [0, 1], below their originals (N, C, H, W) as the image `views/grid`."""
+        with self._events() as writer:
+            if writer:
+                writer.add_image("views/grid", image_grid(views, originals), step)
 
     def embedding(self, z: Tensor, images: Tensor | None, names: Sequence[str] | None, step: int) -> None:
         """Put embeddings z (N, D) into TensorBoard's projector; at most MAX_POINTS rows, evenly spaced, are kept.
@@ -106,8 +109,8 @@ class Monitor:
         with self._events() as writer:
             if writer and len(rows):
                 shutil.rmtree(self._log_dir / f"{step:05d}", ignore_errors=True)  # an older map of this step
-                thumbnails = None if images is None else _thumbnails(images[rows])
-                writer.add_embedding(z[rows].detach().float().cpu(), labels, thumbnails, step, "embedding")
+                pictures = None if images is None else thumbnails(images[rows], _THUMBNAIL)
+                writer.add_embedding(z[rows].detach().float().cpu(), labels, pictures, step, "embedding")
 
     def hparams(self, config: Mapping[str, Any], metrics: Mapping[str, float | Tensor]) -> None:
         """Write settings (flat, by dotted name) and final metrics for TensorBoard's HPARAMS tab; call once, at the end.
@@ -123,8 +126,8 @@ class Monitor:
             numbers = {tag: _number(value) for tag, value in metrics.items()}
             for tag, number in numbers.items():
                 if tag not in self._tags:
-                    writer.add_scalar(tag, number, self._last_step)
-            for summary in hparams(settings, numbers):
+                    writer.add_scalar(shown_tag(tag), number, self._last_step)
+            for summary in hparams(settings, {shown_tag(tag): number for tag, number in numbers.items()}):
                 writer._get_file_writer().add_summary(summary)
 
     def flush(self) -> None:
@@ -210,32 +213,6 @@ class _Records:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-
-def image_grid(views: Sequence[Tensor], most: int = 8) -> Tensor:
-    """One image (3, H', W') in [0, 1] of views (N, C, H, W): a row per view, a column per sample, `most` samples at most."""
-    import torch
-    from torch.nn.functional import interpolate, pad
-
-    size = max(view.shape[-1] for view in views)
-    rows = []
-    for view in views:
-        images = _three_channels(view[:most].detach().float().cpu())
-        images = pad(interpolate(images, size=(size, size)), (1, 1, 1, 1))
-        rows.append(torch.cat(list(images), dim=2))
-    return torch.cat(rows, dim=1).clamp(0, 1)
-
-
-def _thumbnails(images: Tensor) -> Tensor:
-    from torch.nn.functional import interpolate
-
-    pixels = images.detach().cpu().float() / (1.0 if images.is_floating_point() else 255.0)
-    size = min(_THUMBNAIL, max(pixels.shape[-2:]))
-    return interpolate(_three_channels(pixels), size=(size, size), mode="area").clamp(0, 1)
-
-
-def _three_channels(images: Tensor) -> Tensor:
-    return images[:, :3] if images.shape[1] >= 3 else images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
 
 
 def _number(value: float | Tensor) -> float:

@@ -62,8 +62,8 @@ class RunHooks:
         due = run.step % self.job.plan.log_every == 0 or run.step == self.job.plan.total_steps
         rate = len(result.indices) / max(result.seconds, 1e-9)
         self.progress.update(run.step, epoch=epoch, loss=result.terms["loss"], rate=rate)
-        if run.step == 1 and isinstance(self.job.input, InputSpec):
-            self.monitor.view_grid(_pixels(result.views, self.job.input), run.step)
+        if run.step in (1, self.job.plan.total_steps // 2 + 1):
+            self._picture(run.step, result)
         if due:
             scalars = {"train/loss": float(result.terms["loss"]), "train/lr": result.lr, "train/grad_norm": float(result.grad_norm)}
             scalars |= {f"train/{name}": float(value) for name, value in result.terms.items() if name != "loss"}
@@ -171,6 +171,14 @@ class RunHooks:
         """Record what is known of the graph before training, as scalars `graph/...` of step 0."""
         if self.job.begun is None:
             self.monitor.scalars(0, {f"graph/{name}": value for name, value in numbers_of(found).items()}, epoch=0)
+
+    def _picture(self, step: int, result: StepResult) -> None:
+        """Show a few samples beside their views, as they look: at the beginning, and in the middle, when views may be others."""
+        if step == 1:
+            self.monitor.guide()
+        if isinstance(self.job.input, InputSpec) and self.monitor.tensorboard:
+            originals = self.job.source.load(result.indices[:8].cpu().numpy())
+            self.monitor.view_grid(_pixels(result.views, self.job.input), originals, step)
 
     def _collapse(self, run: Run, views: list[Tensor]) -> dict[str, float]:
         """Collapse gauges of up to 256 samples, or pairs of views, in evaluation mode, so that training state is not touched."""

@@ -44,7 +44,8 @@ class Warp:
         crop_aspect: largest log of the crop's width-to-height ratio, either way (0.2877 is 3/4 to 4/3).
         flip: probability of a left-right flip.
         elastic: standard deviation of the displacement at 5x5 control points, as a fraction of half the image's side.
-        padding: what lies outside the image: zeros (black), border or reflection.
+        padding: what lies outside the image: zeros (black), border or reflection; auto is reflection for colour images, in which black
+            wedges would tell how a view was turned, and zeros for others, drawn on black.
         thicken: probability of blending towards a 3x3 maximum, which thickens bright strokes.
         erase: probability of erasing a rectangle of 2 to 20 % of the area, with the mean pixel.
         jitter: probability of changing brightness, contrast, saturation and hue.
@@ -75,7 +76,7 @@ class Warp:
         crop_aspect: float = 0.0,
         flip: float = 0.0,
         elastic: float = 0.0,
-        padding: Literal["zeros", "border", "reflection"] = "zeros",
+        padding: Literal["auto", "zeros", "border", "reflection"] = "auto",
         thicken: float = 0.0,
         erase: float = 0.0,
         jitter: float = 1.0,
@@ -102,7 +103,8 @@ class Warp:
             raise ConfigError(f"warp: small_size is {small_size}, larger than the images of {input.size} pixels: lower it")
         if small_epochs and small_size is None:
             raise ConfigError(f"warp: small_epochs is {small_epochs} but small_size is not set: give it a side in pixels")
-        self.input, self.views, self.padding = input, views, padding
+        self.input, self.views = input, views
+        self.padding = ("reflection" if input.channels >= 3 else "zeros") if padding == "auto" else padding
         self.thicken, self.erase, self.blur, self.blur_sigma = thicken, erase, blur, blur_sigma
         self.small_size, self.small_epochs = small_size, small_epochs
         self.warp = WarpStrength(np.deg2rad(rotation), scale, aspect, shear, shift, crop, crop_aspect, flip, elastic)
