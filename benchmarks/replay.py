@@ -11,7 +11,6 @@ Exit status: 0 where everything is equal, 1 where something moved.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import os
@@ -23,7 +22,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+
 from kinshot.core.atomic import write_json
+from kinshot.core.features import weights_hash
 
 FEW_SHOT = ("grocery_classifier", "grocery_dual_path", "omniglot_classifier", "omniglot_feat", "omniglot_protonet")
 PRETRAINED = ("glyphs_demo", "grocery_structure", "manifold", "omniglot_interclr", "omniglot_simclr", "task_topology")
@@ -54,7 +56,7 @@ def main() -> int:
             print(f"{name:22} {verdict(before[name], seen[name]) if name in before else 'recorded'}", flush=True)
             if given.record:
                 write_json(given.record, seen)
-    return int(any(seen[name] != before[name] for name in seen if name in before))
+    return int(not all(same(before[name], seen[name]) for name in seen if name in before))
 
 
 def wanted(names: list[str]) -> list[str]:
@@ -64,7 +66,7 @@ def wanted(names: list[str]) -> list[str]:
 
 
 def replay(name: str, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """Train a recipe up to its checkpoint of step `--steps`: its records by step, and the hash of all that the checkpoint holds."""
+    """Train a recipe up to its checkpoint of step `--steps`: its records by step, and hashes of what the checkpoint holds."""
     command = [*command_of(name, given.bin), name, *settings_of(name, folder, given.data)]
     if name in STARTS:
         command += ["--init", str(folder / STARTS[name])]
@@ -77,8 +79,12 @@ def replay(name: str, folder: Path, given: argparse.Namespace) -> dict[str, Any]
     command += ["--out", str(out), f"monitor.checkpoint_every={steps / plan['steps_per_epoch']!r}", "-q"]
     last = out / "checkpoints" / f"step-{steps:08d}"
     stopped_at(command, last)
-    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return {"records": [r for r in records if r["step"] <= steps], "weights": contents(last)}
+    records: dict[str, dict[str, Any]] = {}
+    for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if record["step"] <= steps:
+            records.setdefault(str(record["step"]), {}).update(record)
+    return {"records": records, "weights": contents(last)}
 
 
 def command_of(name: str, place: Path) -> list[str]:
@@ -111,8 +117,13 @@ def stopped_at(command: list[str], checkpoint: Path) -> None:
 
 
 def contents(checkpoint: Path) -> dict[str, str]:
-    """SHA-256 of each tensor file of a checkpoint."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(checkpoint.glob("*.safetensors"))}
+    """A hash of the tensors of each part of a checkpoint: encoder, projector, and of training the method, the optimizer, ..."""
+    parts: dict[str, dict[str, Any]] = {}
+    for path in sorted(checkpoint.glob("*.safetensors")):
+        for name, tensor in load_file(path).items():
+            part = name.partition("/")[0] if path.stem == "training" else path.stem
+            parts.setdefault(part, {})[name] = tensor
+    return {part: weights_hash(tensors) for part, tensors in parts.items()}
 
 
 def demo(folder: Path, place: Path) -> dict[str, Any]:
@@ -131,30 +142,38 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "KINSHOT_CACHE": str(Path(tempfile.gettempdir()) / f"replay-cache-{os.getpid()}")}
 
 
+def same(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether nothing moved of what was recorded before; parts and figures that are new since are no difference."""
+    return not any(before["weights"][part] != after["weights"].get(part) for part in before.get("weights", {})) and not moved(before, after)
+
+
 def verdict(before: dict[str, Any], after: dict[str, Any]) -> str:
     """One line for people: equal, or what moved first and by how much."""
-    if before == after:
-        count = len(after.get("records", after.get("rows", [])))
-        return f"equal ({count} {'records and the weights after them' if 'records' in after else 'rows'})"
-    moved = [f"weights of {name}" for name, found in after.get("weights", {}).items() if before["weights"].get(name) != found]
-    key = "records" if "records" in after else "rows"
-    return "MOVED: " + "; ".join([*(moved or ["same weights"]), *differences(before[key], after[key])])
+    if same(before, after):
+        if "rows" in after:
+            return f"equal ({len(after['rows'])} rows)"
+        return f"equal ({sum(map(len, before['records'].values()))} figures of {len(before['records'])} steps, and the state after them)"
+    parts = [f"state of {part}" for part, found in before.get("weights", {}).items() if after["weights"].get(part) != found]
+    return "MOVED: " + "; ".join([*(parts or ["same state"]), *moved(before, after)])
 
 
-def differences(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[str]:
+def moved(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """For each figure that moved: where first, and by how much at most."""
-    if len(before) != len(after):
-        return [f"{len(before)} records became {len(after)}"]
-    found: dict[str, tuple[Any, float]] = {}
-    for row, (one, two) in enumerate(zip(before, after, strict=True)):
-        for name in {**one, **two}:
-            if one.get(name) != two.get(name):
-                first, most = found.get(name, (two.get("step", row), 0.0))
-                found[name] = (first, max(most, _apart(one.get(name), two.get(name))))
-    return [f"{name} from step {first} on, by {most:.2g} at most" for name, (first, most) in found.items()]
+    if "rows" in before:
+        pairs = [(str(row), *both) for row, both in enumerate(zip(before["rows"], after["rows"], strict=True))]
+    else:
+        pairs = [(f"step {step}", record, after["records"].get(step, {})) for step, record in before["records"].items()]
+    found: dict[str, tuple[str, float]] = {}
+    for place, one, two in pairs:
+        for name, value in one.items():
+            if value != two.get(name):
+                first, most = found.get(name, (place, 0.0))
+                found[name] = (first, max(most, apart(value, two.get(name))))
+    return [f"{name} from {first} on, by {most:.2g} at most" for name, (first, most) in found.items()]
 
 
-def _apart(one: Any, two: Any) -> float:
+def apart(one: Any, two: Any) -> float:
+    """Relative difference of two numbers; infinite for anything else."""
     both = isinstance(one, int | float) and isinstance(two, int | float)
     return abs(one - two) / max(abs(one), abs(two)) if both else math.inf
 
