@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kinshot.cli import fewshot
 from kinshot.core.errors import ConfigError
@@ -134,3 +135,17 @@ def test_accuracies_of_single_episodes_are_those_that_the_rows_are_means_of(runs
         row = rows[tuple(one[k] for k in ("model", "feature", "head", "ways", "shots"))]
         assert len(one["accuracy"]) == 8
         assert np.mean(one["accuracy"]) == pytest.approx(row["mean"], abs=1e-3)
+
+
+def test_a_folder_beside_the_training_folder_holds_validation_classes(tmp_path: Path, capsys) -> None:
+    rng = np.random.default_rng(0)
+    for split, names in (("train", "ab"), ("val", "cde"), ("test", "fgh")):
+        for name in names:
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for number in range(4):
+                Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(tmp_path / "data" / split / name / f"{number}.png")
+    data = {"name": "folder", "root": str(tmp_path / "data"), "split": "train", "size": 16, "channels": 1}
+    run = write_run(tmp_path / "run", data, method="simclr")
+    found = call(capsys, "eval", run, *TASK, "--choose", "val", "--no-reference", "--features", "backbone")
+    assert found["chosen on validation"]["data"]["name"] == "folder/val"
+    assert found["data"]["name"] == "folder/test"

@@ -13,7 +13,7 @@ import kinshot
 from kinshot.cli import fewshot, ssl
 from kinshot.core.checkpoint import load_checkpoint
 from kinshot.recipes.reached import reached_by, reached_text, unfinished_notes
-from tests.tiny import arguments, result, run
+from tests.tiny import arguments
 
 TASK = ["--data", "digits", "--ways", "3", "--shots", "1", "--queries", "3", "--episodes", "5", "--no-reference", "--device", "cpu", "-q"]
 MEASURES = {
@@ -33,9 +33,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, one that diverged at its first step, and a copy of one of the finished run's checkpoints."""
     folder = tmp_path_factory.mktemp("reached")
     few = ["train.epochs=1", "monitor.checkpoint_every=0.5", "monitor.tensorboard=false", "-q"]
-    assert result(run("ssl", *arguments("simclr", *few, "--out", "done", "--json"), cwd=folder))["steps"] == 11
-    failed = run("ssl", *arguments("simclr", *few, "train.lr=1e35", "train.warmup=0", "--out", "failed"), cwd=folder)
-    assert failed.returncode == 4
+    assert ssl.main(arguments("simclr", *few, "--out", str(folder / "done"))) == 0
+    assert ssl.main(arguments("simclr", *few, "train.lr=1e35", "train.warmup=0", "--out", str(folder / "failed"))) == 4
     shutil.copytree(folder / "done/checkpoints/step-00000006", folder / "copied")
     return folder
 

@@ -102,7 +102,9 @@ def test_teachers_and_starting_points_count_and_what_is_gone_is_said(tmp_path: P
     base = pictures(tmp_path / "base", {"ant": 4, "bee": 4})
     orphan = write_run(tmp_path / "run", {"name": "folder", "root": str(base), "size": 16})
     shutil.rmtree(base)
-    assert "training data folder cannot be read now" in str(seen(orphan, "digits", split="test"))
+    lost = seen(orphan, "digits", split="test")
+    assert "training data folder cannot be read now" in str(lost)
+    assert seen_warning([lost]) == "training was given class labels, and it is not known whether of these classes"
 
 
 def test_coarser_labels_are_labels_of_the_finer_classes_too(digits: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from kinshot.core.errors import ConfigError
-from kinshot.datasets.class_lists import other_part
+from kinshot.datasets.class_lists import names_a_list, other_part
 from kinshot.recipes.answers import Protocol, Say, measure
 from kinshot.recipes.fields import Fields
 from kinshot.recipes.recipe import Choice, Recipe
@@ -119,6 +119,8 @@ def _validation_split(recipe: Recipe) -> Choice | None:
     data, split = recipe.data, recipe.validation.split
     if split:
         return Choice(data.name, {**data.settings, "split": other_part(str(data.settings.get("split")), split)})
+    if data.name == "folder" and data.settings.get("split") and not names_a_list(str(data.settings["split"])):
+        return Choice(data.name, {**data.settings, "split": "val"})  # beside train; where it is not, building it says what there is
     return with_split(data, "val")
 
 

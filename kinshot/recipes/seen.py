@@ -37,6 +37,7 @@ class Seen:
         labels: whether training was given the labels of those classes.
         examples: names of some of those classes.
         chosen_on: classes by whose accuracy the checkpoint was chosen among those of its run.
+        unknown_labels: whether training was given labels of data that cannot be compared.
         unknown: what could not be compared and why; the counts are then what is known at least.
     """
 
@@ -47,6 +48,7 @@ class Seen:
     labels: bool
     examples: tuple[str, ...] = ()
     chosen_on: int = 0
+    unknown_labels: bool = False
     unknown: tuple[str, ...] = ()
 
     @property
@@ -75,6 +77,8 @@ class Seen:
                 f"training was given the labels of {self.classes} of these {self.of_classes} classes ({', '.join(self.examples)}{more}): "
                 "figures say how well it knows these, not how well it learns new ones"
             )
+        elif self.unknown_labels:
+            found.append("training was given class labels, and it is not known whether of these classes")
         if self.chosen_on:
             found.append(
                 f"the checkpoint was chosen by its accuracy on {self.chosen_on} of these {self.of_classes} classes (validation): "
@@ -105,13 +109,16 @@ class SeenInTraining:
         """What of a labelled source's classes and images the training behind a checkpoint met."""
         recipes, unknown = _lineage(checkpoint)
         trained: list[_Training] = []
+        unknown_labels = False
         for recipe in recipes:
             built = self._source(recipe.data, source)
             if isinstance(built, str):
                 unknown.append(built)
+                unknown_labels |= _given_labels(recipe)
             else:
                 trained.append(_Training(built, _given_labels(recipe)))
-        return replace(_compared(trained, source, unknown), chosen_on=self._chosen_on(recipes[0], source))
+        found, chosen_on = _compared(trained, source, unknown), self._chosen_on(recipes[0], source)
+        return replace(found, chosen_on=chosen_on, unknown_labels=unknown_labels)
 
     def _chosen_on(self, recipe: Recipe, source: Source) -> int:
         """How many of a source's classes the checkpoint of a run was chosen on."""
@@ -148,8 +155,8 @@ def seen_text(found: Sequence[Seen]) -> str:
 
 def seen_warning(found: Iterable[Seen]) -> str:
     """What must stand beside the figures of several checkpoints, the worst of each kind; empty where there is nothing to say."""
-    worst = sorted(found, key=lambda one: (one.classes * one.labels, one.chosen_on), reverse=True)
-    labels = next((text for one in worst if one.known_labels for text in one.warnings[:1]), "")
+    worst = sorted(found, key=lambda one: (one.classes * one.labels, one.unknown_labels, one.chosen_on), reverse=True)
+    labels = next((one.warnings[0] for one in worst if one.known_labels or one.unknown_labels), "")
     chosen = next((one.warnings[-1] for one in worst if one.chosen_on), "")
     return "; ".join(filter(None, (labels, chosen)))
 
