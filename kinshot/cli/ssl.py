@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 import kinshot
+from kinshot.cli.check import check_command
 from kinshot.cli.common import Group, command_line, lines, run, say, show
 from kinshot.cli.measure import measure_command
 from kinshot.cli.options import ALLOW_UNFINISHED
@@ -206,6 +207,7 @@ def probe_command(
 
 
 ssl.add_command(measure_command)
+ssl.add_command(check_command)
 
 
 @ssl.group(name="graph", cls=Group)

@@ -40,10 +40,12 @@ class Source(ABC):
         alphabet: characters of a token source in the order of their ids, which start at 3; else empty.
         in_memory: whether `load` only copies (True) or decodes files (False).
         files: the file that each sample was read from, where each has one of its own; else None.
+        notes: what a person should know of how it came about, a line each: what was left out.
     """
 
     kind: str = "image"
     files: Sequence[Path] | None = None
+    notes: Sequence[str] = ()
     alphabet: str = ""
     in_memory: bool = True
 

@@ -75,13 +75,15 @@ def folder(
         kept, note = _without(paths, failed, unreadable, numbers, list(groups))
         paths, numbers, pixels = [paths[row] for row in kept], numbers[kept], None if pixels is None else pixels[kept]
         notes.append(note)
-    for note in filter(None, notes):
-        _say(note)
     name = f"folder/{split}" if split else "folder"
     y, names = (numbers, list(groups)) if labels == "folders" else (None, [])
-    if pixels is None:
-        return FileSource(paths, place, decode, shape, y, names, name)
-    return ArraySource(pixels, y, names, name, files=paths)
+    source: Source = FileSource(paths, place, decode, shape, y, names, name)
+    if pixels is not None:
+        source = ArraySource(pixels, y, names, name, files=paths)
+    source.notes = [note for note in notes if note]
+    for note in source.notes:
+        _say(note)
+    return source
 
 
 def _place(root: Path, split: str) -> tuple[Path, ClassPart | None]:
