@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,38 @@ def test_a_file_that_lacks_a_field_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(DataError, match="lacks name, command"):
         result_block(tmp_path / "x.json")
+
+
+def test_the_page_begins_with_the_figures_that_a_list_names(tmp_path: Path) -> None:
+    block(tmp_path, [row("a", "m, %", 62.25), row("b", "m, %", 50.0), row("a", "other", 1.0)])
+    entry = {"says": "What was hoped for", "file": "x", "metric": "m, %", "row": "a", "beside": "b"}
+    (tmp_path / "headlines.yaml").write_text(json.dumps({"figures": [entry, {**entry, "metric": "other", "beside": "a"}]}))
+    lines = results_page(tmp_path).splitlines()
+    figures = [line for line in lines[: lines.index("## Contents")] if line.startswith("|")]
+    assert figures[2] == "| What was hoped for (m, %) | **62.25 ± 0.50 (n=3)** | 50.00 ± 0.50 (n=3) | [x](#x) |"
+    assert lines.index("## Contents") < lines.index("- [x](#x)") < lines.index("## x")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"row": "c"}, "no row 'c' with the metric 'm, %'; it has 'a', 'b'"),
+        ({"file": "y"}, "y.json is not there"),
+        ({"metric": "n"}, "no row 'a' with the metric 'n'"),
+        ({"value": 3}, "entry 1: expected file, metric, row, says"),
+    ],
+)
+def test_a_figure_that_is_not_in_the_files_stops_the_page(tmp_path: Path, change: dict, message: str) -> None:
+    block(tmp_path, [row("a", "m, %", 62.25), row("b", "m, %", 50.0)])
+    entry = {"says": "What was hoped for", "file": "x", "metric": "m, %", "row": "a", **change}
+    (tmp_path / "headlines.yaml").write_text(json.dumps({"figures": [entry]}))
+    with pytest.raises(DataError, match=re.escape(message)):
+        results_page(tmp_path)
+
+
+def test_ten_figures_of_the_real_files_come_first() -> None:
+    folder = Path(__file__).resolve().parents[1] / "docs" / "results"
+    lines = results_page(folder).splitlines()
+    first = [line for line in lines[: lines.index("## Contents")] if line.startswith("| ")]
+    assert len(first) == 1 + 10
+    assert lines.index("## Contents") < 30, "one screen"

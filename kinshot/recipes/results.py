@@ -8,12 +8,11 @@ from typing import Any
 
 from kinshot.core.atomic import write_json, write_text
 from kinshot.core.errors import DataError
+from kinshot.recipes.headlines import cell, headlines
 
 SEEN, WARNING, CHOSEN = "seen in training", "warning", "chosen on validation"
 """Names of the lines of a protocol that say what training had seen of an evaluation, and what was chosen before it."""
 _MANY = 8
-_LARGE = 1000
-"""From here on figures are written without decimals."""
 FIELDS = ("name", "command", "data", "seeds", "cpu_minutes", "versions", "rows")
 
 
@@ -73,11 +72,18 @@ def result_block(path: Path) -> str:
 
 
 def results_page(folder: Path) -> str:
-    """The Markdown page of every result file in a folder, with a list of contents: the first sentence of each account."""
+    """The Markdown page of every result file in a folder: the figures that matter, where a list names them (`headlines`), then contents,
+    the first sentence of each account, then everything.
+    """
     files = sorted(folder.glob("*.json"))
     head = "# Results\n\nGenerated from `docs/results/*.json` (and the accounts beside them, `*.md`) by `make results`; do not edit.\n"
     contents = [f"- [{path.stem}](#{path.stem}): {_account(path).partition('. ')[0].rstrip('.')}".removesuffix(": ") for path in files]
-    return "\n".join([head, *contents, "", *(result_block(path) for path in files)])
+    first = headlines(folder)
+    screen = (
+        [*first, "", "± is half of a 95 % interval, n what it is over. What each figure rests on stands below it.", ""] if first else []
+    )
+    titled = ["## Contents", ""] if first else []
+    return "\n".join([head, *screen, *titled, *contents, "", *(result_block(path) for path in files)])
 
 
 def _account(path: Path) -> str:
@@ -124,20 +130,12 @@ def _words(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _cell(row: dict[str, Any]) -> str:
-    count = f"n={row['n']}" + (f", p={row['p']:g}" if "p" in row else "")
-    digits = 0 if abs(row["mean"]) >= _LARGE else 2
-    if row["n"] == 1 and row["ci95"] == 0:
-        return f"{row['mean']:.{digits}f}"  # counted or measured once: there is no interval
-    return f"{row['mean']:.{digits}f} ± {row['ci95']:.{digits}f} ({count})"
-
-
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     """Labels down and metrics across, or the other way round where there are many metrics."""
     rows = _means_alone(rows)
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     labels = list(dict.fromkeys(row["label"] for row in rows))
-    cells = {(row["label"], row["metric"]): _cell(row) for row in rows}
+    cells = {(row["label"], row["metric"]): cell(row) for row in rows}
     wide = len(metrics) > _MANY and len(metrics) > len(labels)
     across, down = (labels, metrics) if wide else (metrics, labels)
     lines = ["| | " + " | ".join(across) + " |", "|" + "---|" * (len(across) + 1)]
