@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
 
+from kinshot.core.errors import DataError
 from kinshot.datasets import SOURCES
+from kinshot.datasets.base import ArraySource
 from kinshot.fewshot.protocols import variable_episodes
+from kinshot.recipes.tasks import ALL_WAYS, Drawing, Tasks, make_tasks
 from tests.tiny import TINY, result, run
 
 COMMON = ["--data", "digits", "--features", "backbone", "--no-reference", "-q"]
@@ -135,3 +139,34 @@ def test_episodes_of_other_data_are_refused(trained):
     assert "other.npz" in done.stderr
     with np.load(trained / "other.npz", allow_pickle=False) as kept:
         assert "support_0" in kept.files
+
+
+def drawn(counts: list[int], **given: Any) -> tuple[Tasks, str]:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    images = np.arange(len(labels), dtype=np.uint32).view(np.uint8).reshape(-1, 1, 2, 2)  # no two alike
+    source = ArraySource(images, labels, list("abcdefg")[: len(counts)])
+    drawing = Drawing(**{"ways": None, "shots": [1, 5], "queries": None, "episodes": 4, "seed": 0, **given})
+    tasks = make_tasks(source, drawing)
+    return tasks, str(drawing.describe(tasks)["queries"])
+
+
+def test_sizes_that_are_not_given_follow_the_classes() -> None:
+    tasks, told = drawn([12, 30, 30])
+    assert list(tasks) == [(3, 1), (3, 5)]  # three classes in place of five
+    assert [task.query.shape[1] // 3 for task in tasks.values()] == [7, 7]
+    assert told == "7 per class, as the smallest class has no more beside 5 shots"
+    tasks, told = drawn([40] * 6)
+    assert (list(tasks), told) == ([(5, 1), (5, 5)], "15 per class")
+    tasks, told = drawn([20] * 6, shots=[2], unbalanced=2.0)
+    assert next(iter(tasks.values())).query.shape[1] == 5 * 6
+    tasks, told = drawn([9] * 6, ways=[ALL_WAYS], shots=[4])
+    assert next(iter(tasks.values())).query.shape[1] == 6 * 5
+
+
+def test_sizes_that_are_given_are_kept_or_refused() -> None:
+    with pytest.raises(DataError, match="needs 20"):
+        drawn([12, 30, 30], queries=15)
+    with pytest.raises(DataError, match="need 5 classes"):
+        drawn([30] * 3, ways=[5])
+    with pytest.raises(DataError, match="has 5 images"):
+        drawn([5, 30])

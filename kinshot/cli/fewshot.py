@@ -67,9 +67,10 @@ def fewshot() -> None:
 @QUIET
 @JSON
 def eval_command(
-    checkpoints: tuple[Path, ...], data: str | None, split: str | None, options: tuple[str, ...], base: str | None, ways: str, shots: str,
-    queries: int, episodes: int, seed: int, heads: str, features: str, no_reference: bool, device: str, results: Path | None, quiet: bool,
-    as_json: bool, compare: str, unbalanced: float, episode_list: str, save_episodes: Path | None, duplicates: Literal["refuse", "allow"],
+    checkpoints: tuple[Path, ...], data: str | None, split: str | None, options: tuple[str, ...], base: str | None, ways: str | None,
+    shots: str, queries: int | None, episodes: int, seed: int, heads: str, features: str, no_reference: bool, device: str,
+    results: Path | None, quiet: bool, as_json: bool, compare: str, unbalanced: float, episode_list: str, save_episodes: Path | None,
+    duplicates: Literal["refuse", "allow"],
     choose: str | None, validation: str | None, per_episode: bool,
 ) -> None:  # fmt: skip
     """Measure CHECKPOINTS (or run folders, or a sweep's folder) on seeded episodes; several give the mean over them too."""
@@ -83,7 +84,7 @@ def eval_command(
     chosen, bases = chosen_data(data, split, options), base_data(base)
     if unbalanced < 0:
         raise ConfigError(f"--unbalanced: expected a number above 0, got {unbalanced}")
-    way_list = parsed_ways(ways) if ways == "all" else parse_sizes(ways, "--ways")
+    way_list = parsed_ways(ways) if ways in (None, "all") else parse_sizes(ways, "--ways")
     shot_list, feature_list = parse_sizes(shots, "--shots"), parse_features(features)
     from kinshot.recipes.answers import Protocol
     from kinshot.recipes.evaluate import evaluate

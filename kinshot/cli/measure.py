@@ -34,7 +34,7 @@ from kinshot.recipes.specs import parse_features, parse_numbers
 @QUIET
 @JSON
 def measure_command(
-    runs: tuple[str, ...], data: str | None, split: str | None, options: tuple[str, ...], ways: str, shots: str, queries: int,
+    runs: tuple[str, ...], data: str | None, split: str | None, options: tuple[str, ...], ways: str | None, shots: str, queries: int | None,
     episodes: int, seed: int, head: str, feature: str, k: int, to: str, quantize: bool, threads: int, repeats: int, plot: Path | None,
     results: Path | None, allow_unfinished: bool, device: str, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip

@@ -66,10 +66,10 @@ def episode_options(*, shots: str, ranges: bool = False) -> Decorator:
     ways_range, shots_range = ("; 5-20 lets episodes differ", "; 1-5 lets classes differ") if ranges else ("", "")
     return _stacked(
         click.option(
-            "--ways", default="5", show_default=True, help=f"Classes per episode; several with commas, `all` for every class{ways_range}."
+            "--ways", help=f"Classes per episode; several with commas, `all` for every class{ways_range} [default: 5, or all of fewer]."
         ),
         click.option("--shots", default=shots, show_default=True, help=f"Support images per class; several with commas{shots_range}."),
-        click.option("--queries", default=15, show_default=True, help="Query images per class."),
+        click.option("--queries", type=int, help="Query images per class [default: 15, or what the smallest class has left of fewer]."),
         click.option("--episodes", default=600, show_default=True, help="Episodes per task."),
         click.option("--seed", default=0, show_default=True, help="Key of the episodes."),
     )
@@ -123,8 +123,10 @@ def base_data(base: str | None) -> Choice | None:
     return parse_data(base, None, ()) if base else None
 
 
-def parsed_ways(ways: str) -> list[int]:
-    """`5,20` as [5, 20], and `all` as [0]. Raises ConfigError."""
+def parsed_ways(ways: str | None) -> list[int] | None:
+    """`5,20` as [5, 20], `all` as [0], and None where the classes decide. Raises ConfigError."""
+    if ways is None:
+        return None
     return [0] if ways == "all" else parse_numbers(ways, "--ways")
 
 
@@ -140,8 +142,9 @@ def chosen_data(data: str | None, split: str | None, options: tuple[str, ...]) -
     return parse_data(data, split or _default_split(data), options) if data else None
 
 
-def check_counts(queries: int, episodes: int) -> None:
+def check_counts(queries: int | None, episodes: int) -> None:
     """Raise ConfigError where there is nothing to ask, or too few episodes for an interval."""
+    queries = 1 if queries is None else queries
     if queries < 1 or episodes < 2:
         raise ConfigError(f"--queries must be at least 1 and --episodes at least 2, got {queries} and {episodes}")
 

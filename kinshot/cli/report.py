@@ -38,9 +38,9 @@ from kinshot.recipes.specs import parse_features, parse_numbers
 @QUIET
 @JSON
 def report_command(
-    checkpoints: tuple[Path, ...], data: str | None, split: str | None, options: tuple[str, ...], base: str | None, ways: str, shots: str,
-    queries: int, episodes: int, seed: int, heads: str, features: str, no_reference: bool, out: Path, overwrite: bool, device: str,
-    quiet: bool, as_json: bool,
+    checkpoints: tuple[Path, ...], data: str | None, split: str | None, options: tuple[str, ...], base: str | None, ways: str | None,
+    shots: str, queries: int | None, episodes: int, seed: int, heads: str, features: str, no_reference: bool, out: Path, overwrite: bool,
+    device: str, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure RUNs (checkpoints, run folders, or a sweep's folder) and write a page with figures: report.html, report.json, *.png.
 
@@ -53,9 +53,9 @@ def report_command(
     way_list, shot_list, feature_list = parsed_ways(ways), parse_numbers(shots, "--shots"), parse_features(features)
     from kinshot.recipes.answers import Protocol
     from kinshot.recipes.report.write import report
-    from kinshot.recipes.tasks import Drawing
+    from kinshot.recipes.tasks import QUERIES, WAYS, Drawing
 
-    drawing = Drawing(way_list, list(dict.fromkeys(shot_list)), queries, episodes, seed)
+    drawing = Drawing(way_list or [WAYS], list(dict.fromkeys(shot_list)), queries or QUERIES, episodes, seed)  # fitted with `free`
     protocol = Protocol(chosen, bases, drawing, parsed, feature_list, not no_reference)
     messages = (lambda text: None) if quiet else say
     asked = click.get_current_context().get_parameter_source

@@ -79,7 +79,7 @@ def generalized_command(
 ) -> None:  # fmt: skip
     """Measure RUNS on base and novel classes jointly: accuracies, harmonic mean, AUSUC, and an offset chosen on validation classes."""
     choices = _choices(base, novel, validation, base_test)
-    count = parsed_ways(ways)[0]
+    count = 0 if ways == "all" else parse_numbers(ways, "--ways")[0]
     names, shot_list = split_heads(heads) if heads else [], parse_numbers(shots, "--shots")
     from kinshot.recipes import generalized
 
@@ -94,8 +94,8 @@ def generalized_command(
 @NO_REFERENCE
 @_common()
 def crossdomain_command(
-    checkpoints: tuple[Path, ...], sources: tuple[str, ...], ways: str, shots: str, queries: int, episodes: int, heads: str, features: str,
-    no_reference: bool, seed: int, device: str, results: Path | None, quiet: bool, as_json: bool,
+    checkpoints: tuple[Path, ...], sources: tuple[str, ...], ways: str | None, shots: str, queries: int | None, episodes: int, heads: str,
+    features: str, no_reference: bool, seed: int, device: str, results: Path | None, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure RUNS, each trained on its own data, on episodes of every source: a matrix. Runs that differ by their seed are averaged."""
     choices = [named_source(text, "test") for text in sources]

@@ -25,6 +25,7 @@ from kinshot.recipes.recipe import Choice, Recipe
 from kinshot.recipes.references import references
 from kinshot.recipes.study import Row, Say, Trained, check_run_features, load_runs, make_row, study_result
 from kinshot.recipes.summaries import Measured
+from kinshot.recipes.tasks import queries_of
 
 _Cells = dict[tuple[str, str], dict[tuple[str, str], list[np.ndarray]]]
 """(feature and head, task) -> (trained on, evaluated on) -> accuracy in every episode, of each checkpoint."""
@@ -60,7 +61,7 @@ def crossdomain(paths: list[Path], wanted: Domains, device: str, say: Say) -> di
                 _put(cells, found, column.name)
     drawing = wanted.protocol.drawing
     protocol = {
-        "queries": f"{drawing.queries} per class",
+        "queries": _queries_text(columns),
         "episodes": drawing.episodes,
         "seed": drawing.seed,
         "interval": RULE,
@@ -117,6 +118,15 @@ def _columns(wanted: Domains, runs: list[Trained]) -> list[_Column]:
         name = fields.describe()["name"]
         found.append(_Column(f"{name} ({len(found) + 1})" if name in [column.name for column in found] else name, fields))
     return found
+
+
+def _queries_text(columns: list[_Column]) -> str:
+    """How many queries of each class there were: one number, or one for each source."""
+    found = {column.name: queries_of(column.fields.tasks) for column in columns}
+    numbers = set(found.values())
+    if len(numbers) == 1:
+        return f"{numbers.pop()} per class"
+    return ", ".join(f"{count} per class of {name}" for name, count in found.items())
 
 
 def _measured(
