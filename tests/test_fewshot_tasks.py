@@ -164,7 +164,7 @@ def test_sizes_that_are_not_given_follow_the_classes() -> None:
 
 
 def test_sizes_that_are_given_are_kept_or_refused() -> None:
-    with pytest.raises(DataError, match="needs 20"):
+    with pytest.raises(DataError, match="needs 16"):
         drawn([12, 30, 30], queries=15)
     with pytest.raises(DataError, match="need 5 classes"):
         drawn([30] * 3, ways=[5])

@@ -132,8 +132,9 @@ def copy_command(name: str, target: Path, overwrite: bool) -> None:
 def validate_command(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check RECIPE (with overrides) and print every problem at once, or the resolved recipe."""
     from kinshot.core.config import to_yaml
+    from kinshot.recipes.check import checked_recipe
 
-    checked = load_recipe(recipe, overrides)
+    checked = checked_recipe(recipe, overrides)
     show({"valid": True, "recipe": checked.to_dict()}, as_json, lambda: to_yaml(checked.to_dict()).rstrip())
 
 

@@ -213,19 +213,36 @@ def recipe_path(name: str) -> Path:
 
 def load_recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """A shipped recipe or a YAML file, with `key=value` overrides. Raises ConfigError with every problem at once."""
-    path = recipe_path(name)
-    data = read_yaml(path)
+    return parse(recipe_data(name, overrides), recipe_path(name).stem)
+
+
+def recipe_data(name: str, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
+    """The plain data of a shipped recipe or a YAML file with `key=value` overrides, not checked yet. Raises ConfigError."""
+    data = read_yaml(recipe_path(name))
     parsed = [parse_override(text) for text in overrides]
     count = sum(key == [_TEACHER] for key, _ in parsed)
     if count > 1:  # of other settings the last one counts, but who names two teachers may want both
         raise ConfigError(f"{_TEACHER} is given {count} times: name several in one list, {_TEACHER}=[A, B], or give one")
     for key, value in parsed:
         _override(data, key, value)
-    return parse(data, path.stem)
+    return data
 
 
 def parse(data: dict[str, Any], name: str) -> Recipe:
     """A recipe from plain data. Raises ConfigError listing every unknown key, unknown name and wrong value."""
+    values, problems = read_values(data, name)
+    if problems:
+        raise problem_error(name, problems)
+    return Recipe(**values)
+
+
+def problem_error(name: str, problems: list[str]) -> ConfigError:
+    """Everything that is wrong with a recipe, as one error."""
+    return ConfigError("\n  ".join([f"recipe {name} has {len(problems)} problem{'s' * (len(problems) > 1)}:", *problems]))
+
+
+def read_values(data: dict[str, Any], name: str) -> tuple[dict[str, Any], list[str]]:
+    """The fields of a recipe from plain data, and what is wrong with each; a part that is wrong has no name, a section its defaults."""
     data = copy.deepcopy(data)
     problems = [f"unknown key {key!r}: {suggest(key, _KEYS)}" for key in data if key not in _KEYS]
     values: dict[str, Any] = {"name": str(data.get("name", name)), "description": str(data.get("description", ""))}
@@ -244,7 +261,7 @@ def parse(data: dict[str, Any], name: str) -> Recipe:
         given = data.get(section) or {}
         if not isinstance(given, dict):
             problems.append(f"{section}: expected keys and values, got {given!r}")
-            continue
+            given = {}
         checked, found = check_parameters(given, dataclass_parameters(kind), section)
         values[section] = kind(**checked) if not found else kind()
         problems += found or _CHECKS.get(section, partial(_ranges, section))(values[section])
@@ -252,9 +269,7 @@ def parse(data: dict[str, Any], name: str) -> Recipe:
         problems.append("distill: a recipe has a graph or a teacher, not both: leave one out")
     if not problems and not values["distill"].losses and METHODS.entry(values["method"].name).flags.get("taught_only"):
         problems.append(f"method {values['method'].name} has no loss of its own: say in distill.losses what it learns, or choose another")
-    if problems:
-        raise ConfigError("\n  ".join([f"recipe {name} has {len(problems)} problem{'s' * (len(problems) > 1)}:", *problems]))
-    return Recipe(**values)
+    return values, problems
 
 
 def train_command(recipe: Recipe) -> str:

@@ -37,8 +37,9 @@ from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
 from kinshot.datasets.loader import batches
-from kinshot.encoders.base import Spec, input_of, spec_to_dict
+from kinshot.encoders.base import InputSpec, Spec, input_of, spec_to_dict
 from kinshot.recipes.begun import begun_with, stand_in_notes, ways_on
+from kinshot.recipes.check import check_small_views, check_view_count
 from kinshot.recipes.diagnose import diagnose, report_lines
 from kinshot.recipes.embedder import build_model, initial_input, initialize, input_spec
 from kinshot.recipes.fit import filled_in, fit
@@ -222,9 +223,9 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
         checkpoint_steps=max(1, round(recipe.monitor.checkpoint_every * steps)),
     )
     views = VIEWS.build(recipe.views.name, input, settings=recipe.views.settings)
-    made = recipe.views.settings.get("views", method.view_count)
-    if made != method.view_count:
-        raise ConfigError(f"views.views is {made}, but {recipe.method.name} takes {method.view_count} views of a sample: set it to that")
+    check_view_count(method.view_count, recipe.method.name, recipe.views)
+    if isinstance(input, InputSpec):
+        check_small_views(encoder, recipe.views, input.size)
     threads = f"device: {device}, {torch.get_num_threads()} threads"
     notes = [threads, f"precision: {precision} ({reason})", allocator or f"allocator: {allocator_obstacle()}"]
     notes += stand_in_notes(source) + filled_in(written, recipe) + unfinished_notes([recipe.init, *recipe.distill.teachers])

@@ -100,9 +100,15 @@ class Warp:
         if views < 1 or small_epochs < 0 or (small_size is not None and small_size < 1):
             raise ConfigError("warp: views and small_size must be at least 1 and small_epochs at least 0")
         if small_size is not None and small_size > input.size:
-            raise ConfigError(f"warp: small_size is {small_size}, larger than the images of {input.size} pixels: lower it")
+            raise ConfigError(
+                f"warp: small_size is {small_size}, larger than the images of {input.size} pixels: lower it, "
+                "or set views.small_size=null views.small_epochs=0"
+            )
         if small_epochs and small_size is None:
-            raise ConfigError(f"warp: small_epochs is {small_epochs} but small_size is not set: give it a side in pixels")
+            raise ConfigError(
+                f"warp: small_epochs is {small_epochs} but small_size is not set: "
+                "give views.small_size a side in pixels, or set views.small_epochs=0 too"
+            )
         self.input, self.views = input, views
         self.padding = ("reflection" if input.channels >= 3 else "zeros") if padding == "auto" else padding
         self.thicken, self.erase, self.blur, self.blur_sigma = thicken, erase, blur, blur_sigma

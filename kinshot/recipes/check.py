@@ -1,0 +1,177 @@
+"""`ssl validate`: everything that is wrong with a recipe, in one go: names and values, settings that do not fit each other, paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from kinshot.core.errors import ConfigError, suggest
+from kinshot.core.method import METHODS
+from kinshot.datasets import SOURCES
+from kinshot.encoders import ENCODERS
+from kinshot.fewshot import HEADS
+from kinshot.recipes.recipe import Choice, Recipe, parse, problem_error, read_values, recipe_data, recipe_names, recipe_path
+from kinshot.recipes.specs import check_features
+from kinshot.ssl import VIEWS
+
+_KINDS = {"table": "features", "manifold": "tokens", "task_topology": "tokens"}
+"""Samples of the sources that do not give images."""
+_SAMPLES, _STEPS = 20_000, 100
+"""Stand for the number of samples and of steps where only the data could say; what depends on them is checked when a run starts."""
+
+
+def checked_recipe(name: str, overrides: tuple[str, ...]) -> Recipe:
+    """The recipe of `load_recipe`, checked for what else would stop a run. Raises ConfigError with every problem at once."""
+    data, stem = recipe_data(name, overrides), recipe_path(name).stem
+    values, problems = read_values(data, stem)
+    shipped = parse(recipe_data(name), stem) if name in recipe_names() else None
+    problems += _validation(data, values)
+    problems += _kinds(values)
+    problems += _paths(values, shipped)
+    problems += _parts(values)
+    if problems:
+        raise problem_error(stem, list(dict.fromkeys(problems)))
+    return Recipe(**values)
+
+
+def _validation(data: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
+    v, source = values["validation"], values["data"]
+    given = data.get("validation")
+    if not v.split:
+        idle = [key for key in given if key != "split"] if isinstance(given, dict) else []
+        if idle:
+            named = ", ".join(f"validation.{key}" for key in idle)
+            yield f"{named}: without validation.split there is no validation; set validation.split=val, or leave it out"
+        return
+    if v.head not in HEADS.entries:
+        yield f"validation.head: unknown head {v.head!r}: {suggest(v.head, HEADS.entries)}"
+    yield from _refused(lambda: check_features([v.feature], values["projector"].paths, "validation.feature"))
+    known = SOURCES.entry(source.name).parameters.get("split") if source.name else None
+    if source.name and known is None:
+        yield f"validation.split is {v.split!r}, but {source.name} has no splits: leave validation out, or use data that has them"
+    elif known is not None and source.settings.get("split") == v.split:
+        yield f"validation.split and data.split are both {v.split!r}: a checkpoint is chosen on classes that it never saw"
+    elif known is not None and "Literal" in known.annotation and f"'{v.split}'" not in known.annotation:
+        yield f"validation.split: expected one of {known.annotation.removeprefix('Literal')}, got {v.split!r}"
+    if source.settings.get("labels") == "none":
+        yield "validation.split: episodes need classes, and data.labels is none: leave validation out"
+
+
+def _kinds(values: dict[str, Any]) -> Iterator[str]:
+    """Parts that do not take the samples that the source gives, and a method without the labels that it learns from."""
+    from kinshot.encoders.base import accepted_kinds
+
+    source, method = values["data"], values["method"]
+    kind = _kind_of(source)
+    for section, registry in (("views", VIEWS), ("encoder", ENCODERS)):
+        part = values[section]
+        if kind and part.name and kind not in (accepted := accepted_kinds(registry.get(part.name))):
+            yield f"{section}: {part.name} takes {' or '.join(accepted)}, and {source.name} gives {kind}: choose another"
+    supervised = bool(method.name) and METHODS.entry(method.name).flags.get("supervised", False)
+    if supervised and source.settings.get("labels") == "none":
+        yield f"data.labels: method {method.name} learns from class labels, got none: set data.labels=folders"
+
+
+def _kind_of(source: Choice) -> str:
+    if source.name == "table" and source.settings.get("text"):
+        return "tokens"
+    return _KINDS.get(source.name, "image") if source.name and SOURCES.entry(source.name).module.startswith("kinshot.") else ""
+
+
+def _paths(values: dict[str, Any], shipped: Recipe | None) -> Iterator[str]:
+    """Files and folders that are not there. The folder that a shipped recipe only stands in for is not asked for."""
+    for section in ("data", "graph"):
+        part = values.get(section)
+        before = getattr(shipped, section, None)
+        for key in ("root", "file"):
+            path = part.settings.get(key) if part else None
+            if path and (before is None or before.settings.get(key) != path) and not _exists(path):
+                yield f"{section}.{key}: there is no {path}: give an existing file or folder"
+    for key, places in (("init", [values["init"]]), ("distill.teachers", values["distill"].teachers)):
+        for place in places:
+            library, colon, rest = place.partition(":")
+            path = rest.partition(":")[2] if colon and library in ("torchvision", "timm") else place
+            if path and not _exists(path):
+                yield f"{key}: there is no {path}: give a run, a checkpoint or a file of weights"
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have
+        return False
+
+
+def _parts(values: dict[str, Any]) -> Iterator[str]:
+    """What views, encoder and method say when they are made, for images of the recipe's size."""
+    from kinshot.core.method.base import MethodContext
+    from kinshot.encoders.base import InputSpec
+    from kinshot.encoders.build import build_encoder
+    from kinshot.encoders.projector import mlp_projector
+
+    source, views, encoder, method = (values[name] for name in ("data", "views", "encoder", "method"))
+    if _kind_of(source) != "image":
+        return
+    size, channels = source.settings.get("size", 0), source.settings.get("channels", 3)
+    input = InputSpec(channels, size or 32, (0.5,) * channels, (0.25,) * channels)
+    if views.name and size:
+        yield from _refused(lambda: VIEWS.build(views.name, input, settings=views.settings))
+    if not encoder.name:
+        return
+    made: list[Any] = []
+    yield from _refused(lambda: made.append(build_encoder(encoder.name, encoder.settings, input)))
+    if not made or not method.name:
+        return
+    if size and views.name:
+        yield from _refused(lambda: check_small_views(made[0], views, size))
+    batch, settings = values["train"].batch_size or 32, method.settings
+    samples = max(_SAMPLES, batch, *(20 * settings.get(key, 0) for key in ("clusters", "pool")))
+    context = MethodContext(samples, batch, _STEPS, _STEPS, 0)
+    supervised = METHODS.entry(method.name).flags.get("supervised", False)
+    if not supervised:  # the others ask for classes, which only the data has
+        yield from _refused(lambda: _check_method(method, made[0], mlp_projector(made[0].dim, 8, 8, 2, last_norm=False), context, views))
+
+
+def _check_method(method: Choice, encoder: Any, projector: Any, context: Any, views: Choice) -> None:
+    made = METHODS.build(method.name, encoder, projector, context, settings=method.settings)
+    check_view_count(made.view_count, method.name, views)
+
+
+def check_view_count(wanted: int, method: str, views: Choice) -> None:
+    """Raise ConfigError where views make another number of views than the method takes."""
+    given = views.settings.get("views", wanted)
+    if given != wanted:
+        raise ConfigError(f"views.views is {given}, but {method} takes {wanted} views of a sample: set it to that")
+
+
+def check_small_views(encoder: Any, views: Choice, size: int) -> None:
+    """Raise ConfigError, naming both settings, where the encoder gives other features for the small views than for whole images."""
+    import torch
+
+    small, epochs = views.settings.get("small_size"), views.settings.get("small_epochs", 0)
+    if not small or not epochs:
+        return
+    training = encoder.training
+    try:
+        with torch.no_grad():
+            parameter = next(encoder.parameters())
+            found = encoder.eval()(torch.zeros(1, encoder.input.channels, small, small, device=parameter.device)).shape[1]
+        if found == encoder.dim:
+            return
+        reason = f"gives {found} features of {small} pixels and {encoder.dim} of {size}"
+    except (ConfigError, RuntimeError, ValueError):
+        reason = f"does not take {small} pixels when it is made for {size}"
+    finally:
+        encoder.train(training)
+    raise ConfigError(
+        f"views.small_size={small} with views.small_epochs={epochs} does not fit images of {size} pixels: the encoder {reason}; "
+        "set views.small_size=null views.small_epochs=0, or another size"
+    )
+
+
+def _refused(make: Callable[[], Any]) -> Iterator[str]:
+    try:
+        make()
+    except ConfigError as error:
+        yield str(error)
