@@ -65,6 +65,44 @@ def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
     return log_mean_potential(torch.pdist(normalize(_checked(z), dim=1)), t)
 
 
+@torch.no_grad()
+def view_retrieval(x: Tensor, y: Tensor) -> Tensor:
+    """How well samples are told apart: share of rows of x (B, D) whose nearest row of y (B, D), by cosine, is their own other view.
+
+    Chance is 1 / B. A tie with another row counts as a miss, so that collapsed embeddings give 0.
+    """
+    similarity = _directions(x, y) @ normalize(_checked(y), dim=1).T
+    own = similarity.diagonal().clone()
+    return (own > similarity.fill_diagonal_(-math.inf).amax(1)).float().mean()
+
+
+@torch.no_grad()
+def neighbor_agreement(x: Tensor, y: Tensor, k: int = 5) -> Tensor:
+    """How far two views agree on who is like whom: share of the k nearest other samples, by cosine, that x and y (B, D) have in common.
+
+    1 is full agreement, k / (B - 1) is chance; samples that are equally near to all others agree on nobody. Memory: two (B, B) floats.
+    Paper: Huh, Cheung, Wang, Isola, "The platonic representation hypothesis", 2024, arXiv 2405.07987 (mutual nearest neighbours, of
+    two encoders there and of two views here).
+    """
+    k = min(k, len(x) - 1)
+    first, second = (_neighbors(normalize(_checked(z), dim=1), k) for z in (_directions(x, y), y))
+    return (first & second).sum(1).float().div(k).mean()
+
+
+def _neighbors(z: Tensor, k: int) -> Tensor:
+    """Whether each row of unit rows z (B, D) has each other among its k nearest: bool (B, B), none where all are equally near."""
+    similarity = (z @ z.T).fill_diagonal_(-math.inf)
+    nearest = torch.zeros_like(similarity, dtype=torch.bool).scatter_(1, similarity.topk(k, dim=1).indices, True)
+    others = similarity.masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), math.inf).amin(1)
+    return nearest & (similarity.amax(1) - others > 1e-6)[:, None]
+
+
+def _directions(x: Tensor, y: Tensor) -> Tensor:
+    if x.shape != y.shape:
+        raise DataError(f"two views are compared sample by sample, got {tuple(x.shape)} and {tuple(y.shape)}")
+    return normalize(_checked(x), dim=1)
+
+
 def _checked(z: Tensor) -> Tensor:
     if z.dim() != 2 or len(z) < 2:
         raise DataError(f"a collapse gauge needs embeddings (B, D) with B >= 2, got shape {tuple(z.shape)}")

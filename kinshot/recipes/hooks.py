@@ -26,6 +26,7 @@ from kinshot.core.rng import keyed_numpy
 from kinshot.encoders.base import InputSpec, spec_to_dict
 from kinshot.recipes.begun import recorded, stand_in_count
 from kinshot.recipes.diagnose import numbers_of
+from kinshot.recipes.label_free import view_quality
 from kinshot.recipes.validation import Validator
 from kinshot.ssl.knn import knn_accuracy, rows_by_class
 
@@ -57,6 +58,11 @@ class RunHooks:
         self.progress = Progress(job.plan.total_steps, job.run.step, quiet=quiet)
         write_text(out / "config.yaml", to_yaml(job.recipe.to_dict()))
 
+    def before_first_step(self, run: Run) -> None:
+        """Where there are no labels, record how good the untrained encoder is by the views: what later figures are compared with."""
+        if self.job.source.labels is None and self.job.recipe.monitor.knn_every:
+            self.monitor.scalars(0, self._views(run), epoch=0)
+
     def after_step(self, run: Run, result: StepResult, epoch: int) -> None:
         """Record losses, rate, gauges and throughput every `log_every` steps and at the last one."""
         due = run.step % self.job.plan.log_every == 0 or run.step == self.job.plan.total_steps
@@ -87,9 +93,10 @@ class RunHooks:
             self.validator.write()
 
     def _probe(self, run: Run, epoch: int) -> None:
-        """Probe with kNN if the source has labels, and how well distances give the graph back if there is one."""
+        """Probe by kNN where there are labels, else by what two views say of each other; and the graph, if there is one."""
         with exported(run):
-            found = {f"eval/knn/{name}": value for name, value in self._knn().items()} if self.job.source.labels is not None else {}
+            labelled = self.job.source.labels is not None
+            found = {f"eval/knn/{name}": value for name, value in self._knn().items()} if labelled else self._views(run)
             found |= {f"eval/graph/{name}": value for name, value in self._retrieval().items()}
         self.final |= found
         if found:
@@ -200,6 +207,14 @@ class RunHooks:
         self.monitor.scalars(run.step, {"eval/validation/accuracy": measured}, epoch=epoch)
         self.final["eval/validation/accuracy"] = measured
         return validator.improved(run.step, measured)
+
+    def _views(self, run: Run) -> dict[str, float]:
+        """Quality without labels, on two views that are never trained on and are the same in every epoch."""
+        job, last = self.job, self.job.plan.epochs
+        run.method.eval()
+        found = view_quality(job.source, job.views.views, run.method.embed, seed=job.plan.seed, epoch=last, device=job.plan.device)
+        run.method.train()
+        return {f"eval/views/{name}": value for name, value in found.items()}
 
     def _knn(self) -> dict[str, float]:
         job = self.job

@@ -163,6 +163,7 @@ def _trained(ready: Ready, options: Options, say: Say, stop: StopRequest, starte
             hooks.graph(found)
         if checkpoint is None:
             job.method.prepare(job.extract)
+            hooks.before_first_step(job.run)
             hooks.save(job.run)
         else:
             say(f"resumed {checkpoint.path} at step {job.run.step} of {job.plan.total_steps}")
