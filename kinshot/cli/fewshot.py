@@ -27,6 +27,7 @@ from kinshot.cli.options import (
     parsed_heads,
     parsed_ways,
 )
+from kinshot.cli.outputs import OUTPUT_FILE, printed_anyway
 from kinshot.cli.report import report_command
 from kinshot.cli.studies import COMMANDS
 from kinshot.cli.train import run_training, training_options
@@ -49,7 +50,7 @@ def fewshot() -> None:
     "--unbalanced", default=0.0, metavar="ALPHA", help="Draw the classes' shares of the queries from Dirichlet(ALPHA), 2 in the literature."
 )
 @click.option("--episode-list", default="", metavar="lake|FILE", help="Lake's 20 published one-shot runs, or episodes that were saved.")
-@click.option("--save-episodes", type=click.Path(path_type=Path), metavar="FILE", help="Keep the episodes (.npz or .json).")
+@click.option("--save-episodes", type=OUTPUT_FILE, metavar="FILE", help="Keep the episodes (.npz or .json).")
 @click.option(
     "--duplicates",
     type=click.Choice(["refuse", "allow"]),
@@ -63,7 +64,7 @@ def fewshot() -> None:
 @click.option("--compare", default="", metavar="SETTING", help="Group checkpoints by this setting, or by several (a,b); paired by seed.")
 @NO_REFERENCE
 @DEVICE
-@click.option("--results", type=click.Path(path_type=Path), help="Also write the rows to this JSON file.")
+@click.option("--results", type=OUTPUT_FILE, metavar="FILE", help="Also write the rows to this JSON file.")
 @QUIET
 @JSON
 def eval_command(
@@ -94,13 +95,12 @@ def eval_command(
     protocol = Protocol(chosen, bases, drawing, parsed, feature_list, not no_reference, compare, per_episode=per_episode)
     measured = evaluate(list(checkpoints), protocol, device, (lambda text: None) if quiet else say, candidates)
     result = {"command": command_line("fewshot"), **measured}
-    if results is not None:
-        from kinshot.recipes.results import write_results
-
-        write_results(results, result, command=result["command"])
     from kinshot.cli.table import accuracy_table
+    from kinshot.recipes.results import write_results
 
-    show(result, as_json, lambda: accuracy_table(result))
+    with printed_anyway(lambda: show(result, as_json, lambda: accuracy_table(result))):
+        if results is not None:
+            write_results(results, result, command=result["command"])
 
 
 @fewshot.command(name="train")

@@ -9,6 +9,7 @@ import click
 
 from kinshot.cli.common import command_line, say, show
 from kinshot.cli.options import ALLOW_UNFINISHED, DEVICE, JSON, QUIET, check_counts, chosen_data, episode_options, parsed_heads, parsed_ways
+from kinshot.cli.outputs import OUTPUT_FILE, printed_anyway
 from kinshot.cli.table import align
 from kinshot.core.errors import ConfigError
 from kinshot.recipes.specs import parse_features, parse_numbers
@@ -27,8 +28,8 @@ from kinshot.recipes.specs import parse_features, parse_numbers
 @click.option("--quantize", is_flag=True, help="Measure every run in int8 too (post-training, with PyTorch's own tools).")
 @click.option("--threads", default=1, show_default=True, help="Threads of the CPU whose latency is measured.")
 @click.option("--repeats", default=50, show_default=True, help="Calls of which the latency is the median.")
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write a figure of accuracy against size to this PNG file.")
-@click.option("--results", type=click.Path(path_type=Path, dir_okay=False), help="Also write the rows to this JSON file.")
+@click.option("--plot", type=OUTPUT_FILE, metavar="FILE", help="Write a figure of accuracy against size to this PNG file.")
+@click.option("--results", type=OUTPUT_FILE, metavar="FILE", help="Also write the rows to this JSON file.")
 @ALLOW_UNFINISHED
 @DEVICE
 @QUIET
@@ -66,8 +67,8 @@ def measure_command(
     speaker = (lambda text: None) if quiet else say
     measured = measure([path for _, path in given], settings, speaker, names=[name for name, _ in given])
     found = {"command": command_line("ssl"), **measured}
-    _write(found, plot, results)
-    show(found, as_json, lambda: measure_table(found))
+    with printed_anyway(lambda: show(found, as_json, lambda: measure_table(found))):
+        _write(found, plot, results)
 
 
 def named_run(text: str) -> tuple[str, Path]:
@@ -80,11 +81,11 @@ def named_run(text: str) -> tuple[str, Path]:
 
 def _write(found: dict[str, Any], plot: Path | None, results: Path | None) -> None:
     if plot is not None:
-        from kinshot.core.atomic import write_bytes
+        from kinshot.core.atomic import make_folder, write_bytes
         from kinshot.recipes.report.theme import png
         from kinshot.recipes.size_plot import size_figure
 
-        plot.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(plot.parent)
         write_bytes(plot, png(size_figure(found["rows"])))
     if results is not None:
         from kinshot.recipes.measure_rows import result_rows

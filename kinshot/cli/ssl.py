@@ -16,6 +16,7 @@ from kinshot.cli.check import check_command
 from kinshot.cli.common import Group, command_line, lines, run, say, show
 from kinshot.cli.measure import measure_command
 from kinshot.cli.options import ALLOW_UNFINISHED
+from kinshot.cli.outputs import OUTPUT_FILE, printed_anyway
 from kinshot.cli.train import run_training, training_options
 from kinshot.core.config import dataclass_parameters
 from kinshot.core.errors import ConfigError, suggest
@@ -177,7 +178,7 @@ def sweep_command(recipe: str, settings: tuple[str, ...], seeds: str, out: Path 
 @click.option("--split", help="Split of --data.")
 @click.option("--set", "options", multiple=True, metavar="KEY=VALUE", help="Further settings of --data.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--results", type=click.Path(path_type=Path), help="Also write the rows to this JSON file.")
+@click.option("--results", type=OUTPUT_FILE, metavar="FILE", help="Also write the rows to this JSON file.")
 @ALLOW_UNFINISHED
 @JSON
 def probe_command(
@@ -200,11 +201,11 @@ def probe_command(
 
     refuse_unfinished(runs, allow_unfinished)
     result = {"command": command_line("ssl"), **probe(list(runs), Probe(names, wanted, k, compare, chosen), device, say)}
-    if results is not None:
-        from kinshot.recipes.results import write_document
+    from kinshot.recipes.results import write_document
 
-        write_document(results, result, result["command"], result["rows"])
-    show(result, as_json, lambda: rows_table(result))
+    with printed_anyway(lambda: show(result, as_json, lambda: rows_table(result))):
+        if results is not None:
+            write_document(results, result, result["command"], result["rows"])
 
 
 ssl.add_command(measure_command)

@@ -23,6 +23,7 @@ from kinshot.cli.options import (
     parsed_heads,
     parsed_ways,
 )
+from kinshot.cli.outputs import OUTPUT_FILE, printed_anyway
 from kinshot.cli.table import align
 from kinshot.core.errors import ConfigError
 from kinshot.fewshot.specs import split_heads
@@ -42,7 +43,7 @@ def _common(seed: str = "") -> Callable[[Command], Command]:
         checkpoint_arguments("RUNS..."),
         *[click.option("--seed", default=0, show_default=True, help=f"Key of {seed}.")] * bool(seed),
         DEVICE,
-        click.option("--results", type=click.Path(path_type=Path), help="Also write the rows to this JSON file."),
+        click.option("--results", type=OUTPUT_FILE, metavar="FILE", help="Also write the rows to this JSON file."),
         QUIET,
         JSON,
     ]
@@ -197,12 +198,12 @@ def _cell(row: dict[str, Any]) -> str:
 
 def _finish(found: dict[str, Any], results: Path | None, as_json: bool) -> None:
     result = {"command": command_line("fewshot"), **found}
-    if results is not None:
-        from kinshot.recipes.results import write_document
-        from kinshot.recipes.study import written_rows
+    from kinshot.recipes.results import write_document
+    from kinshot.recipes.study import written_rows
 
-        write_document(results, result, result["command"], written_rows(result["rows"]))
-    show(result, as_json, lambda: study_table(result))
+    with printed_anyway(lambda: show(result, as_json, lambda: study_table(result))):
+        if results is not None:
+            write_document(results, result, result["command"], written_rows(result["rows"]))
 
 
 def _speaker(quiet: bool) -> Callable[[str], None]:

@@ -28,7 +28,7 @@ def write_bytes(path: str | Path, data: bytes, *, fsync: bool = True, error: typ
     """Replace the file `path` by `data`, or leave it as it was.
 
     Args:
-        path: the file to write; its folder must exist.
+        path: the file to write, a new name or a plain file: links, pipes and devices are not replaced; its folder must exist.
         data: the whole new content.
         fsync: wait until the content and the name are on the disk, so that a power cut cannot undo or halve them.
         error: what to raise when the disk is full, read-only or gone.
@@ -39,6 +39,8 @@ def write_bytes(path: str | Path, data: bytes, *, fsync: bool = True, error: typ
     path = Path(path)
     temporary = aside(path, "tmp")
     try:
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            raise OSError(errno.EINVAL, "it is a folder, a link, a pipe or a device, and no plain file", str(path))
         write_file(temporary, data, fsync=fsync)
         _keep_mode(path, temporary)
         os.replace(temporary, path)
@@ -50,6 +52,14 @@ def write_bytes(path: str | Path, data: bytes, *, fsync: bool = True, error: typ
     except BaseException:
         _discard(temporary)
         raise
+
+
+def make_folder(folder: Path, error: type[KinshotError] = DataError) -> None:
+    """Make a folder with its parents, if it is not there. Raises `error`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise error(f"cannot create the folder {folder}: {problem.strerror}; choose another one") from problem
 
 
 def write_text(path: str | Path, text: str, *, fsync: bool = True, error: type[KinshotError] = DataError) -> None:

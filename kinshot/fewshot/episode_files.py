@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kinshot.core.atomic import write_bytes
+from kinshot.core.atomic import make_folder, write_bytes
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.fewshot.episodes import Episodes, check_labels
 from kinshot.fewshot.groups import EpisodeGroups, grouped
@@ -26,7 +26,7 @@ def write_episodes(path: str | Path, episodes: Episodes | EpisodeGroups, *, fing
     """Write episodes to `path`: arrays for the suffix .npz, text for .json.
 
     Args:
-        path: the file to write or replace; its folder must exist.
+        path: the file to write or replace; missing folders are made.
         episodes: what `read_episodes` or `read_groups` will give back.
         fingerprint: the source's `fingerprint()`, which a reader can insist on; empty leaves it out.
 
@@ -46,6 +46,7 @@ def write_episodes(path: str | Path, episodes: Episodes | EpisodeGroups, *, fing
         buffer = io.BytesIO()
         np.savez_compressed(buffer, head=np.array(json.dumps(head)), **arrays)  # type: ignore[arg-type]
         data = buffer.getvalue()
+    make_folder(path.parent)
     write_bytes(path, data)
 
 

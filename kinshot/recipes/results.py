@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kinshot.core.atomic import write_json, write_text
+from kinshot.core.atomic import make_folder, write_json, write_text
 from kinshot.core.errors import DataError
 from kinshot.recipes.headlines import cell, headlines
 
@@ -53,7 +53,7 @@ def write_document(path: Path, result: dict[str, Any], command: str, rows: list[
         "versions": result["versions"],
         "rows": rows,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_json(path, document)
 
 

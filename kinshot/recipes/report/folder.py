@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kinshot.core.atomic import aside, cannot_write, replace_folder, sync_folder, write_file
 from kinshot.core.errors import ConfigError, DataError
+from kinshot.core.outputs import check_output_file, check_output_folder
 from kinshot.recipes.report.content import KIND
 
 PAGE, NUMBERS = "report.html", "report.json"
@@ -20,9 +21,10 @@ def check_out(out: Path, overwrite: bool) -> None:
     A new or empty folder will do, and one that holds an earlier report and nothing else. `overwrite` allows any folder; what is
     not a report's stays there.
     """
-    standing = next(path for path in (out, *out.absolute().parents) if path.exists() or path.is_symlink())
-    if not standing.is_dir():
-        raise ConfigError(f"--out {out}: {standing} is a file, and a report is a folder: choose another name")
+    check_output_folder(out, f"--out {out}")
+    check_output_folder(out.resolve().parent, f"--out {out}")  # where the files are gathered
+    for name in (PAGE, NUMBERS):
+        check_output_file(out / name, "--out")
     others = sorted(_held(out) - _report_files(out))
     if others and not overwrite:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
@@ -43,6 +45,8 @@ def publish(files: dict[str, bytes], out: Path, overwrite: bool) -> None:
         DataError: the disk is full, read-only or gone; an earlier report is unchanged.
     """
     check_out(out, overwrite)
+    for name in files:
+        check_output_file(out / name, "--out")
     out = out.resolve()
     staged, size = aside(out, "tmp"), sum(map(len, files.values()))
     try:
