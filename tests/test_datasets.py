@@ -345,6 +345,30 @@ def test_workers_leave_interrupts_to_the_parent():
     assert values == [[0, 0], [1, 1]]
 
 
+class Slow(SignalProbe):
+    """Takes the time of a decoder between one index of a batch and the next; its samples are their numbers."""
+
+    def load(self, indices):
+        import time
+
+        chosen, found = np.asarray(indices), []
+        for row in range(len(chosen)):
+            found.append(int(chosen[row]))
+            time.sleep(0.002)
+        return torch.tensor(found)
+
+
+def test_a_batch_does_not_change_while_the_one_before_is_sent():
+    """The indices of an epoch lay in one piece of memory, which moved when the first of them were sent: wrong samples, or none."""
+    source = Slow("slow", (), None, (), 64)
+    for epoch in range(4):
+        pairs = list(batches(source, 4, 0, epoch, workers=2))
+        assert [samples.tolist() for samples, _ in pairs] == [indices.tolist() for _, indices in pairs]
+        assert sorted(torch.cat([indices for _, indices in pairs]).tolist()) == list(range(64))
+    first, second, *_ = [indices for _, indices in batches(source, 4, 0, 0)]
+    assert first.untyped_storage().data_ptr() != second.untyped_storage().data_ptr()
+
+
 class Fatal(SignalProbe):
     """Kills the process that loads."""
 

@@ -117,7 +117,9 @@ class _Chunks(Dataset[Batch | KinshotError]):
         return len(self.chunks)
 
     def load(self, step: int) -> Batch:
-        indices = self.chunks[step]
+        # A copy: what goes to the main process is moved to shared memory by another thread, and with it the memory that all chunks of an
+        # epoch share would move away under the batch that is loading meanwhile.
+        indices = self.chunks[step].clone()
         if self.companions is not None:
             indices = torch.cat([indices, self.companions(indices, self.first_step + step)])
         return self.source.load(indices), indices
