@@ -92,8 +92,11 @@ def test_the_table_tells_it_and_results_keep_it(runs: list[Path], tmp_path: Path
     line = ["eval", runs[0], *TASK, "--choose", "val", "--heads", "prototype", "--features", "backbone", "--no-reference"]
     assert fewshot.main([*map(str, line), "--device", "cpu", "--results", str(tmp_path / "r.json")]) == 0
     text = capsys.readouterr().out
-    assert "chosen on validation: on glyphs/val (" in text
-    assert "; also tried: " in text
+    assert "chosen on glyphs/val: 86 classes, 8 episodes (seed 0)" in text
+    told = [line.split() for line in text.splitlines() if line.startswith("prototype:distance=")]
+    assert [len(words) for words in told] == [4, 3]  # best first, the best one marked
+    assert told[0][3] == "chosen"
+    assert float(told[0][2]) >= float(told[1][2])
     assert "also tried" in json.loads((tmp_path / "r.json").read_text())["data"]["chosen on validation"]
 
 

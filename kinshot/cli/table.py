@@ -24,7 +24,8 @@ def accuracy_table(result: dict[str, Any]) -> str:
         f"accuracy in %, {_drawn(protocol)}",
         f"± {protocol['interval']}; support and query images are {protocol['support and query']}",
         f"training: {protocol['training']}",
-        *(f"{key}: {value}" for key, value in protocol.items() if key.startswith((SEEN, WARNING, CHOSEN))),
+        *(f"{key}: {value}" for key, value in protocol.items() if key.startswith((SEEN, WARNING))),
+        *_tried(result.get(CHOSEN)),
         "",
         *align([head, *body]),
     ]
@@ -36,6 +37,20 @@ def accuracy_table(result: dict[str, Any]) -> str:
         lines += ["", f"The best pretrained row {verdict}.{known}"]
     lines += [*_paired(result["heads paired"])]
     return "\n".join(lines)
+
+
+def _tried(account: dict[str, Any] | None) -> list[str]:
+    """What was tried on validation classes, best first, and what of it was chosen."""
+    if account is None:
+        return []
+    kept = [(one["head"], one["feature"]) for one in account["chosen"]]
+    tried = sorted(account["tried"], key=lambda one: -one["accuracy"])
+    rows = [
+        [one["head"], one["feature"], f"{one['accuracy']:.2f}", "chosen" if (one["head"], one["feature"]) in kept else ""] for one in tried
+    ]
+    data = account["data"]
+    told = f"chosen on {data['name']}: {data['classes']} classes, {_drawn(account)}; by {account['by']}"
+    return ["", told, *align([["head", "feature", "%", ""], *rows])]
 
 
 def _drawn(protocol: dict[str, Any]) -> str:
