@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from kinshot.core.errors import KinshotError, resource_error, suggest
+from kinshot.core.errors import DataError, KinshotError, resource_error, suggest
 
 SCHEMA_VERSION = 1
 
@@ -38,6 +38,8 @@ def run(command: click.Command, argv: list[str] | None) -> int:
         return error.exit_code
     except click.ClickException as error:
         error.show()
+        if isinstance(error, click.NoSuchOption):
+            _say_setting(error)
         return 2
     except (click.Abort, KeyboardInterrupt):
         say("interrupted")
@@ -54,8 +56,22 @@ def run(command: click.Command, argv: list[str] | None) -> int:
         if short := resource_error(error):
             say(f"error: {short}")
             return short.exit_code
+        if isinstance(error, OSError) and error.filename is not None:
+            say(f"error: cannot use {error.filename}: {error.strerror}; check the path, its permissions and the disk")
+            return DataError.exit_code
         say(f"internal error: {type(error).__name__}: {error}; set KINSHOT_TRACEBACK=1 for the traceback and report it")
         return 1
+
+
+def _say_setting(error: click.NoSuchOption) -> None:
+    """Settings are no options: say how the one that was meant is written."""
+    from kinshot.recipes.recipe import settings_called
+
+    name = error.option_name.lstrip("-").replace("-", "_").rpartition(".")[2]
+    takes_settings = error.ctx is not None and any(parameter.name == "overrides" for parameter in error.ctx.command.params)
+    found = settings_called(name) if takes_settings else []
+    if found:
+        say(f"{name} is a setting of a recipe and no option: write {found[0]}=VALUE, without dashes")
 
 
 def command_line(program: str) -> str:
@@ -83,8 +99,15 @@ def lines(data: dict[str, Any], indent: str = "") -> str:
         elif isinstance(value, list) and value and isinstance(value[0], str):
             rows += [f"{indent}{key}:", *(f"{indent}  {item}" for item in value)]
         else:
-            rows.append(f"{indent}{key}: {value}")
+            rows.append(f"{indent}{key}: {_number(value)}")
     return "\n".join(row for row in rows if row)
+
+
+def _number(value: Any) -> Any:
+    """A fraction with the digits that it has, and not those that binary fractions add: 44.94 for 44.940000000000005."""
+    if isinstance(value, list):
+        return [_number(one) for one in value]
+    return float(f"{value:.10g}") if isinstance(value, float) else value
 
 
 def _trace() -> None:

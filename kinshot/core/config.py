@@ -53,8 +53,8 @@ for _tag, _pattern, _first in (
     _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
 
 
-def _load(text: str) -> Any:
-    """The value of a YAML text. Raises ValueError for what is no YAML, or so deep or so large that it was not written by hand."""
+def parse_value(text: str) -> Any:
+    """The value of a YAML text, plain data. Raises ValueError for what is no YAML, or deeper or larger than hands write."""
     if len(text) > _LARGEST:
         raise ValueError(f"it has {len(text)} characters, more than {_LARGEST}")
     try:
@@ -97,7 +97,7 @@ def _check_size(text: str) -> None:
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """A YAML mapping as a dict. Raises ConfigError naming `where` for anything else."""
     try:
-        data = _load(text)
+        data = parse_value(text)
     except ValueError as error:
         raise ConfigError(f"{where} is not valid YAML: {error}; correct the file") from error
     if not isinstance(data, dict):
@@ -122,7 +122,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     if not equals or not all(path) or len(path) > _DEEPEST:
         raise ConfigError(f"cannot read override {_short(text)!r}: write key=value, for example train.epochs=5")
     try:
-        return path, _load(value) if value.strip() else ""
+        return path, parse_value(value) if value.strip() else ""
     except ValueError as error:
         raise ConfigError(f"cannot read the value of {key}: {_short(value)!r} is not valid YAML ({error}); quote it") from error
 

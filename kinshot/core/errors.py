@@ -48,7 +48,7 @@ class Interrupted(KinshotError):
         self.exit_code = 128 + signum
 
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "unable to allocate")
+_OUT_OF_MEMORY = ("out of memory", "can't allocate", "cannot allocate", "not enough memory", "unable to allocate")
 _DEAD_LOADER = "DataLoader worker"
 
 

@@ -6,10 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
+from kinshot.core.config import parse_value
 from kinshot.core.errors import ConfigError
-from kinshot.core.schema import Parameter
+from kinshot.core.schema import Parameter, shown
 
 
 def split_text(text: str, separator: str, what: str, example: str) -> list[str]:
@@ -38,10 +37,10 @@ def read_settings(text: str, assignments: list[str], what: str, example: str) ->
         if key in settings:
             raise ConfigError(f"{what} {text!r}: {key} is given twice: keep one")
         try:
-            settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            settings[key] = parse_value(value)
+        except ValueError as error:
             raise ConfigError(
-                f"{what} {text!r}: {key} has the value {value!r}, not valid YAML: write a number, a word or [a, b]"
+                f"{what} {shown(text)}: {key} has the value {shown(value)}, not valid YAML: write a number, a word or [a, b]"
             ) from error
     return settings
 

@@ -18,8 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kinshot.core.errors import ConfigError, suggest
-from kinshot.core.schema import Parameter, check_parameters, read_parameters
+from kinshot.core.errors import ConfigError, DataError, resource_error, suggest
+from kinshot.core.schema import Parameter, check_parameters, read_parameters, shown
 
 Part = TypeVar("Part", bound=Callable[..., Any])
 
@@ -103,11 +103,25 @@ class Registry:
         return self._parts[name]
 
     def build(self, name: str, *args: Any, settings: dict[str, Any] | None = None, **wired: Any) -> Any:
-        """Call the part with wired arguments and checked settings. Raises ConfigError naming every bad setting."""
+        """Call the part with wired arguments and checked settings.
+
+        Raises ConfigError naming every bad setting, and for whatever else a part says of what it was given; DataError where the
+        system says it. What lacks memory is no fault of a setting alone and passes.
+        """
         checked, problems = self.check(name, settings or {})
         if problems:
             raise ConfigError("; ".join(problems))
-        return self.get(name)(*args, **checked, **wired)
+        part = self.get(name)
+        try:
+            return part(*args, **checked, **wired)
+        except (ArithmeticError, OSError, RuntimeError, TypeError, ValueError) as problem:
+            if resource_error(problem) is not None:
+                raise
+            kind = DataError if isinstance(problem, OSError) else ConfigError
+            given = ", ".join(f"{key}={shown(value)}" for key, value in (settings or {}).items()) or "its defaults"
+            raise kind(
+                f"{self.kind} {name} cannot be made with {given}: {' '.join(str(problem).split()) or type(problem).__name__}; change them"
+            ) from problem
 
     def _plugin_modules(self) -> list[tuple[str, Path]]:
         found = []

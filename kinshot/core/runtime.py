@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _TOP_PAD = 64 * 2**20
+MOST_THREADS = 512
+"""OpenMP ends the process where it cannot start a thread; no machine that one process runs on gains by more."""
 
 
 class Precision(NamedTuple):
@@ -99,8 +101,8 @@ def set_threads(n: int) -> int:
     """Let torch use `n` threads inside an operation; returns n. Results are repeatable bit for bit for the same n only."""
     import torch
 
-    if n < 1:
-        raise ConfigError(f"threads must be at least 1, got {n}")
+    if not 1 <= n <= MOST_THREADS:
+        raise ConfigError(f"threads: expected 1 to {MOST_THREADS}, got {n}")
     torch.set_num_threads(n)
     return n
 

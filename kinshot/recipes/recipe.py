@@ -13,10 +13,11 @@ from kinshot.core.config import apply_override, dataclass_parameters, flatten, p
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.core.method import METHODS
 from kinshot.core.registry import Registry
-from kinshot.core.schema import check_parameters
+from kinshot.core.schema import check_parameters, shown
 from kinshot.datasets import SOURCES
 from kinshot.datasets.graphs import GRAPHS
 from kinshot.encoders import ENCODERS
+from kinshot.recipes.ranges import is_folder_name, out_of_range
 from kinshot.ssl import VIEWS
 from kinshot.ssl.distillation.settings import DistillSettings, check_distill
 from kinshot.ssl.structure.settings import StructureSettings, check_structure
@@ -244,11 +245,13 @@ def problem_error(name: str, problems: list[str]) -> ConfigError:
 def read_values(data: dict[str, Any], name: str) -> tuple[dict[str, Any], list[str]]:
     """The fields of a recipe from plain data, and what is wrong with each; a part that is wrong has no name, a section its defaults."""
     data = copy.deepcopy(data)
-    problems = [f"unknown key {key!r}: {suggest(key, _KEYS)}" for key in data if key not in _KEYS]
+    problems = [f"unknown key {key!r}: {_meant(key, data)}" for key in data if key not in _KEYS]
     values: dict[str, Any] = {"name": str(data.get("name", name)), "description": str(data.get("description", ""))}
+    if not is_folder_name(values["name"]):  # the run folder is called by it unless told otherwise
+        problems.append(f"name: expected up to 200 characters without a slash, got {shown(data.get('name', name))}")
     seed = data.get("seed", 0)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        problems.append(f"seed: expected a whole number from 0, got {seed!r}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**53:
+        problems.append(f"seed: expected a whole number from 0, got {shown(seed)}" + " (2^53 or more)" * (type(seed) is int and seed > 0))
     values["seed"], values["init"] = seed, str(data.get("init") or "")
     for section, registry in PARTS.items():
         if section in OPTIONAL and data.get(section) is None:
@@ -260,16 +263,35 @@ def read_values(data: dict[str, Any], name: str) -> tuple[dict[str, Any], list[s
     for section, kind in SECTIONS.items():
         given = data.get(section) or {}
         if not isinstance(given, dict):
-            problems.append(f"{section}: expected keys and values, got {given!r}")
+            problems.append(f"{section}: expected keys and values, got {shown(given)}")
             given = {}
         checked, found = check_parameters(given, dataclass_parameters(kind), section)
         values[section] = kind(**checked) if not found else kind()
-        problems += found or _CHECKS.get(section, partial(_ranges, section))(values[section])
+        problems += found or _CHECKS.get(section, partial(out_of_range, section))(values[section])
     if values["distill"].losses and "graph" in values:
         problems.append("distill: a recipe has a graph or a teacher, not both: leave one out")
     if not problems and not values["distill"].losses and METHODS.entry(values["method"].name).flags.get("taught_only"):
         problems.append(f"method {values['method'].name} has no loss of its own: say in distill.losses what it learns, or choose another")
     return values, problems
+
+
+def settings_called(name: str, data: dict[str, Any] | None = None) -> list[str]:
+    """Settings of this name in the sections of a recipe and in its parts (of `data`; without it in all parts), with their sections."""
+    found = [f"{section}.{name}" for section, kind in SECTIONS.items() if name in dataclass_parameters(kind)]
+    for section, registry in PARTS.items():
+        given = (data or {}).get(section)
+        chosen = given.get("name") if isinstance(given, dict) else given
+        entries = registry.entries.values() if data is None else [e for e in registry.entries.values() if e.name == chosen]
+        found += [f"{section}.{name}"] * any(name in entry.parameters for entry in entries)
+    return found
+
+
+def _meant(key: str, data: dict[str, Any]) -> str:
+    found = settings_called(key, data)
+    if not found:
+        return suggest(key, _KEYS)
+    value = shown(data[key]) if isinstance(data[key], int | float | str) else "..."
+    return f"it is a setting of {' and of '.join(one.partition('.')[0] for one in found)}: write {found[0]}={value}"
 
 
 def train_command(recipe: Recipe) -> str:
@@ -325,33 +347,10 @@ def _choice(given: Any, section: str, registry: Registry) -> tuple[Choice, list[
         given = {"name": given}
     if not isinstance(given, dict) or not isinstance(given.get("name"), str):
         example = f"{section}: {{name: {registry.names()[0]}}}"
-        return Choice("", {}), [f"{section}: expected a name, for example {example}, got {given!r}"]
+        return Choice("", {}), [f"{section}: expected a name, for example {example}, got {shown(given)}"]
     settings = {key: value for key, value in given.items() if key != "name"}
     if given["name"] not in registry.entries:
         closest = suggest(given["name"], registry.entries)
         return Choice("", {}), [f"{section}: unknown {registry.kind} {given['name']!r}: {closest}"]
     checked, problems = registry.check(given["name"], settings, section)
     return Choice(given["name"], checked), problems
-
-
-_LOWEST = {
-    "train.epochs": 0, "train.lr": 0, "train.weight_decay": 0, "train.warmup": 0, "train.final_lr": 0,
-    "train.ema": 0, "train.workers": 0, "train.threads": 0, "train.momentum": 0, "train.clip": 0,
-    "monitor.log_every": 1, "monitor.checkpoint_every": 0.001, "monitor.keep": 1, "monitor.knn_every": 0, "monitor.knn_samples": 10,
-    "validation.ways": 2, "validation.shots": 1, "validation.queries": 1, "validation.episodes": 2, "validation.every": 1,
-    "monitor.knn_k": 1, "monitor.projector_points": 0, "projector.layers": 0, "projector.hidden": 1, "projector.dim": 1,
-}  # fmt: skip
-_HIGHEST = {"train.warmup": 1.0, "train.final_lr": 1.0, "train.ema": 0.99999, "train.momentum": 0.99999}
-
-
-def _ranges(section: str, settings: Any) -> list[str]:
-    problems = []
-    for key, value in asdict(settings).items():
-        name = f"{section}.{key}"
-        if name in _LOWEST and value is not None and value < _LOWEST[name]:
-            problems.append(f"{name}: expected at least {_LOWEST[name]}, got {value}")
-        if name in _HIGHEST and value > _HIGHEST[name]:
-            problems.append(f"{name}: expected at most {_HIGHEST[name]}, got {value}")
-        if name == "train.batch_size" and value != 0 and value < 2:
-            problems.append(f"{name}: expected at least 2, or 0 to choose by the samples, got {value}")
-    return problems

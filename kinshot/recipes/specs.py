@@ -7,6 +7,7 @@ from typing import Any
 
 from kinshot.core.config import parse_override
 from kinshot.core.errors import ConfigError, suggest
+from kinshot.core.schema import shown
 from kinshot.datasets import SOURCES
 from kinshot.recipes.recipe import Choice
 
@@ -42,12 +43,10 @@ def parse_data(text: str, split: str | None, options: tuple[str, ...] | list[str
 
 def parse_numbers(text: str, option: str, lowest: int = 1) -> list[int]:
     """`1,5` as [1, 5]. Raises ConfigError naming the option."""
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
+    parts = [part.strip() for part in text.split(",")]
+    numbers = [int(part) for part in parts] if all(re.fullmatch(r"[0-9]{1,15}", part) for part in parts) else []
     if not numbers or min(numbers) < lowest:
-        raise ConfigError(f"{option}: expected whole numbers from {lowest} separated by commas, such as 1,5; got {text!r}")
+        raise ConfigError(f"{option}: expected whole numbers from {lowest} separated by commas, such as 1,5; got {shown(text)}")
     return numbers
 
 

@@ -86,10 +86,12 @@ def parse_loss(text: str) -> LossChoice:
 
 def check_distill(settings: DistillSettings) -> list[str]:
     """Every setting that is out of range or does not fit the others, as messages that begin with its name."""
-    problems = []
+    problems, weights = [], [settings.task]
     for text in settings.losses:
         try:
-            of = parse_loss(text).place.of
+            place = parse_loss(text).place
+            weights.append(place.weight)
+            of = place.of
         except ConfigError as error:
             problems.append(str(error))
             continue
@@ -97,6 +99,8 @@ def check_distill(settings: DistillSettings) -> list[str]:
             problems.append(f"distill.losses {text!r}: of={of}, but there are {len(settings.teachers)} teachers")
     if settings.teachers and not settings.losses:
         problems.append(f"distill.losses: a teacher needs a loss that it teaches by, for example {_EXAMPLE}")
+    if len(weights) > 1 and not any(weights):
+        problems.append("distill: task and the weight of every loss are 0, and nothing would be learned: raise one")
     if settings.task < 0:
         problems.append(f"distill.task: expected a number from 0, got {settings.task}")
     if len(settings.mean) != len(settings.std) or any(value <= 0 for value in settings.std):
