@@ -270,7 +270,7 @@ def test_what_is_no_plain_file_is_refused_and_not_opened(tmp_path, kind):
         with socket.socket(socket.AF_UNIX) as made:
             made.bind(str(path))
     for read in (lambda: load_image(path, 8, 3), lambda: content_digests([path], tmp_path), lambda: read_image(path, np.asarray)):
-        with pytest.raises(DataError, match=rf"a\.png is a {kind} and no plain file"):
+        with pytest.raises(DataError, match=rf"a\.png is a {kind}, expected a regular file"):
             read()
 
 

@@ -46,16 +46,17 @@ def read_file(path: str | Path, *, most: int = SMALL, error: type[KinshotError] 
     return data
 
 
-def check_regular(path: str | Path, *, error: type[KinshotError] = DataError, remedy: str = "check the path") -> None:
-    """Raise `error` unless `path` is a regular file, for readers that open files by themselves and of which size is no matter."""
+def check_regular(path: str | Path, *, error: type[KinshotError] = DataError, remedy: str = "check the path") -> os.stat_result:
+    """The status of a regular file, for readers that open files by themselves and of which size is no matter; or raises `error`."""
     try:
-        mode = os.stat(path).st_mode
+        found = os.stat(path)
     except FileNotFoundError as problem:
         raise error(f"there is no file {path}; {remedy}") from problem
     except (OSError, ValueError) as problem:
         raise error(f"cannot read {path}: {getattr(problem, 'strerror', None) or problem}; {remedy}") from problem
-    if not stat.S_ISREG(mode):
-        raise error(f"{path} is {_kind(mode)}, expected a regular file; {remedy}")
+    if not stat.S_ISREG(found.st_mode):
+        raise error(f"{path} is {_kind(found.st_mode)}, expected a regular file; {remedy}")
+    return found
 
 
 def is_numeral(text: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,34 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from kinshot.core.errors import DataError
+from kinshot.core.small_files import check_regular, read_file
 from kinshot.datasets.cache import read_arrays, write_arrays
 
 # What was written less than this before it was read may be written again without a new time: such a file is hashed every time.
 _SETTLED_NS = 2_000_000_000
 _MOST_REMEMBERED = 4_000_000
 _SMALL, _THREADS, _CHUNK = 32 * 1024, 8, 256
+_LARGEST = 2**40
 
 
 def regular_file(path: Path) -> os.stat_result:
     """The status of a plain file. Raises DataError for one that is missing, or is a pipe, a device, a socket or a folder."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"cannot read {path}: {reason}: put the file back, or leave it out of the data") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{path} is {_kind(status.st_mode)} and no plain file: remove it, or put a file in its place")
-    return status
-
-
-def read_file(path: Path) -> bytes:
-    """The content of a plain file. Raises DataError naming it."""
-    regular_file(path)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}: check the disk and the file's permissions") from error
+    return check_regular(path, remedy="put the file back, or leave it out of the data")
 
 
 def digest(content: bytes) -> str:
@@ -64,7 +48,7 @@ def content_digests(paths: Sequence[Path], root: Path) -> np.ndarray:
     settled: list[int] = []
 
     def fill(row: int) -> None:
-        found[row] = digest(read_file(paths[row])).encode()
+        found[row] = digest(read_file(paths[row], most=_LARGEST)).encode()
         if _is_settled(before[row], started) and _identity(paths[row], regular_file(paths[row])) == keys[row]:
             settled.append(row)
 
@@ -138,14 +122,3 @@ def _remember(cache: str, known: dict[bytes, bytes]) -> None:
     latest = list(known.items())[-_MOST_REMEMBERED:]
     keys, values = zip(*latest, strict=True)
     write_arrays(cache, {"keys": np.array(keys, dtype="S32"), "digests": np.array(values, dtype="S32")})
-
-
-def _kind(mode: int) -> str:
-    kinds = {
-        stat.S_ISFIFO: "a pipe",
-        stat.S_ISCHR: "a device",
-        stat.S_ISBLK: "a device",
-        stat.S_ISSOCK: "a socket",
-        stat.S_ISDIR: "a folder",
-    }
-    return next((name for test, name in kinds.items() if test(mode)), "something special")
