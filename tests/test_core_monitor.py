@@ -333,6 +333,27 @@ def test_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, no_color: bool) -> N
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", text)) != no_color
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+def test_a_narrow_terminal_keeps_the_time_left(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream, clock = Terminal(), Clock()
+    with Progress(12000, stream=stream, clock=clock) as progress:
+        clock.now += 3600
+        progress.update(6000, epoch=5, loss=0.5, rate=1234)
+        progress._bar.refresh()
+        lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]", stream.getvalue())]
+    shown = [line.rstrip() for line in lines if "6000/12000" in line]
+    assert shown
+    for line in shown:
+        assert line.endswith("1h00m left")
+        assert len(line) <= columns
+        assert ("1234 images/s" in line) == (columns >= 80)
+        assert 4 <= line.count("\u2501") + line.count("\u2578") + line.count("\u257a") <= 40
+    assert ("loss 0.5000" in shown[0]) == (columns >= 60)
+
+
 def test_no_bar_on_a_dumb_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     stream = Terminal()

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_LONGEST_BAR, _SHORTEST_BAR = 40, 6
+
+
 class Progress:
     """Shows step, epoch, loss, images/s and the time left.
 
@@ -68,12 +71,14 @@ class Progress:
         self._shown = now
         done = step - self.start
         left = (now - self._began) / done * (self.total - step) if done > 0 else math.nan
-        facts = f"epoch {epoch + 1}  loss {float(loss):.4f}" + (f"  {rate:.0f} images/s" if rate else "") + f"  {duration(left)} left"
+        facts = [f"epoch {epoch + 1}", f"loss {float(loss):.4f}", f"{rate:.0f} images/s" if rate else "", f"{duration(left)} left"]
         if self._bar is not None:
             with suppress(OSError):  # as below
-                self._bar.update(self._bar.task_ids[0], completed=step, facts=facts)
+                bar, text = fitting(self._bar.console.width, self.total, facts)
+                self._bar.columns[0].bar_width = bar
+                self._bar.update(self._bar.task_ids[0], completed=step, facts=text)
         else:
-            self._line(f"step {step}/{self.total}  {facts}")
+            self._line("  ".join([f"step {step}/{self.total}", *filter(None, facts)]))
 
     def close(self) -> None:
         """Leave the terminal as it was. May be called twice."""
@@ -87,6 +92,22 @@ class Progress:
         with suppress(OSError, ValueError):  # a closed pipe or stream must not stop a run
             self.stream.write(text + "\n")
             self.stream.flush()
+
+
+def fitting(width: int, total: int, facts: Sequence[str]) -> tuple[int, str]:
+    """Width of the bar, and the facts (epoch, loss, rate, time left; empty ones left out) that fit beside it and the steps on one line.
+
+    The bar shrinks first, then rate, epoch and loss go, in this order: the time left stays.
+    """
+    room = width - (2 * len(str(total)) + 1) - 3  # the steps done and their total, and a blank between columns and at the end
+    kept = list(facts)
+    for dropped in (None, 2, 0, 1):
+        if dropped is not None:
+            kept[dropped] = ""
+        text = "  ".join(filter(None, kept))
+        if len(text) + _SHORTEST_BAR <= room:
+            break
+    return max(_SHORTEST_BAR, min(_LONGEST_BAR, room - len(text))), text
 
 
 def duration(seconds: float) -> str:
