@@ -15,6 +15,7 @@ import numpy as np
 from kinshot.core.errors import DataError, KinshotError
 
 _NUMERAL = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf(?:inity)?|nan)", re.IGNORECASE | re.ASCII)
+_PIECE = 16 * 2**20
 SMALL = 64 * 2**20
 """Most bytes of a text file: far more than any recipe, table of edges or list of episodes needs."""
 
@@ -38,9 +39,13 @@ def read_file(path: str | Path, *, most: int = SMALL, error: type[KinshotError] 
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise error(f"{path} is {_kind(found.st_mode)}, expected a regular file; {remedy}")
-            data = file.read(most + 1) if found.st_size <= most else b""
+            pieces, rest = [], most + 1 if found.st_size <= most else 0
+            while rest > 0 and (piece := file.read(min(rest, _PIECE))):
+                pieces.append(piece)
+                rest -= len(piece)
     except (OSError, ValueError) as problem:  # ValueError: a name with a NUL in it
         raise error(f"cannot read {path}: {getattr(problem, 'strerror', None) or problem}; {remedy}") from problem
+    data = b"".join(pieces)
     if found.st_size > most or len(data) > most:
         raise error(f"{path} has {max(found.st_size, len(data))} bytes, more than the {most} that are read of such a file; {remedy}")
     return data

@@ -10,12 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from kinshot.core.errors import CheckpointError, ConfigError
+from kinshot.core.small_files import read_file
+
+_MOST = 64 * 2**30
+_LOCATION = b"\x0a\x08location"
+"""How a file of weights is named in the model: in protobuf, a pair of the key `location` and the name."""
 
 
 class OnnxEncoder(nn.Module):
     """Runs an ONNX model on the CPU: float32 (B, C, H, W) to its first output, flattened to (B, D). No gradient, no parameters.
 
-    Attributes: `channels` and `size` of its images, `dim` of its output, `fingerprint` of the file, and `normalisation`, (mean, std)
+    Weights in files of their own are taken from beside the model, wherever the program runs, and belong to its fingerprint.
+
+    Attributes: `channels` and `size` of its images, `dim` of its output, `fingerprint` of the content, and `normalisation`, (mean, std)
     of pixels in [0, 1] where the file's metadata has `mean` and `std` as JSON lists, else None.
 
     Raises:
@@ -29,11 +36,13 @@ class OnnxEncoder(nn.Module):
             import onnxruntime
         except ModuleNotFoundError as error:
             raise ConfigError(f"{path} needs the package onnxruntime, which is not installed: run pip install onnxruntime") from error
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise CheckpointError(f"cannot read {path}: {error.strerror}; give an ONNX file") from error
+        data = read_file(path, most=_MOST, error=CheckpointError, remedy="give an ONNX file")
+        digest = hashlib.sha256(data)
+        for file in _files_beside(path, data):
+            digest.update(hashlib.sha256(read_file(file, most=_MOST, error=CheckpointError, remedy="copy it beside the model")).digest())
         options = onnxruntime.SessionOptions()
+        # for a model given as bytes onnxruntime would look in the working directory
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent.resolve()))
         options.intra_op_num_threads = torch.get_num_threads()
         try:
             self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
@@ -41,7 +50,7 @@ class OnnxEncoder(nn.Module):
             raise CheckpointError(f"{path} is no ONNX model that can run: {error}; export it anew") from error
         self._path = path
         self._batch: int | None
-        self.fingerprint = hashlib.sha256(data).hexdigest()
+        self.fingerprint = digest.hexdigest()
         self._batch, self.channels, self.size = self._image_shape()
         self.normalisation = self._read_normalisation()
         self.dim = int(self.forward(torch.zeros(self._batch or 1, self.channels, self.size, self.size)).shape[1])
@@ -73,3 +82,18 @@ class OnnxEncoder(nn.Module):
         except (KeyError, ValueError, TypeError):
             return None
         return mean, std
+
+
+def _files_beside(path: Path, data: bytes) -> list[Path]:
+    """The files beside a model that hold weights of it. Raises CheckpointError for a name that leads elsewhere."""
+    names = []
+    place = data.find(_LOCATION)
+    while place >= 0:
+        start = place + len(_LOCATION) + 2
+        length = data[start - 1] if len(data) > start and data[start - 2] == 0x12 else 0  # a name of up to 127 bytes
+        name = data[start : start + length].decode("utf-8", "replace")
+        if not 0 < length < 128 or Path(name).name != name or name in (".", ".."):
+            raise CheckpointError(f"{path} keeps weights in {name!r}, which is no file beside it: save the model in one file")
+        names.append(name)
+        place = data.find(_LOCATION, place + 1)
+    return [path.parent / name for name in dict.fromkeys(names)]
