@@ -117,7 +117,7 @@ def test_fashion_mnist_damage_is_named(tmp_path, damage):
 
 def test_download_happens_on_the_explicit_flag_only(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(fashion_mnist, "_download", lambda root: asked.append(root) or write_fashion(root))
+    monkeypatch.setattr(fashion_mnist, "_download", lambda root, names: asked.append(root) or write_fashion(root))
     monkeypatch.setattr(cifar, "_download", lambda root, name: asked.append(name) or write_cifar10(root))
     for name in ("fashion_mnist", "cifar10"):
         with pytest.raises(DataError, match=f"{tmp_path}.*download to true"):

@@ -135,6 +135,45 @@ def test_other_pickles_are_refused(tmp_path, data):
         read_pickled_data(path)
 
 
+NESTED = b"]" + b"\x85" * 100_000
+# t = (t, t), 300 times: 2^300 tuples to whoever walks down
+DOUBLED = b")q\x00" + b"h\x00\x86q\x00" * 300
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R("
+TYPE = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"}" + NESTED + b"K\x01s.",  # a key nested without end
+        b"}" + DOUBLED + b"K\x01s.",  # a key whose hash visits 2^300 tuples
+        b"}U\x04data" + ARRAY + b"K\x01" + DOUBLED + TYPE + b"\x89U\x01xtbs.",  # a shape of them
+        b"}U\x04data" + ARRAY + b"K\x01K\x01\x85" + DOUBLED + b"\x89U\x01xtbs.",  # a type of them
+        b"}U\x04data" + ARRAY + b"K\x01K\x01\x85" + TYPE + b"\x89" + DOUBLED + b"tbs.",  # bytes of them
+        DOUBLED + DOUBLED + b"\x93.",  # the name of a function
+        b"(" * 300_000,
+        b"(" * 150_000 + b"t" * 150_000 + b".",
+        b"K\x01" * 2_000_001,
+    ],
+)
+def test_small_files_that_ask_for_much_are_refused_at_once(tmp_path, body):
+    path = tmp_path / "data_batch_1"
+    path.write_bytes(b"\x80\x04" + body)
+    with pytest.raises(DataError, match="data_batch_1"):
+        read_pickled_data(path)
+
+
+def test_names_of_classes_are_text(tmp_path):
+    write_cifar10(tmp_path)
+    (tmp_path / "cifar-10-batches-bin").rename(tmp_path / "bin")
+    place = tmp_path / "cifar-10-batches-py"
+    place.mkdir()
+    (place / "test_batch").write_bytes(python2_pickle(cifar_batch(0)))
+    (place / "batches.meta").write_bytes(b"\x80\x02}U\x0blabel_names](" + DOUBLED + b"es.")
+    with pytest.raises(DataError, match=r"batches\.meta: label_names must be names"):
+        SOURCES.build("cifar10", settings={"root": str(tmp_path), "split": "test"})
+
+
 @settings(max_examples=150, deadline=None)
 @given(place=st.integers(0, 10**6), byte=st.integers(0, 255), cut=st.booleans())
 def test_a_damaged_pickle_never_escapes_as_another_error(tmp_path_factory, place, byte, cut):

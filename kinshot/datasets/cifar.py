@@ -11,9 +11,23 @@ import numpy as np
 from kinshot.core.errors import DataError
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import ArraySource
+from kinshot.datasets.download import Remote, fetch_archive
+from kinshot.datasets.files import read_file
 from kinshot.datasets.safe_pickle import read_pickled_data
 
 _PIXELS = 3 * 32 * 32
+_ARCHIVES = {
+    "CIFAR10": Remote(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        170_498_071,
+        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    ),
+    "CIFAR100": Remote(
+        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        169_001_437,
+        "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+    ),
+}
 _TRAIN_10 = tuple(f"data_batch_{number}" for number in range(1, 6))
 
 
@@ -28,7 +42,7 @@ def cifar10(*, root: str, split: Literal["train", "test"] = "train", download: b
     Args:
         root: folder that holds cifar-10-batches-bin or cifar-10-batches-py.
         split: train or test.
-        download: fetch the Python version over the network when neither is there; its MD5 sum is checked.
+        download: fetch the Python version over HTTPS when neither is there; its SHA-256 is checked.
     """
     place = _place(Path(root).expanduser(), ("cifar-10-batches-bin", "cifar-10-batches-py"), download, "CIFAR10")
     names = _TRAIN_10 if split == "train" else ("test_batch",)
@@ -55,7 +69,7 @@ def cifar100(
         root: folder that holds cifar-100-binary or cifar-100-python.
         split: train or test.
         labels: fine (100 classes) or coarse (20 groups).
-        download: fetch the Python version over the network when neither is there; its MD5 sum is checked.
+        download: fetch the Python version over HTTPS when neither is there; its SHA-256 is checked.
     """
     place = _place(Path(root).expanduser(), ("cifar-100-binary", "cifar-100-python"), download, "CIFAR100")
     if place.name.endswith("-binary"):
@@ -83,24 +97,14 @@ def _place(root: Path, folders: Sequence[str], download: bool, dataset: str) -> 
 
 
 def _download(root: Path, dataset: str) -> None:
-    from torchvision import datasets
-
-    # torchvision's own class would unpickle what it downloads; only its address, checksum and unpacking are used.
-    published = getattr(datasets, dataset)
-    try:
-        datasets.utils.download_and_extract_archive(published.url, str(root), filename=published.filename, md5=published.tgz_md5)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"cannot download {dataset} to {root}: {error}: check the network, or unpack the archive there by hand") from error
+    fetch_archive(_ARCHIVES[dataset], root)
 
 
 def _read_binary(paths: Sequence[Path], label_bytes: int, label_column: int) -> tuple[np.ndarray, np.ndarray]:
     record = label_bytes + _PIXELS
     rows = []
     for path in paths:
-        try:
-            data = np.frombuffer(path.read_bytes(), np.uint8)
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}: download it again") from error
+        data = np.frombuffer(read_file(path), np.uint8)
         if len(data) == 0 or len(data) % record:
             raise DataError(f"{path} has {len(data)} bytes, no multiple of {record}: download it again")
         rows.append(data.reshape(-1, record))
@@ -125,13 +129,15 @@ def _read_python(paths: Sequence[Path], label_key: str) -> tuple[np.ndarray, np.
 
 def _names(path: Path, key: str) -> list[str]:
     names = _entry(read_pickled_data(path), key, path, list)
-    return [name.decode("latin-1") if isinstance(name, bytes) else str(name) for name in names]
+    if not all(isinstance(name, str | bytes) for name in names):
+        raise DataError(f"{path}: {key} must be names: download it again")
+    return [name.decode("latin-1") if isinstance(name, bytes) else name for name in names]
 
 
 def _read_names(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="ascii").split()
-    except (OSError, UnicodeDecodeError) as error:
+        return read_file(path).decode("ascii").split()
+    except UnicodeDecodeError as error:
         raise DataError(f"cannot read the class names in {path}: {error}: download it again") from error
 
 

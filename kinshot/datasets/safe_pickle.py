@@ -1,6 +1,8 @@
 """Reads plain data out of a pickle file without unpickling it: the opcodes are interpreted here and nothing is ever called.
 
-Only what the CIFAR files need is known: containers, text, numbers, and arrays of unsigned bytes. Everything else is refused.
+Only what the CIFAR files need is known: containers, text, numbers, and arrays of unsigned bytes. Everything else is refused. What a file
+may ask for is bounded: its size, its opcodes and its containers. Nothing here walks down nested containers, of which a few bytes can make
+more than any machine could visit: a key is text, a shape numbers, and messages name types, not values.
 """
 
 from __future__ import annotations
@@ -15,8 +17,12 @@ from typing import Any
 import numpy as np
 
 from kinshot.core.errors import DataError
+from kinshot.datasets.files import read_file, regular_file
 
-_MARK = object()
+# The largest file, CIFAR-100's training part, has 155 MB, 0.3 million opcodes and a dozen containers.
+_MOST_BYTES, _MOST_OPCODES, _MOST_CONTAINERS = 1 << 29, 2_000_000, 10_000
+_MOST_DIMENSIONS = 4
+_CONTAINERS = frozenset({"EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "MARK", "TUPLE1", "TUPLE2", "TUPLE3"})
 _RECONSTRUCT = frozenset({"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct"})
 _ARRAY, _DTYPE, _ENCODE, _BYTES = "numpy ndarray", "numpy dtype", "_codecs encode", "__builtin__ bytes"
 
@@ -58,13 +64,13 @@ class _Array:
 def read_pickled_data(path: Path) -> dict[str, Any]:
     """The dictionary in a pickle file, keys as text; values are containers, numbers, text, bytes and uint8 arrays.
 
-    Reads protocols 0 to 4, also files that Python 2 wrote. Raises DataError naming the file when it is missing, damaged, or
-    holds anything else; no code in the file is run.
+    Reads protocols 0 to 4, also files that Python 2 wrote. Raises DataError naming the file when it is missing, no plain file,
+    damaged, too large, or holds anything else; no code in the file is run.
     """
+    if regular_file(path).st_size > _MOST_BYTES:
+        raise DataError(f"{path} has more than {_MOST_BYTES >> 20} MiB, which no file of this kind has: get it from its official source")
     try:
-        result = _Machine().run(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}: download it again") from error
+        result = _Machine().run(read_file(path))
     except _RefusedError as error:
         raise DataError(f"{path} holds more than plain data ({error}) and was not loaded: get it from its official source") from error
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, AttributeError, MemoryError, RecursionError) as error:
@@ -75,16 +81,20 @@ def read_pickled_data(path: Path) -> dict[str, Any]:
 
 
 class _Machine:
-    """The pickle machine's stack and memo, with data opcodes only."""
+    """The pickle machine's stack, the places of its marks, and its memo, with data opcodes only."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
+        self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
 
     def run(self, data: bytes) -> Any:
-        actions = self.actions()
-        for opcode, argument, _ in pickletools.genops(data):
+        actions, containers = self.actions(), 0
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             name = opcode.name
+            containers += name in _CONTAINERS
+            if count >= _MOST_OPCODES or containers > _MOST_CONTAINERS:
+                raise _RefusedError(f"more than {_MOST_CONTAINERS} containers or {_MOST_OPCODES} opcodes")
             if name in _VALUES:
                 self.stack.append(argument)
             elif name in actions:
@@ -102,7 +112,7 @@ class _Machine:
             "EMPTY_DICT": lambda _: self.stack.append({}),
             "EMPTY_LIST": lambda _: self.stack.append([]),
             "EMPTY_TUPLE": lambda _: self.stack.append(()),
-            "MARK": lambda _: self.stack.append(_MARK),
+            "MARK": lambda _: self.marks.append(len(self.stack)),
             "DICT": lambda _: self.stack.append(_pairs(self.since_mark())),
             "LIST": lambda _: self.stack.append(self.since_mark()),
             "TUPLE": lambda _: self.stack.append(tuple(self.since_mark())),
@@ -115,7 +125,7 @@ class _Machine:
             "SETITEMS": lambda _: self.update(self.since_mark()),
             "MEMOIZE": lambda _: self.remember(len(self.memo)),
             "GLOBAL": lambda name: self.stack.append(_Name(name)),
-            "STACK_GLOBAL": lambda _: self.stack.append(_Name(f"{self.stack.pop(-2)} {self.stack.pop()}")),
+            "STACK_GLOBAL": lambda _: self.stack.append(_Name(f"{_text(self.stack.pop(-2))} {_text(self.stack.pop())}")),
             "REDUCE": lambda _: self.reduce(),
             "BUILD": lambda _: self.build(),
         }
@@ -124,8 +134,8 @@ class _Machine:
         return actions
 
     def since_mark(self) -> list[Any]:
-        place = max(i for i, value in enumerate(self.stack) if value is _MARK)
-        items = self.stack[place + 1 :]
+        place = self.marks.pop()
+        items = self.stack[place:]
         del self.stack[place:]
         return items
 
@@ -168,7 +178,11 @@ class _Machine:
 def _array(state: tuple[Any, ...]) -> np.ndarray:
     _, shape, dtype, fortran, data = state
     if not isinstance(dtype, _Dtype) or dtype.code not in {"u1", "uint8"}:
-        raise _RefusedError(f"an array of {getattr(dtype, 'code', dtype)}")
+        raise _RefusedError(f"an array of {dtype.code[:20] if isinstance(dtype, _Dtype) else type(dtype).__name__}")
+    if not isinstance(shape, tuple) or len(shape) > _MOST_DIMENSIONS or not all(type(n) is int and 0 <= n <= _MOST_BYTES for n in shape):
+        raise ValueError("an array whose shape is no few numbers")
+    if not isinstance(data, str | bytes):
+        raise ValueError(f"an array of {type(data).__name__} for bytes")
     raw = data.encode("latin-1") if isinstance(data, str) else data
     if math.prod(shape) != len(raw):
         raise ValueError(f"array of shape {shape} with {len(raw)} bytes")
@@ -183,6 +197,9 @@ def _finished(value: Any) -> Any:
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
+    for key in items[::2]:
+        if not isinstance(key, str | bytes):  # of a tuple the hash alone could take longer than a life
+            raise _RefusedError(f"a key of {type(key).__name__}")
     return dict(zip(items[::2], items[1::2], strict=True))
 
 
