@@ -171,15 +171,15 @@ def test_fewshot_eval_prints_the_table_and_json(trained: Path) -> None:
     assert "Student t" in text
 
 
-def test_several_checkpoints_give_their_mean(trained: Path) -> None:
+def test_checkpoints_of_one_run_are_compared_and_not_averaged(trained: Path) -> None:
     args = ["--data", "digits", "--split", "all", "--ways", "3", "--shots", "1", "--episodes", "20", "--features", "backbone", "--json"]
     first = sorted((trained / "checkpoints").iterdir())[0]
-    rows = result(run("fewshot", "eval", "run", first, *args, cwd=trained.parent))["rows"]
-    single = [row["mean"] for row in rows if row["model"] in ("run", str(first))]
-    (mean,) = [row for row in rows if row["model"] == "mean of 2"]
-    assert len(single) == 2
-    assert mean["mean"] == pytest.approx(sum(single) / 2)
-    assert mean["n"] == 2
+    found = result(run("fewshot", "eval", "run", first, *args, cwd=trained.parent))
+    single = {row["model"]: row["mean"] for row in found["rows"]}
+    assert set(single) == {"run", str(first), "untrained", "raw pixels"}
+    (between,) = found["models paired"]
+    assert between["mean"] == pytest.approx(single[between["model"]] - single[between["against"]])
+    assert between["n"] == 20
 
 
 def test_fewshot_mistakes(trained: Path) -> None:

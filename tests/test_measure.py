@@ -21,7 +21,18 @@ from kinshot.encoders.base import input_of, spec_to_dict
 from kinshot.recipes.embedder import build_model
 from kinshot.recipes.footprint import Footprint, counted
 from kinshot.recipes.latency import Latency
-from kinshot.recipes.measure_rows import DISTILLED, INT8, STUDENT, TEACHER, Model, RunAccuracy, difference_to, result_rows, row_of
+from kinshot.recipes.measure_rows import (
+    DISTILLED,
+    INT8,
+    STUDENT,
+    TEACHER,
+    Model,
+    RunAccuracy,
+    accuracy_of,
+    difference_to,
+    result_rows,
+    row_of,
+)
 from kinshot.recipes.recipe import parse
 from kinshot.recipes.report.theme import png
 from kinshot.recipes.results import result_block, write_document
@@ -119,7 +130,8 @@ def test_accuracy_is_that_of_fewshot_eval_and_differences_are_paired_by_seed(
     assert teacher["difference"] is None
     differences = np.array([of["student", seed] - of["teacher", seed] for seed in (0, 1)])
     half = student_t.ppf(0.975, 1) * differences.std(ddof=1) / 2**0.5
-    assert student["difference"] == pytest.approx({"mean": differences.mean(), "ci95": half, "n": 2})
+    assert (student["difference"]["mean"], student["difference"]["n"]) == pytest.approx((differences.mean(), 2))
+    assert student["difference"]["ci95"] > half  # the episodes, which both runs share, have their part
     if has_int8:
         assert abs(rows["big, int8"]["difference"]["mean"]) < 10
 
@@ -279,6 +291,11 @@ def test_differences_are_paired() -> None:
     over = difference_to(model("s", STUDENT, 70.0, 84.0), many, (5, 1))
     assert over is not None
     assert (over.mean, over.n) == (pytest.approx(-8.0), 2)
+    noise = np.array([-3.0, 1.0, 2.0])
+    rows = np.array([-10 + 0 * noise, -6 + 0 * noise])  # the noise of a seed is the same in both
+    assert over.ci95 == pytest.approx(student_t.ppf(0.975, 1) * rows.mean(1).std(ddof=1) / 2**0.5)
+    episodes = student_t.ppf(0.975, 2) * (1.5 * noise).std(ddof=1) / 3**0.5
+    assert accuracy_of(many, (5, 1)).ci95 == pytest.approx(np.hypot(student_t.ppf(0.975, 1) * 5.0, episodes))
     shared = difference_to(model("s", STUDENT, 70.0, 84.0), teacher, (5, 1))
     assert shared is not None
     assert shared.mean == pytest.approx(-3.0)

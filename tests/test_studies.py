@@ -10,9 +10,11 @@ import pytest
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.recipes.diagnose import encode, inspect_graph
+from kinshot.recipes.intervals import Intervals
+from kinshot.recipes.pooling import compared
 from kinshot.recipes.probe import Measured, summarize
 from kinshot.recipes.recipe import load_recipe
-from kinshot.recipes.summaries import Line, compared
+from kinshot.recipes.summaries import Measured as Accuracies
 from kinshot.recipes.sweep import plan_sweep, run_sweep, runs_of
 from kinshot.ssl.knn import leave_one_out
 from tests.tiny import TINY, result, run
@@ -73,6 +75,10 @@ def test_summaries_pair_by_seed():
         summarize(runs, "train.lr")
 
 
+def accuracies(name, mean):
+    return Accuracies(name, "backbone", "prototype", 5, 1, np.array([mean - 1.0, mean, mean + 1.0]))
+
+
 def test_checkpoints_that_differ_otherwise_too_are_not_paired():
     lines, recipes = [], {}
     for name, overrides in {
@@ -81,9 +87,12 @@ def test_checkpoints_that_differ_otherwise_too_are_not_paired():
         "c": ["structure.weight=0.3", "train.lr=0.1"],
     }.items():
         recipes[name] = load_recipe(str(TINY), ["graph=labels", *overrides])
-        lines.append(Line(name, "backbone", "prototype", 5, 1, 50.0, 1.0, 10))
+        lines.append(accuracies(name, 50.0))
     with pytest.raises(ConfigError, match=r"several checkpoints have structure\.weight 0\.3 and seed 0"):
-        compared(lines, recipes, "structure.weight")
+        compared(lines, recipes, "structure.weight", Intervals(), [[name] for name in recipes])
+    recipes["c"] = load_recipe(str(TINY), ["graph=labels", "structure.weight=0.3", "train.lr=0.1", "seed=1"])
+    with pytest.raises(ConfigError, match=r"b, c share structure\.weight 0\.3 but not all else"):
+        compared(lines, recipes, "structure.weight", Intervals(), [[name] for name in recipes])
 
 
 def test_groups_by_two_settings_are_compared_with_the_last(tmp_path):
@@ -94,8 +103,9 @@ def test_groups_by_two_settings_are_compared_with_the_last(tmp_path):
             name = f"{warmup} {weight} {seed}"
             given = ["graph=labels", f"structure.weight={weight}", f"train.warmup={warmup}", f"seed={seed}"]
             recipes[name] = load_recipe(str(TINY), given)
-            lines.append(Line(name, "backbone", "prototype", 5, 1, mean, 1.0, 10))
-    rows = compared(lines, recipes, "train.warmup,structure.weight")
+            lines.append(accuracies(name, mean))
+    siblings = [[name for name in recipes if name.startswith(f"{warmup} {weight} ")] for warmup, weight in accuracy]
+    rows = compared(lines, recipes, "train.warmup,structure.weight", Intervals(), siblings)
     found = {row.model: row.mean for row in rows}
     assert len(rows) == 7
     assert found["train.warmup 0.0, structure.weight 0.3"] == 53
@@ -104,7 +114,7 @@ def test_groups_by_two_settings_are_compared_with_the_last(tmp_path):
     assert found[f"train.warmup 0.0, structure.weight 0.3 {to}"] == 9.5
     assert found[f"train.warmup 0.2, structure.weight 0.0 {to}"] == 5
     with pytest.raises(ConfigError, match="two values or more"):
-        compared(lines[:2], dict(list(recipes.items())[:2]), "train.warmup")
+        compared(lines[:2], dict(list(recipes.items())[:2]), "train.warmup", Intervals(), siblings)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import kinshot
 from kinshot.cli.common import Group, command_line, run, say, show
 from kinshot.cli.options import (
     DEVICE,
+    INTERVAL,
     JSON,
     NO_REFERENCE,
     QUIET,
@@ -61,7 +62,13 @@ def fewshot() -> None:
 @head_options(heads="prototype", features="backbone,projector,joint")
 @choosing_options()
 @click.option("--per-episode", is_flag=True, help="With --json: every episode's accuracy, too, of each model, feature, head and task.")
-@click.option("--compare", default="", metavar="SETTING", help="Group checkpoints by this setting, or by several (a,b); paired by seed.")
+@click.option(
+    "--compare",
+    default="",
+    metavar="SETTING",
+    help="Group checkpoints by this setting, or by several (a,b); paired by seed, of one checkpoint each by episode.",
+)
+@INTERVAL
 @NO_REFERENCE
 @DEVICE
 @click.option("--results", type=OUTPUT_FILE, metavar="FILE", help="Also write the rows to this JSON file.")
@@ -70,11 +77,12 @@ def fewshot() -> None:
 def eval_command(
     checkpoints: tuple[Path, ...], data: str | None, split: str | None, options: tuple[str, ...], base: str | None, ways: str | None,
     shots: str, queries: int | None, episodes: int, seed: int, heads: str, features: str, no_reference: bool, device: str,
-    results: Path | None, quiet: bool, as_json: bool, compare: str, unbalanced: float, episode_list: str, save_episodes: Path | None,
-    duplicates: Literal["refuse", "allow"],
+    results: Path | None, quiet: bool, as_json: bool, compare: str, interval: str, unbalanced: float, episode_list: str,
+    save_episodes: Path | None, duplicates: Literal["refuse", "allow"],
     choose: str | None, validation: str | None, per_episode: bool,
 ) -> None:  # fmt: skip
-    """Measure CHECKPOINTS (or run folders, or a sweep's folder) on seeded episodes; several give the mean over them too."""
+    """Measure CHECKPOINTS (or run folders, or a sweep's folder) on seeded episodes; runs that differ by their seed alone
+    give the mean over them too, others the differences between any two."""
     check_counts(queries, episodes)
     if per_episode and not as_json:
         raise ConfigError("--per-episode adds to what --json prints: give --json, too")
@@ -92,7 +100,7 @@ def eval_command(
     from kinshot.recipes.tasks import Drawing
 
     drawing = Drawing(way_list, shot_list, queries, episodes, seed, unbalanced, episode_list, save_episodes, duplicates)
-    protocol = Protocol(chosen, bases, drawing, parsed, feature_list, not no_reference, compare, per_episode=per_episode)
+    protocol = Protocol(chosen, bases, drawing, parsed, feature_list, not no_reference, compare, interval=interval, per_episode=per_episode)
     measured = evaluate(list(checkpoints), protocol, device, (lambda text: None) if quiet else say, candidates)
     result = {"command": command_line("fewshot"), **measured}
     from kinshot.cli.table import accuracy_table

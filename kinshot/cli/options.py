@@ -17,6 +17,13 @@ from kinshot.recipes.specs import parse_data, parse_numbers
 Decorator = Callable[[Any], Any]
 WHERE = "NAME[:ROOT][,KEY=VALUE...]"
 
+INTERVAL = click.option(
+    "--interval",
+    type=click.Choice(["episodes", "classes"]),
+    default="episodes",
+    show_default=True,
+    help="What ± covers: other episodes of these classes, or other classes too.",
+)
 NO_REFERENCE = click.option("--no-reference", is_flag=True, help="Leave out the raw pixels and the untrained encoder.")
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="No messages on stderr.")

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from kinshot.cli.common import command_line, say, show
 from kinshot.cli.options import (
     DEVICE,
+    INTERVAL,
     JSON,
     NO_REFERENCE,
     QUIET,
@@ -31,6 +32,7 @@ from kinshot.recipes.specs import parse_features, parse_numbers
 @data_options()
 @episode_options(shots="1,2,5,10")
 @head_options(heads="prototype,nearest,ridge", features="backbone")
+@INTERVAL
 @NO_REFERENCE
 @click.option("--out", type=click.Path(path_type=Path), default="report", show_default=True, help="Folder of the report.")
 @click.option("--overwrite", is_flag=True, help="Write into a folder that holds other things, which stay.")
@@ -39,8 +41,8 @@ from kinshot.recipes.specs import parse_features, parse_numbers
 @JSON
 def report_command(
     checkpoints: tuple[Path, ...], data: str | None, split: str | None, options: tuple[str, ...], base: str | None, ways: str | None,
-    shots: str, queries: int | None, episodes: int, seed: int, heads: str, features: str, no_reference: bool, out: Path, overwrite: bool,
-    device: str, quiet: bool, as_json: bool,
+    shots: str, queries: int | None, episodes: int, seed: int, heads: str, features: str, interval: str, no_reference: bool, out: Path,
+    overwrite: bool, device: str, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure RUNs (checkpoints, run folders, or a sweep's folder) and write a page with figures: report.html, report.json, *.png.
 
@@ -56,7 +58,7 @@ def report_command(
     from kinshot.recipes.tasks import QUERIES, WAYS, Drawing
 
     drawing = Drawing(way_list or [WAYS], list(dict.fromkeys(shot_list)), queries or QUERIES, episodes, seed)  # fitted with `free`
-    protocol = Protocol(chosen, bases, drawing, parsed, feature_list, not no_reference)
+    protocol = Protocol(chosen, bases, drawing, parsed, feature_list, not no_reference, interval=interval)
     messages = (lambda text: None) if quiet else say
     asked = click.get_current_context().get_parameter_source
     free = [name for name in ("ways", "shots", "queries") if asked(name) is ParameterSource.DEFAULT]

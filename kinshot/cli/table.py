@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kinshot.recipes.results import CHOSEN, SEEN, WARNING
+from kinshot.recipes.results import CHOSEN, COVERS, ROUGH, SEEN, WARNING
 from kinshot.recipes.specs import Task
 
 
@@ -28,6 +28,8 @@ def accuracy_table(result: dict[str, Any]) -> str:
         *_tried(result.get(CHOSEN)),
         "",
         *align([head, *body]),
+        "",
+        *(f"{key}: {protocol[key]}" for key in (COVERS, ROUGH) if key in protocol),
     ]
     if result["beats_references"] is not None:
         verdict = "lies above both references on every task, with disjoint intervals"
@@ -35,7 +37,7 @@ def accuracy_table(result: dict[str, Any]) -> str:
             verdict = "does NOT lie above both references on every task with disjoint intervals"
         known = " But see the warning above." if WARNING in protocol else ""
         lines += ["", f"The best pretrained row {verdict}.{known}"]
-    lines += [*_paired(result["heads paired"])]
+    lines += [*_paired(result["heads paired"]), *_between(result["models paired"])]
     return "\n".join(lines)
 
 
@@ -64,13 +66,27 @@ def _paired(differences: list[dict[str, Any]]) -> list[str]:
     """Heads against the first one, when there are several."""
     if not differences:
         return []
-    head = ["model", "feature", "head", "minus", "task", "points", "p", "wins/losses"]
+    head = ["model", "feature", "head", "minus", "task", "points", "p", "p (Holm)", "wins/losses"]
     rows = [
         [d["model"], d["feature"], d["head"], d["against"], f"{d['ways']}-way {d['shots']}-shot", f"{d['mean']:+.2f} ± {d['ci95']:.2f}",
-         f"{d['p']:.2g}", f"{d['wins']}/{d['losses']}"]
+         f"{d['p']:.2g}", f"{d['p_holm']:.2g}", f"{d['wins']}/{d['losses']}"]
         for d in differences
     ]  # fmt: skip
-    return ["", "paired on the same episodes:", *align([head, *rows])]
+    return ["", "paired on the same episodes; Holm: corrected for the heads that one model, feature and task has:", *align([head, *rows])]
+
+
+def _between(differences: list[dict[str, Any]]) -> list[str]:
+    """Checkpoints against one another, where they differ by more than their seed."""
+    if not differences:
+        return []
+    head = ["model", "minus", "feature", "head", "task", "points", "p", "p (Holm)"]
+    rows = [
+        [d["model"], d["against"], d["feature"], d["head"], f"{d['ways']}-way {d['shots']}-shot", f"{d['mean']:+.2f} ± {d['ci95']:.2f}",
+         f"{d['p']:.2g}", f"{d['p_holm']:.2g}"]
+        for d in differences
+    ]  # fmt: skip
+    told = "checkpoints that differ by more than their seed, on the same episodes; Holm: corrected for the pairs of one task:"
+    return ["", told, *align([head, *rows])]
 
 
 def rows_table(result: dict[str, Any]) -> str:

@@ -46,6 +46,7 @@ class Protocol:
         compare: a setting, or several with commas, by which checkpoints are grouped and compared, paired by seed; empty for none.
         only: pairs of a head's text and a feature that alone are measured on encoders; empty for all of them.
         per_episode: keep the accuracy of every episode in the result, too.
+        interval: what intervals are over beside checkpoints: "episodes", or "classes" for those and the classes of the pool.
     """
 
     data: Choice | None
@@ -55,6 +56,7 @@ class Protocol:
     features: list[str]
     reference: bool = True
     compare: str = ""
+    interval: str = "episodes"
     only: frozenset[tuple[str, str]] = frozenset()
     per_episode: bool = False
 

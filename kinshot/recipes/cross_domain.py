@@ -5,8 +5,7 @@ Every source is rendered at each checkpoint's own input size; all checkpoints me
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from kinshot.recipes.embedder import Embedder
 from kinshot.recipes.fields import Fields
 from kinshot.recipes.recipe import Choice, Recipe
 from kinshot.recipes.references import references
+from kinshot.recipes.seed_groups import seed_groups
 from kinshot.recipes.study import Row, Say, Trained, check_run_features, load_runs, make_row, study_result
 from kinshot.recipes.summaries import Measured
 from kinshot.recipes.tasks import queries_of
@@ -47,7 +47,7 @@ def crossdomain(paths: list[Path], wanted: Domains, device: str, say: Say) -> di
     Raises CheckpointError for a bad checkpoint, DataError for data that cannot give the episodes, ConfigError for settings.
     """
     networks = any(takes(name, "network") for _, name, _ in wanted.protocol.heads)
-    where, runs = resolve_device(device), load_runs(paths, ("encoder", "projector", *["training"] * networks))
+    where, runs = resolve_device(device), load_runs(paths, ("encoder", "projector", *["training"] * networks), say=say)
     check_run_features(wanted.protocol.features, runs)
     names = row_names(runs)
     columns = _columns(wanted, runs)
@@ -76,29 +76,18 @@ def crossdomain(paths: list[Path], wanted: Domains, device: str, say: Say) -> di
 
 def row_names(runs: list[Trained]) -> dict[str, str]:
     """The row of every run: its training source, numbered where runs of one source differ by more than their seed."""
-    kinds = {run.label: _kind(run.recipe) for run in runs}
-    of_source: dict[str, list[str]] = {}
-    for run in runs:
-        known = of_source.setdefault(_domain(run.recipe), [])
-        if kinds[run.label] not in known:
-            known.append(kinds[run.label])
-    found = {}
-    for run in runs:
-        name = _domain(run.recipe)
-        known = of_source[name]
-        found[run.label] = name if len(known) == 1 else f"{name} ({run.path})"
-    return found
+    groups = seed_groups(runs, apart=True)
+    domains = [_domain(group.runs[0].recipe) for group in groups]
+    return {
+        run.label: domain if domains.count(domain) == 1 else f"{domain} ({group.label})"
+        for domain, group in zip(domains, groups, strict=True)
+        for run in group.runs
+    }
 
 
 def _domain(recipe: Recipe) -> str:
     split = recipe.data.settings.get("split")
     return f"{recipe.data.name}/{split}" if split else recipe.data.name
-
-
-def _kind(recipe: Recipe) -> str:
-    plain = replace(recipe, name="", description="", seed=0).to_dict()
-    plain["data"].pop("root", None)
-    return json.dumps(plain, sort_keys=True, default=str)
 
 
 @dataclass(frozen=True)
@@ -150,6 +139,5 @@ def _rows(cells: _Cells) -> list[Row]:
         for trained, line in zip(matrix.trained, matrix.cells, strict=True):
             for evaluated, found in zip(matrix.evaluated, line, strict=True):
                 if found is not None:
-                    values = found[0] if len(found) == 1 else np.array([accuracy.mean() for accuracy in found])
-                    rows.append(make_row(f"{trained}, {what}", task, evaluated, values))
+                    rows.append(make_row(f"{trained}, {what}", task, evaluated, found[0] if len(found) == 1 else np.stack(found)))
     return rows

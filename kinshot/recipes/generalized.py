@@ -25,6 +25,7 @@ from kinshot.fewshot.transforms import class_means, squared_distance, unit
 from kinshot.recipes.answers import features_of
 from kinshot.recipes.base_classifier import base_classifier, needed_classifier
 from kinshot.recipes.joint_data import Images, JointChoices, JointData, joint_data
+from kinshot.recipes.seed_groups import named_groups
 from kinshot.recipes.study import Row, Say, Trained, check_run_features, feasible, load_runs, make_row, over_runs, same_data, study_result
 
 HEADS = {
@@ -85,7 +86,7 @@ def generalized(paths: list[Path], wanted: Wanted, device: str, say: Say) -> dic
     unknown = [name for name in wanted.heads if name not in HEADS]
     if unknown:
         raise ConfigError(f"--heads: unknown head {unknown[0]!r}: {suggest(unknown[0], HEADS)}")
-    where, runs = resolve_device(device), load_runs(paths, parts=("encoder", "projector", "training"))
+    where, runs = resolve_device(device), load_runs(paths, parts=("encoder", "projector", "training"), say=say)
     same_data(runs)
     check_run_features(wanted.features, runs)
     data = joint_data(wanted.choices, runs[0].recipe.data, runs[0].input, wanted.seed, say)
@@ -102,7 +103,9 @@ def generalized(paths: list[Path], wanted: Wanted, device: str, say: Say) -> dic
         "offset": _offset_rule(data, tasks),
         "interval": f"{RULE.replace('episodes', 'draws of the novel images')}",
     }
-    return study_result(runs, data.describe(), protocol, over_runs(found, always=True), where, {"novel": [data.novel] * len(runs)})
+    return study_result(
+        runs, data.describe(), protocol, over_runs(found, named_groups(runs), always=True), where, {"novel": [data.novel] * len(runs)}
+    )
 
 
 @dataclass(frozen=True)

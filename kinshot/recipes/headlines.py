@@ -17,7 +17,7 @@ _LARGE = 1000
 
 def cell(row: dict[str, Any]) -> str:
     """A row of a result file as the text of a cell: mean, half-width of its interval, count."""
-    count = f"n={row['n']}" + (f", p={row['p']:g}" if "p" in row else "")
+    count = f"n={row['n']}" + (f", p={row['p']:g}" if "p" in row else "") + (f", Holm {row['p_holm']:g}" if "p_holm" in row else "")
     digits = 0 if abs(row["mean"]) >= _LARGE else 2
     if row["n"] == 1 and row["ci95"] == 0:
         return f"{row['mean']:.{digits}f}"  # counted or measured once: there is no interval

@@ -30,6 +30,7 @@ from kinshot.recipes.base_classifier import needed_classifier, network_of
 from kinshot.recipes.embedder import untrained
 from kinshot.recipes.imprint_arms import STARTS, TUNINGS, Bench, Fixed, Side, Tuning, measure, recipe_views, train_network
 from kinshot.recipes.joint_data import Images, JointChoices, JointData, joint_data
+from kinshot.recipes.seed_groups import named_groups
 from kinshot.recipes.study import Row, Say, Trained, feasible, load_runs, make_row, over_runs, same_data, study_result
 
 STEPS, LEARNING_RATES = (100,), (0.01, 0.001)
@@ -84,7 +85,7 @@ def imprint_study(paths: list[Path], study: Study, device: str, say: Say) -> dic
         for name in names:
             if name not in known:
                 raise ConfigError(f"{option}: unknown {name!r}: {suggest(name, known)}")
-    where, runs = resolve_device(device), load_runs(paths, parts=("encoder", "projector", "training"))
+    where, runs = resolve_device(device), load_runs(paths, parts=("encoder", "projector", "training"), say=say)
     same_data(runs)
     if study.choices.base is not None:
         raise ConfigError("the base classes are those of the classifier that was trained: leave --base out")
@@ -104,7 +105,7 @@ def imprint_study(paths: list[Path], study: Study, device: str, say: Say) -> dic
         "fine-tuning": _fine_tuning(study, candidates, data),
         "interval": RULE.replace("episodes", "draws of the exemplars"),
     }
-    result = study_result(runs, data.describe(), protocol, over_runs(found), where, {"novel": [data.novel] * len(runs)})
+    result = study_result(runs, data.describe(), protocol, over_runs(found, named_groups(runs)), where, {"novel": [data.novel] * len(runs)})
     return {**result, "chosen on validation classes": chosen}
 
 

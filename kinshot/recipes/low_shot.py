@@ -22,6 +22,7 @@ from kinshot.recipes.embedder import Embedder
 from kinshot.recipes.fields import build_key, distinct_inputs
 from kinshot.recipes.recipe import Choice
 from kinshot.recipes.references import references
+from kinshot.recipes.seed_groups import named_groups
 from kinshot.recipes.study import (
     Row,
     Say,
@@ -71,7 +72,7 @@ def low_shot(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[st
         if takes(name, "base") or takes(name, "encoder") or settings.get("transform") == "cl2n":
             problem = f"--heads {text}: needs base classes or the encoder itself, and a low-shot probe gives features alone"
             raise ConfigError(f"{problem}: choose another, logistic for example")
-    where, runs = resolve_device(device), load_runs(paths)
+    where, runs = resolve_device(device), load_runs(paths, say=say)
     check_run_features(wanted.features, runs)
     if wanted.data is None:
         same_data(runs)
@@ -84,10 +85,10 @@ def low_shot(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[st
     labels = np.asarray(source.labels)
     shots = feasible(wanted.shots, labels, source.name, say, beside=1 if test is None else 0)
     found = {run.label: _rows(run.label, run.model, *images[build_key(run.input)], shots, wanted, where, say) for run in runs}
-    rows = over_runs(found, always=True)
+    rows = over_runs(found, named_groups(runs), always=True)
     for other in references(runs) if wanted.reference else []:
         own_images = images[build_key(other.run.input)]
-        rows += over_runs({other.label: _rows(other.label, other.model, *own_images, shots, wanted, where, say)}, always=True)
+        rows += over_runs({other.label: _rows(other.label, other.model, *own_images, shots, wanted, where, say)}, {}, always=True)
     protocol = {
         "labelled images of each class": ", ".join(map(str, shots)),
         "draws": wanted.draws,

@@ -63,8 +63,8 @@ class MeasureSettings:
 def measure(runs: Sequence[Path], settings: MeasureSettings, say: Say, *, names: Sequence[str] = ()) -> dict[str, Any]:
     """Measure runs, the first of which is the teacher; returns the result that `ssl measure --json` prints.
 
-    Runs that differ by their seed alone make one row. Rows of several runs have intervals over runs, those of a single run over
-    episodes; so have differences to the teacher (or another row), paired by seed or by episode.
+    Runs that differ by their seed alone make one row. Rows of several runs have intervals over runs and episodes, those of a single
+    run over episodes; so have differences to the teacher (or another row), paired by seed or by episode.
 
     Args:
         runs: run folders, sweeps' folders or checkpoints.

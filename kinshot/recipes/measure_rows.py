@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kinshot.fewshot.statistics import interval, paired_difference
+from kinshot.fewshot.statistics import interval
+from kinshot.fewshot.variance import crossed
 from kinshot.recipes.footprint import Footprint
 from kinshot.recipes.latency import Latency
 from kinshot.recipes.specs import Task
@@ -61,13 +62,13 @@ def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
 
 
 def accuracy_of(model: Model, task: Task) -> Estimate:
-    """Accuracy on a task: over the episodes of a single run, else over the means of the runs."""
+    """Accuracy on a task: over the episodes of a single run, else over the runs and the episodes that they share."""
     found = [run.episodes[task] for run in model.runs]
-    return estimate(found[0]) if len(found) == 1 else estimate([float(values.mean()) for values in found])
+    return _over(found)
 
 
 def difference_to(model: Model, reference: Model, task: Task) -> Estimate | None:
-    """Points more than another model: over runs paired by seed, or over the same episodes where there is one pair; None without a pair.
+    """Points more than another model: over runs paired by seed and the episodes that they share, of one pair over those; None without one.
 
     A reference with a single run is paired with every run of the model.
     """
@@ -76,10 +77,12 @@ def difference_to(model: Model, reference: Model, task: Task) -> Estimate | None
     pairs = [(run, other) for run in model.runs if (other := of_seed.get(run.seed, alone)) is not None]
     if not pairs:
         return None
-    if len(pairs) > 1:
-        return estimate([float(run.episodes[task].mean() - other.episodes[task].mean()) for run, other in pairs])
-    found = paired_difference(pairs[0][0].episodes[task], pairs[0][1].episodes[task])
-    return Estimate(found.mean, found.half_width, found.count)
+    return _over([run.episodes[task] - other.episodes[task] for run, other in pairs])
+
+
+def _over(rows: Sequence[np.ndarray]) -> Estimate:
+    found = crossed(np.stack(rows))
+    return Estimate(found.mean, found.half_width, len(rows) if len(rows) > 1 else len(rows[0]))
 
 
 def row_of(model: Model, latency: Sequence[Latency], reference: Model) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from kinshot.recipes.headlines import cell, headlines
 
 SEEN, WARNING, CHOSEN = "seen in training", "warning", "chosen on validation"
 """Names of the lines of a protocol that say what training had seen of an evaluation, and what was chosen before it."""
+COVERS, ROUGH = "interval covers", "interval is rough"
+"""Names of the lines of a protocol that say what an interval is worth."""
 _MANY = 8
 FIELDS = ("name", "command", "data", "seeds", "cpu_minutes", "versions", "rows")
 
@@ -25,6 +27,7 @@ def write_results(path: Path, result: dict[str, Any], command: str) -> None:
             "mean": round(row["mean"], 3),
             "ci95": round(row["ci95"], 3),
             "n": row["n"],
+            **({"part_of": row["part_of"]} if row.get("part_of") else {}),
         }
         for row in result["rows"]
     ]
@@ -35,11 +38,27 @@ def write_results(path: Path, result: dict[str, Any], command: str) -> None:
             "mean": round(d["mean"], 3),
             "ci95": round(d["ci95"], 3),
             "n": d["n"],
-            "p": float(f"{d['p']:.2g}"),
+            **_p_values(d),
         }
         for d in result["heads paired"]
     ]
+    rows += [
+        {
+            "label": f"{d['model']} minus {d['against']}, {d['feature']}, {d['head']}",
+            "metric": f"{d['ways']}-way {d['shots']}-shot accuracy, %",
+            "mean": round(d["mean"], 3),
+            "ci95": round(d["ci95"], 3),
+            "n": d["n"],
+            **_p_values(d),
+        }
+        for d in result.get("models paired", [])
+    ]
     write_document(path, result, command, rows)
+
+
+def _p_values(difference: dict[str, Any]) -> dict[str, float]:
+    """The p-value of a difference, and that corrected for how many were tested, to two digits."""
+    return {name: float(f"{difference[name]:.2g}") for name in ("p", "p_holm") if name in difference}
 
 
 def write_document(path: Path, result: dict[str, Any], command: str, rows: list[dict[str, Any]]) -> None:
@@ -144,5 +163,8 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 
 def _means_alone(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Where there are means over runs, the rows without those of the single runs, which stay in the file."""
-    averaged = any(row["label"].startswith("mean of ") for row in rows)
+    if any("part_of" in row for row in rows):
+        parts = tuple({row["label"].partition(",")[0] for row in rows if "part_of" in row})
+        return [row for row in rows if row["label"].partition(",")[0] not in parts]
+    averaged = any(row["label"].startswith("mean of ") for row in rows)  # files of before rows said what they are part of
     return [row for row in rows if not (averaged and "/" in row["label"].partition(",")[0])]

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from kinshot.core.config import flatten
 from kinshot.core.errors import ConfigError
@@ -32,23 +33,26 @@ class SeedGroup:
     runs: tuple[Trained, ...]
 
 
-def seed_groups(runs: Sequence[Trained], names: Sequence[str] = ()) -> list[SeedGroup]:
+def seed_groups(runs: Sequence[Trained], names: Sequence[str] = (), *, apart: bool = False) -> list[SeedGroup]:
     """Runs that differ by their seed alone put together, in the order in which they were given.
 
     Args:
         runs: the runs.
         names: what the user calls each run, empty where he does not; several groups under one name get the number of their encoder's
             parameters added where these differ, else their paths.
+        apart: let runs of equal settings and seed stand alone, which something else must have told apart: threads, or a machine.
 
     Raises:
-        ConfigError: two runs that do not differ at all.
+        ConfigError: two runs of equal settings and seed, where they do not stand apart.
     """
     called = list(names) or [""] * len(runs)
     recipes = [run.recipe for run in runs]
     ignored, shared = _IGNORED | _tied(recipes), _shared(recipes)
     found: dict[tuple[str, str], list[Trained]] = {}
     for name, run in zip(called, runs, strict=True):
-        found.setdefault((name, _kind(run.recipe, ignored, shared)), []).append(run)
+        found.setdefault((name, _kind(run, ignored, shared)), []).append(run)
+    if apart:
+        found = {key: members for group in found.items() for key, members in _apart(*group)}
     groups: list[SeedGroup] = []
     for (name, _), members in found.items():
         _check_seeds(members)
@@ -72,16 +76,27 @@ def _size(members: list[Trained]) -> str:
     return counted(parameters_of(members[0].model.encoder))
 
 
-def _kind(recipe: Recipe, ignored: set[str], shared: set[str]) -> str:
-    """A text that is equal for runs that compute the same but for their seed.
+def _apart(key: tuple[str, str], members: list[Trained]) -> list[tuple[tuple[str, str], list[Trained]]]:
+    """A group as it is where every run has a seed of its own, else every run for itself."""
+    if len({run.recipe.seed for run in members}) == len(members):
+        return [(key, members)]
+    return [((key[0], f"{key[1]} {number}"), [run]) for number, run in enumerate(members)]
+
+
+def _kind(run: Trained, ignored: set[str], shared: set[str]) -> str:
+    """A text that is equal for runs that compute the same, on the same data and as far, but for their seed.
 
     Another run that a recipe names (its teacher) is one for all seeds, or its path holds the seed (`runs/teacher_@seed` of a sweep).
+    Where the data follow the seed, their content does too; where validation chooses the checkpoint, its step is the run's own.
     """
+    recipe = run.recipe
     settings = {key: value for key, value in flatten(recipe.to_dict()).items() if key not in ignored}
     for key in _OTHER_RUNS & settings.keys():
         paths = [settings[key]] if isinstance(settings[key], str) else settings[key]
         settings[key] = [path if path in shared else _without_seed(path, recipe.seed) for path in paths]
-    return json.dumps(settings, sort_keys=True, default=str)
+    content = None if any(key.startswith("data.") and key != "data.root" for key in ignored) else run.checkpoint.state.get("source")
+    step = None if recipe.validation.split else run.checkpoint.state.get("step")
+    return json.dumps([settings, content, step], sort_keys=True, default=str)
 
 
 def _without_seed(path: str, seed: int) -> str:
@@ -116,6 +131,28 @@ def _check_seeds(members: list[Trained]) -> None:
 
 
 def _place(members: list[Trained]) -> str:
-    """The path of a group, without the seed where there are several runs."""
-    path = str(members[0].path)
-    return path if len(members) == 1 else re.sub(r"[_/]?seed=\d+", "", path)
+    """The path of a group, without the seed where there are several runs: what their paths begin with, or the first one."""
+    members = sorted(members, key=lambda run: run.recipe.seed)
+    paths = [str(run.path) for run in members]
+    if len(paths) == 1:
+        return paths[0]
+    if all(f"seed={run.recipe.seed}" in path for run, path in zip(members, paths, strict=True)):
+        return re.sub(r"[_/]?seed=\d+", "", paths[0])
+    common = "".join(letters[0] for letters in takewhile(lambda letters: len(set(letters)) == 1, zip(*paths, strict=False)))
+    return common.rstrip("_-=./") if common.rpartition("/")[2] else paths[0]
+
+
+def pools_of(groups: Sequence[SeedGroup]) -> dict[str, SeedGroup]:
+    """Groups by the name of their row: `mean of 3`, with the group's own name where there are several; a single run by its name."""
+
+    def title(group: SeedGroup) -> str:
+        if len(group.runs) == 1:
+            return group.runs[0].label
+        return f"mean of {len(group.runs)}" + (f" ({group.label})" if len(groups) > 1 else "")
+
+    return {title(group): group for group in groups}
+
+
+def named_groups(runs: Sequence[Trained]) -> dict[str, list[str]]:
+    """Names of the runs of every seed group, by the name of its row; what something else tells apart stands alone."""
+    return {name: [run.label for run in group.runs] for name, group in pools_of(seed_groups(runs, apart=True)).items()}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,24 @@ from kinshot.datasets.base import Source
 from kinshot.datasets.class_lists import names_a_list, other_part
 from kinshot.encoders.base import Spec
 from kinshot.fewshot.draws import pool_of
-from kinshot.fewshot.statistics import interval
+from kinshot.fewshot.variance import Estimate, crossed, estimate, rows_part
 from kinshot.recipes.answers import build_source
 from kinshot.recipes.embedder import Embedder, from_checkpoint, input_spec
 from kinshot.recipes.fields import build_key
+from kinshot.recipes.intervals import several_rule
 from kinshot.recipes.provenance import commands_behind, versions
 from kinshot.recipes.reached import reached_text
 from kinshot.recipes.recipe import Choice, Recipe, parse
-from kinshot.recipes.results import SEEN
+from kinshot.recipes.results import COVERS, SEEN
 from kinshot.recipes.seen import seen_fields
 from kinshot.recipes.specs import check_features
-from kinshot.recipes.summaries import SEED_RULE
 from kinshot.recipes.sweep import runs_of
 
 Say = Callable[[str], None]
 Row = dict[str, Any]
 """`{label, metric, mean, ci95, n}` as in result files, and `block` and `column`, of which the metric is made, for tables."""
+_VALUES = "values"
+"""Where a row keeps the figures that its mean is over, until it is written."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,29 @@ class Trained:
         return input_spec(self.checkpoint)
 
 
-def load_runs(paths: Sequence[Path], parts: tuple[str, ...] = ("encoder", "projector")) -> list[Trained]:
-    """The checkpoints of runs, a sweep's folder standing for its runs. Raises CheckpointError for a bad one."""
-    found = runs_of(list(paths))
+def load_runs(paths: Sequence[Path], parts: tuple[str, ...] = ("encoder", "projector"), *, say: Say | None = None) -> list[Trained]:
+    """The checkpoints of runs, a sweep's folder standing for its runs; with `say`, one given twice counts once, and that is said.
+
+    Raises CheckpointError for a bad one.
+    """
     runs = []
-    for path in found:
+    for path in runs_of(list(paths)):
         checkpoint = load_checkpoint(path, parts=parts)
-        label = str(path) if len(found) > 1 else "pretrained"
-        runs.append(Trained(label, path, checkpoint, parse(checkpoint.config, path.name), from_checkpoint(checkpoint)))
-    return runs
+        runs.append(Trained(str(path), path, checkpoint, parse(checkpoint.config, path.name), from_checkpoint(checkpoint)))
+    if say is not None:
+        runs = _distinct(runs, say)
+    return runs if len(runs) > 1 else [replace(run, label="pretrained") for run in runs]
+
+
+def _distinct(runs: Sequence[Trained], say: Say) -> list[Trained]:
+    """The runs without those that have the weights and the recipe of an earlier one, by whatever path; says which count once."""
+    first: dict[str, Trained] = {}
+    for run in runs:
+        parts = (weights_hash(run.checkpoint.encoder), weights_hash(run.checkpoint.projector))
+        other = first.setdefault(json.dumps([*parts, run.recipe.to_dict()], sort_keys=True, default=str), run)
+        if other is not run:
+            say(f"{run.path} is the same checkpoint as {other.path}: counted once")
+    return list(first.values())
 
 
 def check_run_features(names: list[str], runs: Sequence[Trained]) -> None:
@@ -131,27 +148,44 @@ def feasible(shots: Sequence[int], labels: np.ndarray, name: str, say: Say, *, b
 
 
 def make_row(label: str, block: str, column: str, values: Sequence[float] | np.ndarray) -> Row:
-    """Mean and 95 % half-width (0 for a single value) of one figure per draw or checkpoint."""
+    """Mean and 95 % half-width (0 for a single value) of one figure per draw (E,), or of several checkpoints' on the same draws (C, E)."""
     found = np.asarray(values, dtype=np.float64)
-    half = interval(found).half_width if len(found) > 1 else 0.0
-    metric = f"{block}: {column}"
-    return {"label": label, "metric": metric, "mean": float(found.mean()), "ci95": half, "n": len(found), "block": block, "column": column}
+    over = over_draws(found)
+    row = {"label": label, "metric": f"{block}: {column}", "mean": over.mean, "ci95": over.half_width, "n": len(found)}
+    return {**row, "block": block, "column": column, _VALUES: found}
 
 
-def over_runs(found: dict[str, list[Row]], *, always: bool = False) -> list[Row]:
-    """Rows of every run under its name; several runs also give the mean of each row over them, first.
+def over_draws(values: np.ndarray) -> Estimate:
+    """Mean and interval over draws (E,), or over checkpoints and the draws that they share (C, E); what was not drawn twice has no part."""
+    found = np.atleast_2d(values)
+    if found.shape[1] > 1:
+        return crossed(found)
+    return estimate(float(found.mean()), rows_part(found, "checkpoints"))
+
+
+def over_runs(found: dict[str, list[Row]], groups: Mapping[str, Sequence[str]], *, always: bool = False) -> list[Row]:
+    """Rows of every run under its name; runs that differ by their seed alone also give the mean of each row over them, first.
 
     Args:
         found: rows of each run, by the run's name, whose labels say what was measured but not on which run.
+        groups: names of the runs that a mean is over, by the mean's name; a group of one run has no mean.
         always: put the run's name before the label of a single run, too.
     """
-    named = [{**row, "label": f"{name}, {row['label']}"} for name, rows in found.items() for row in rows]
+    part_of = {name: mean for mean, names in groups.items() if len(names) > 1 for name in names}
+    named = [
+        {**row, "label": f"{name}, {row['label']}", **({"part_of": part_of[name]} if name in part_of else {})}
+        for name, rows in found.items()
+        for row in rows
+    ]
     if len(found) == 1:
         return named if always else next(iter(found.values()))
-    groups: dict[tuple[str, str, str], list[float]] = {}
-    for row in (row for rows in found.values() for row in rows):
-        groups.setdefault((row["label"], row["block"], row["column"]), []).append(row["mean"])
-    return [make_row(f"mean of {len(values)}, {label}", block, column, values) for (label, block, column), values in groups.items()] + named
+    means: list[Row] = []
+    for mean, names in groups.items():
+        alike: dict[tuple[str, str, str], list[np.ndarray]] = {}
+        for row in (row for name in names if len(names) > 1 for row in found[name]):
+            alike.setdefault((row["label"], row["block"], row["column"]), []).append(row[_VALUES])
+        means += [make_row(f"{mean}, {label}", block, column, np.stack(of)) for (label, block, column), of in alike.items()]
+    return means + named
 
 
 def study_result(
@@ -174,6 +208,7 @@ def study_result(
     """
     seen, said = seen_fields([run.checkpoint for run in runs], evaluations)
     rule = protocol.get("interval", "")
+    drawn = rule.partition("over ")[2]
     training = [round(float(run.checkpoint.state.get("cpu_seconds", 0.0)) / 60, 2) for run in runs]
     return {
         "checkpoints": [str(run.checkpoint.path) for run in runs],
@@ -183,12 +218,13 @@ def study_result(
         "data": data,
         "protocol": {
             **protocol,
-            "interval": rule if len(runs) == 1 else f"{rule}; means: {SEED_RULE}",
+            "interval": rule if len(runs) == 1 else f"{rule}{several_rule(rule, drawn)}",
+            COVERS: f"other {drawn} of these classes, not other classes",
             "training": reached_text([run.checkpoint for run in runs]),
             **said,
         },
         SEEN: seen,
-        "rows": rows,
+        "rows": [{key: value for key, value in row.items() if key != _VALUES} for row in rows],
         "cpu_minutes": {"training of each": training, "evaluation of all": round(time.process_time() / 60, 2)},
         "versions": versions([run.checkpoint for run in runs], device),
     }
@@ -199,8 +235,7 @@ def written_rows(rows: Sequence[Row]) -> list[Row]:
 
     def rounded(row: Row) -> Row:
         digits = 3 if "%" in row["metric"] else 6
-        return {
-            name: round(row[name], digits) if name in ("mean", "ci95") else row[name] for name in ("label", "metric", "mean", "ci95", "n")
-        }
+        kept = {name: row[name] for name in ("label", "metric", "mean", "ci95", "n", "part_of") if name in row}
+        return {name: round(value, digits) if name in ("mean", "ci95") else value for name, value in kept.items()}
 
     return [rounded(row) for row in rows]

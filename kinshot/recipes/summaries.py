@@ -1,20 +1,18 @@
-"""Lines of an accuracy report: means over checkpoints, differences paired by seed, the verdict against the references."""
+"""Lines of an accuracy report: means over episodes and checkpoints, differences paired by seed, the verdict against the references."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from kinshot.core.config import flatten
-from kinshot.core.errors import ConfigError
-from kinshot.fewshot.statistics import interval, paired_test
-from kinshot.recipes.recipe import Recipe
+from kinshot.fewshot.variance import holm
+from kinshot.recipes.intervals import Intervals
 from kinshot.recipes.specs import Task
 
 UNTRAINED, RAW = "untrained", "raw pixels"
-SEED_RULE = "Student t, 95 %, over checkpoints"
 
 
 def is_reference(model: str) -> bool:
@@ -24,7 +22,7 @@ def is_reference(model: str) -> bool:
 
 @dataclass(frozen=True)
 class Line:
-    """Accuracy of one model, feature and head on one task, in percent."""
+    """Accuracy of one model, feature and head on one task, in percent; `part_of` is the mean that a single checkpoint is part of."""
 
     model: str
     feature: str
@@ -34,6 +32,7 @@ class Line:
     mean: float
     ci95: float
     n: int
+    part_of: str = ""
 
     @property
     def low(self) -> float:
@@ -48,7 +47,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Measured:
-    """Accuracy of one model, feature and head in every episode of one task, in percent (E,)."""
+    """Accuracy in every episode of one task, in percent: of one model, feature and head (E,), or of C checkpoints (C, E)."""
 
     model: str
     feature: str
@@ -57,10 +56,23 @@ class Measured:
     shots: int | str
     accuracy: np.ndarray
 
+    @property
+    def task(self) -> Task:
+        """Ways and shots."""
+        return self.ways, self.shots
+
+    @property
+    def count(self) -> int:
+        """What a mean is over: checkpoints, or the episodes of one checkpoint."""
+        return len(self.accuracy)
+
 
 @dataclass(frozen=True)
 class Difference:
-    """A head against the first one on the same episodes: mean difference in points, its 95 % half-width, p-value, wins and losses."""
+    """A head against the first one on the same episodes: mean difference in points, its 95 % half-width, p-value, wins and losses.
+
+    `p_holm` is corrected for the number of heads that are compared with the first, of one model, feature and task.
+    """
 
     model: str
     feature: str
@@ -74,82 +86,44 @@ class Difference:
     wins: int
     losses: int
     n: int
+    p_holm: float = 1.0
 
 
-def summarized(measured: list[Measured]) -> list[Line]:
-    """The mean over episodes of everything that was measured."""
+def summarized(measured: Iterable[Measured], intervals: Intervals) -> list[Line]:
+    """The mean of everything that was measured."""
     lines = []
     for m in measured:
-        found = interval(m.accuracy)
-        lines.append(Line(m.model, m.feature, m.head, m.ways, m.shots, found.mean, found.half_width, found.count))
+        found = intervals.of(m.accuracy, m.task)
+        lines.append(Line(m.model, m.feature, m.head, m.ways, m.shots, found.mean, found.half_width, m.count))
     return lines
 
 
-def head_differences(measured: list[Measured]) -> list[Difference]:
+def head_differences(measured: Iterable[Measured], intervals: Intervals) -> list[Difference]:
     """Every head against the first one, episode by episode."""
-    first: dict[tuple[str, str, Task], Measured] = {}
+    first: dict[Hashable, Measured] = {}
     found = []
     for m in measured:
-        against = first.setdefault((m.model, m.feature, (m.ways, m.shots)), m)
+        against = first.setdefault((m.model, m.feature, m.task), m)
         if against is not m:
-            test = paired_test(m.accuracy, against.accuracy)
-            mean, half = test.difference.mean, test.difference.half_width
+            difference = m.accuracy - against.accuracy
+            over = intervals.of(difference, m.task)
+            each = np.atleast_2d(difference).mean(axis=0)
+            wins, losses = int((each > 0).sum()), int((each < 0).sum())
             task = (m.model, m.feature, m.head, against.head, m.ways, m.shots)
-            found.append(Difference(*task, mean, half, test.p, test.wins, test.losses, test.difference.count))
-    return found
+            found.append(Difference(*task, over.mean, over.half_width, over.p, wins, losses, m.count))
+    return corrected(found, lambda d: (d.model, d.feature, d.ways, d.shots))
 
 
-def over_checkpoints(lines: list[Line], title: str = "") -> list[Line]:
-    """The mean over checkpoints of every feature, head and task, with the interval over checkpoints."""
-    groups: dict[tuple[str, str, Task], list[float]] = {}
-    for line in lines:
-        groups.setdefault((line.feature, line.head, (line.ways, line.shots)), []).append(line.mean)
-    merged = []
-    for (feature, head, (ways, shots)), means in groups.items():
-        over = interval(np.array(means))
-        merged.append(Line(title or f"mean of {over.count}", feature, head, ways, shots, over.mean, over.half_width, over.count))
-    return merged
+Tested = TypeVar("Tested", bound=Any)
 
 
-def compared(lines: list[Line], recipes: dict[str, Recipe], key: str) -> list[Line]:
-    """Means for every value of a setting, and the last value against each other one, paired by seed: same seed, same episodes.
-
-    Args:
-        lines: accuracies of every checkpoint.
-        recipes: recipe of each checkpoint by the name of its lines.
-        key: the setting, or several separated by commas, whose values are then taken together.
-
-    Raises:
-        ConfigError: one value only, or several checkpoints of one value and one seed, which must differ otherwise too.
-    """
-    values = {path: _values(recipe, key) for path, recipe in recipes.items()}
-    found = sorted(set(values.values()), key=lambda value: [by_size(part) for part in value])
-    if len(found) < 2:
-        raise ConfigError(f"--compare {key}: expected two values or more among the checkpoints, got {_said(key, found[0])}")
-    runs = [(value, recipes[path].seed) for path, value in values.items()]
-    twice = next((run for run in runs if runs.count(run) > 1), None)
-    if twice is not None:
-        problem = f"--compare {key}: several checkpoints have {_said(key, twice[0])} and seed {twice[1]}"
-        raise ConfigError(f"{problem}, so they differ otherwise too and cannot be paired: name that setting too, separated by a comma")
-    means = [line for value in found for line in over_checkpoints([x for x in lines if values[x.model] == value], _said(key, value))]
-    of_seed = {(values[x.model], recipes[x.model].seed, x.feature, x.head, x.ways, x.shots): x.mean for x in lines}
-    last = [line for line in lines if values[line.model] == found[-1]]
-    differences = []
-    for other in found[:-1]:
-        tasks = [(other, recipes[line.model].seed, line.feature, line.head, line.ways, line.shots) for line in last]
-        paired = [replace(line, mean=line.mean - of_seed[task]) for line, task in zip(last, tasks, strict=True) if task in of_seed]
-        end = _said(key, found[-1]) if len(other) > 1 else str(found[-1][0])
-        differences += over_checkpoints(paired, f"{_said(key, other)} to {end}, paired")
-    return means + differences
-
-
-def _values(recipe: Recipe, key: str) -> tuple[Any, ...]:
-    settings = flatten(recipe.to_dict())
-    return tuple(settings.get(part.strip()) for part in key.split(","))
-
-
-def _said(key: str, value: tuple[Any, ...]) -> str:
-    return ", ".join(f"{part.strip()} {found}" for part, found in zip(key.split(","), value, strict=True))
+def corrected(found: Sequence[Tested], family: Callable[[Tested], Hashable]) -> list[Tested]:
+    """Differences with the p-values that Holm's correction makes of those of their family."""
+    families: dict[Hashable, list[int]] = {}
+    for number, difference in enumerate(found):
+        families.setdefault(family(difference), []).append(number)
+    stepped = dict(pair for members in families.values() for pair in zip(members, holm([found[m].p for m in members]), strict=True))
+    return [replace(difference, p_holm=stepped[number]) for number, difference in enumerate(found)]
 
 
 def by_size(value: Any) -> tuple[int, float, str]:

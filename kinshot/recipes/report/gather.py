@@ -18,7 +18,7 @@ from kinshot.recipes.evaluate import evaluate
 from kinshot.recipes.report.content import Content, Focus
 from kinshot.recipes.report.details import classes_of, confusion_of, gallery_of, reliability_of, spread_of
 from kinshot.recipes.report.focus import Field, field_of, focus_records, parts_for
-from kinshot.recipes.results import SEEN, WARNING
+from kinshot.recipes.results import COVERS, ROUGH, SEEN, WARNING
 from kinshot.recipes.summaries import Difference, Line
 from kinshot.recipes.sweep import runs_of
 
@@ -62,8 +62,8 @@ def gather(
     names = [printable(name) for name in field.source.class_names]
     head, answers = next(iter(records.items()))
     (ways, shots), _ = next(iter(field.tasks.items()))
-    main = "pretrained" if len(runs) == 1 else f"mean of {len(runs)}"
-    model = main if len(runs) == 1 else str(runs[0])
+    main, several = result["main"], len(result["checkpoints"]) > 1
+    model = str(runs[0]) if several else main
     content = Content(
         title=printable(f"{named_runs(runs)} on {named_data(field.source.name, result['data'])}, {ways}-way"),
         command=printable(command),
@@ -126,6 +126,6 @@ def _about(result: dict[str, Any], field: Field, decided: list[str]) -> dict[str
         "Episodes": f"per task: {', '.join(drawn)}; support and query {protocol['support and query']}",
         **({"Fitted to the data": decided} if decided else {}),
         "Episode hashes (SHA-256)": [f"{ways}-way {shots}-shot: {e.hash()}" for (ways, shots), e in field.tasks.items()],
-        "Intervals": protocol["interval"],
+        "Intervals": [protocol["interval"], *(f"{key}: {protocol[key]}" for key in (COVERS, ROUGH) if key in protocol)],
     }
     return {key: printable(text) if isinstance(text, str) else [printable(part) for part in text] for key, text in found.items()}

@@ -127,14 +127,15 @@ def _heads(content: Content, drawn: list[Picture]) -> Html:
     several = len({(d.model, d.feature) for d in content.paired}) > 1
     rows = [
         [d.head, _task(d.ways, d.shots), *[named(d.model), d.feature] * several, f"{signed(d.mean)} ± {d.ci95:.2f}", p_value(d.p),
+         p_value(d.p_holm),
          f"{d.wins} / {d.n - d.wins - d.losses} / {d.losses}"]
         for d in content.paired
     ]  # fmt: skip
-    titles = ["head", "task", *["model", "feature"] * several, "points", "p", "better / equal / worse"]
+    titles = ["head", "task", *["model", "feature"] * several, "points", "p", "p (Holm)", "better / equal / worse"]
     first = content.paired[0].against
     told = (
         f"Every head saw the same episodes, so differences to {first} are taken episode by episode (paired Student t, two-sided). "
-        "The p-values are of single comparisons, not corrected for how many were made; hollow marks have p of 0.05 or more."
+        "p is of a single comparison, p (Holm) corrected for the heads of one model, feature and task; hollow marks have p of 0.05 or more."
     )
     if content.focus.model != content.main:
         told += f" Bars are the {content.main} checkpoints; the figure of differences is of {content.focus.model}."
