@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kinshot.cli.common import lines
+from kinshot.cli.table import rows_table
 from tests.tiny import arguments, result, run
 
 
@@ -169,6 +171,13 @@ def test_fewshot_eval_prints_the_table_and_json(trained: Path) -> None:
     assert "50 episodes (seed 0)" in text
     assert "raw pixels" in text
     assert "Student t" in text
+
+
+def test_numbers_are_shown_without_the_noise_of_their_last_digits() -> None:
+    said = lines({"best": {"accuracy": 44.940000000000005, "step": 12}, "losses": [0.1 + 0.2, 1e-7], "seconds": 1234567.8, "done": True})
+    assert said.splitlines() == ["best:", "  accuracy: 44.94", "  step: 12", "losses: [0.3, 1e-07]", "seconds: 1234567.8", "done: True"]
+    rows = [{"label": "a", "metric": "m", "mean": 1.0, "ci95": 0.0, "n": 1}]
+    assert "share 44.94" in rows_table({"data": {"share": 44.940000000000005}, "protocol": {}, "rows": rows})
 
 
 def test_checkpoints_of_one_run_are_compared_and_not_averaged(trained: Path) -> None:

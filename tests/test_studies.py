@@ -59,8 +59,16 @@ def test_a_sweep_plans_every_combination_and_ties_seeds():
         plan_sweep(str(TINY), ("method.temperatur=1",), [0], Path("runs"))
 
 
-def measured(seed, weight, value):
-    return Measured(seed, {"data.name": "d", "structure.weight": weight, "data.seed": seed}, {("role", "auroc"): value}, {"role": 80.0})
+def measured(seed, weight, value, *, predicted=80.0, **more):
+    settings = {"data.name": "d", "structure.weight": weight, "data.seed": seed, **more}
+    return Measured(seed, settings, {("role", "auroc"): value}, {"role": predicted})
+
+
+def test_a_probe_averages_seeds_alone():
+    apart = summarize([measured(0, 0.0, 50, step=10), measured(1, 0.0, 60, step=20)])
+    assert {row.label: row.n for row in apart if row.metric.startswith("auroc")} == {"step 10": 1, "step 20": 1}
+    with pytest.raises(ConfigError, match="same settings"):
+        summarize([measured(0, 0.0, 50), measured(0, 0.0, 60)])
 
 
 def test_summaries_pair_by_seed():
@@ -71,6 +79,11 @@ def test_summaries_pair_by_seed():
     assert difference.mean == pytest.approx(6)
     assert difference.ci95 == pytest.approx(4.303 * 1 / np.sqrt(3), rel=1e-3)
     assert rows["predicted by the graph"].mean == 80
+    assert rows["predicted by the graph"].n == 1  # one graph, which all runs share
+    own = [measured(s, w, 50, predicted=80.0 + s) for s in (0, 1, 2) for w in (0.0, 0.1)]
+    told = {row.label: row for row in summarize(own, "structure.weight")}["predicted by the graph"]
+    assert (told.mean, told.n) == (81, 3)  # the graph of every seed counts once
+    assert told.ci95 == pytest.approx(4.303 / np.sqrt(3), rel=1e-3)
     with pytest.raises(ConfigError, match="does not differ"):
         summarize(runs, "train.lr")
 

@@ -99,15 +99,15 @@ def lines(data: dict[str, Any], indent: str = "") -> str:
         elif isinstance(value, list) and value and isinstance(value[0], str):
             rows += [f"{indent}{key}:", *(f"{indent}  {item}" for item in value)]
         else:
-            rows.append(f"{indent}{key}: {_number(value)}")
+            rows.append(f"{indent}{key}: {shown(value)}")
     return "\n".join(row for row in rows if row)
 
 
-def _number(value: Any) -> Any:
-    """A fraction with the digits that it has, and not those that binary fractions add: 44.94 for 44.940000000000005."""
-    if isinstance(value, list):
-        return [_number(one) for one in value]
-    return float(f"{value:.10g}") if isinstance(value, float) else value
+def shown(value: Any) -> str:
+    """A value for people: fractions with the digits that they have, not those that binary ones add: 44.94 for 44.940000000000005."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(shown, value))}]"
+    return str(float(f"{value:.10g}") if isinstance(value, float) else value)
 
 
 def _trace() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kinshot.cli.common import command_line, say, show
+from kinshot.cli.common import command_line, say, show, shown
 from kinshot.cli.options import ALLOW_UNFINISHED, DEVICE, JSON, QUIET, check_counts, chosen_data, episode_options, parsed_heads, parsed_ways
 from kinshot.cli.outputs import OUTPUT_FILE, printed_anyway
 from kinshot.cli.table import align
@@ -109,7 +109,7 @@ def measure_table(found: dict[str, Any]) -> str:
         for task in row["accuracy"]:
             cells += [_cell(task), _cell(task["difference"], "+") if task["difference"] else ""]
         body.append([*cells, _cell(row["knn"])])
-    said = [f"{key}: {value}" for key, value in {**found["data"], **found["protocol"]}.items() if value not in ("", None)]
+    said = [f"{key}: {shown(value)}" for key, value in {**found["data"], **found["protocol"]}.items() if value not in ("", None)]
     return "\n".join([*said, "latency in ms: median [quartiles]", "", *align([head, *body])])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kinshot.cli.common import command_line, say, show
+from kinshot.cli.common import command_line, say, show, shown
 from kinshot.cli.options import (
     DEVICE,
     JSON,
@@ -181,7 +181,7 @@ def imprint_command(
 def study_table(result: dict[str, Any]) -> str:
     """What was done, then one table for every block of rows: labels against columns."""
     rows = result["rows"]
-    lines = [f"{key}: {value}" for key, value in {**result["data"], **result["protocol"]}.items()]
+    lines = [f"{key}: {shown(value)}" for key, value in {**result["data"], **result["protocol"]}.items()]
     for block in dict.fromkeys(row["block"] for row in rows):
         own = [row for row in rows if row["block"] == block]
         columns = list(dict.fromkeys(row["column"] for row in own))

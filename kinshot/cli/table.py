@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kinshot.cli.common import shown
 from kinshot.recipes.results import CHOSEN, COVERS, ROUGH, SEEN, WARNING
 from kinshot.recipes.specs import Task
 
@@ -97,7 +98,7 @@ def rows_table(result: dict[str, Any]) -> str:
     for r in rows:
         found.setdefault(r["label"], {})[r["metric"]] = f"{r['mean']:.2f} ± {r['ci95']:.2f}" if r["n"] > 1 else f"{r['mean']:.2f}"
     body = [[label, *(cells.get(metric, "") for metric in metrics)] for label, cells in found.items()]
-    said = ", ".join(f"{key} {value}" for key, value in {**result["data"], **result["protocol"]}.items())
+    said = ", ".join(f"{key} {shown(value)}" for key, value in {**result["data"], **result["protocol"]}.items())
     return "\n".join([said, "", *align([["", *metrics], *body])])
 
 

@@ -107,7 +107,7 @@ def _protocol(settings: MeasureSettings, tasks: Tasks, to: str) -> dict[str, Any
         **settings.drawing.describe(tasks),
         "head": settings.head[0],
         "feature": settings.feature,
-        "kNN": f"k {settings.k}, leave one out, votes 1 / distance",
+        "kNN": f"k {settings.k}, leave one out, votes 1 / distance; ± over checkpoints alone, not over the samples that they share",
         "MACs": "multiply-accumulates of convolutions, linear layers and matrix products, one sample",
         "latency": f"median of {timing.repeats} calls of the encoder, all encoders in turn, {timing.threads} thread(s), {cpu_model()}",
         **int8,

@@ -5,7 +5,7 @@ Runs that differ by seed alone are averaged; a setting named by `compare` gives 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.config import flatten
 from kinshot.core.errors import ConfigError, DataError, suggest
 from kinshot.core.graph import local_consistency
@@ -23,19 +22,21 @@ from kinshot.datasets.graphs import GRAPHS
 from kinshot.fewshot.statistics import interval
 from kinshot.recipes.answers import build_source, features_of
 from kinshot.recipes.diagnose import labels_of
-from kinshot.recipes.embedder import from_checkpoint, input_spec
+from kinshot.recipes.embedder import Embedder
 from kinshot.recipes.fields import build_key
 from kinshot.recipes.provenance import commands_behind, versions
 from kinshot.recipes.reached import reached_text
-from kinshot.recipes.recipe import Choice, Recipe, parse
+from kinshot.recipes.recipe import Choice, Recipe
 from kinshot.recipes.results import SEEN
 from kinshot.recipes.seen import seen_fields
+from kinshot.recipes.study import Trained, load_runs
 from kinshot.recipes.summaries import by_size
-from kinshot.recipes.sweep import runs_of
 from kinshot.ssl.knn import leave_one_out
 
 Say = Callable[[str], None]
 METRICS = ("accuracy", "auroc")
+STEP, CONTENT = "step", "training data"
+SEEDS_ALONE = "Student t, 95 %, over seeds alone; the samples, which all runs share, have no part in it"
 _IGNORED = {"name", "description", "seed", "data.root"}
 
 
@@ -73,43 +74,46 @@ def probe(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[str, 
 
     Raises CheckpointError for a bad checkpoint, DataError for data without labels, ConfigError for a setting that does not vary.
     """
-    where, paths = resolve_device(device), runs_of(paths)
-    measured, minutes, made, met = [], 0.0, [], []
+    where, runs = resolve_device(device), load_runs(paths, say=say)
+    measured, met = [], []
     sources: dict[Hashable, Source] = {}
-    for path in paths:
-        checkpoint = load_checkpoint(path, parts=("encoder", "projector"))
-        made.append((path, checkpoint))
-        recipe = parse(checkpoint.config, path.name)
-        choice = wanted.data or recipe.data
-        input = input_spec(checkpoint)
-        key = repr(choice), build_key(input)
+    for run in runs:
+        choice = wanted.data or run.recipe.data
+        key = repr(choice), build_key(run.input)
         if key not in sources:
-            sources[key] = build_source(choice, input)
-        source = sources[key]
-        met.append(source)
-        values, predicted = _values(checkpoint, source, wanted, where), _prediction(recipe, source, wanted)
-        measured.append(Measured(recipe.seed, _settings(recipe), values, predicted))
-        minutes += float(checkpoint.state.get("cpu_seconds", 0.0)) / 60
-        say(f"measured {path}")
-    seen, said = seen_fields([checkpoint for _, checkpoint in made], {"": met})
+            sources[key] = build_source(choice, run.input)
+        met.append(sources[key])
+        values, predicted = _values(run.model, met[-1], wanted, where), _prediction(run.recipe, met[-1], wanted)
+        measured.append(Measured(run.recipe.seed, _settings(run), values, predicted))
+        say(f"measured {run.path}")
+    checkpoints = [run.checkpoint for run in runs]
+    minutes = sum(float(checkpoint.state.get("cpu_seconds", 0.0)) for checkpoint in checkpoints) / 60
+    seen, said = seen_fields(checkpoints, {"": met})
     return {
-        "runs": [str(path) for path in paths],
-        "pretrained_by": commands_behind(made),
+        "runs": [str(run.path) for run in runs],
+        "pretrained_by": commands_behind((run.path, run.checkpoint) for run in runs),
         "seeds": sorted({m.seed for m in measured}),
-        "data": {"name": wanted.data.name if wanted.data else measured[0].settings["data.name"], "feature": wanted.feature},
+        "data": {
+            "name": wanted.data.name if wanted.data else ", ".join(sorted({run.recipe.data.name for run in runs})),
+            "feature": wanted.feature,
+        },
         "protocol": {
             "k": wanted.k,
             "votes": "1 / distance",
             "leave one out": "yes",
-            "interval": "Student t, 95 %, over seeds",
-            "training": reached_text([checkpoint for _, checkpoint in made]),
+            "interval": SEEDS_ALONE,
+            "training": reached_text(checkpoints),
             **said,
         },
         SEEN: seen,
         "cpu_minutes": round(minutes, 2),
-        "versions": versions([checkpoint for _, checkpoint in made], where),
+        "versions": versions(checkpoints, where),
         "rows": [asdict(row) for row in summarize(measured, wanted.compare)],
     }
+
+
+def _named(wanted: Probe, runs: Sequence[Trained]) -> str:
+    return wanted.data.name if wanted.data else ", ".join(sorted({run.recipe.data.name for run in runs}))
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,12 @@ def summarize(measured: list[Measured], compare: str = "") -> list[Summary]:
     keys = _varying(measured)
     if compare and compare not in keys:
         raise ConfigError(f"--compare {compare}: does not differ between these runs; {suggest(compare, keys)}")
-    rows = [row for label, group in _groups(measured, keys).items() for row in _means(label, group)]
+    groups = _groups(measured, keys)
+    for label, group in groups.items():
+        seeds = [m.seed for m in group]
+        if len(set(seeds)) < len(seeds):
+            raise ConfigError(f"several runs have the same settings ({label or 'all'}) and seed, so they cannot be averaged: leave one out")
+    rows = [row for label, group in groups.items() for row in _means(label, group)]
     if compare:
         rest = [key for key in keys if key != compare]
         for label, group in _groups(measured, rest).items():
@@ -155,6 +164,7 @@ def _differences(label: str, group: list[Measured], compare: str) -> list[Summar
 
 
 def _predictions(label: str, found: list[dict[str, float]]) -> list[Summary]:
+    found = [one for number, one in enumerate(found) if one not in found[:number]]  # runs of one graph are told the same
     names = found[0] if found else {}
     title = ", ".join(part for part in (label, "predicted by the graph") if part)
     return [_summary(title, (name, "local consistency"), [f[name] for f in found]) for name in names]
@@ -165,8 +175,8 @@ def _summary(label: str, name: tuple[str, str], values: list[float]) -> Summary:
     return Summary(label or "all runs", f"{name[1]} of {name[0]}, %", round(float(np.mean(values)), 3), round(half, 3), len(values))
 
 
-def _values(checkpoint: Checkpoint, source: Source, wanted: Probe, device: torch.device) -> dict[tuple[str, str], float]:
-    features = features_of(from_checkpoint(checkpoint), source, device)[wanted.feature].numpy()
+def _values(model: Embedder, source: Source, wanted: Probe, device: torch.device) -> dict[tuple[str, str], float]:
+    features = features_of(model, source, device)[wanted.feature].numpy()
     found = {}
     for name, labels in _labels(source, wanted).items():
         for metric, value in zip(METRICS, leave_one_out(features, labels, k=wanted.k), strict=True):
@@ -194,14 +204,19 @@ def _prediction(recipe: Recipe, source: Source, wanted: Probe) -> dict[str, floa
     return {name: 100 * local_consistency(graph, labels) for name, labels in _labels(source, wanted).items()}
 
 
-def _settings(recipe: Recipe) -> dict[str, Any]:
-    return {key: value for key, value in flatten(recipe.to_dict()).items() if key not in _IGNORED}
+def _settings(run: Trained) -> dict[str, Any]:
+    """What must agree of runs that are averaged: the recipe's settings, what it was trained on, and how far where nothing chose that."""
+    found = {key: value for key, value in flatten(run.recipe.to_dict()).items() if key not in _IGNORED}
+    step = {} if run.recipe.validation.split else {STEP: run.checkpoint.state.get("step")}
+    return {**found, **step, CONTENT: str(run.checkpoint.state.get("source", ""))[:12]}
 
 
 def _varying(measured: list[Measured]) -> list[str]:
     """Settings in which runs differ, but for those that follow the seed."""
     keys = list(dict.fromkeys(key for m in measured for key in m.settings))
     tied = {key for key in keys if all(m.settings.get(key) == m.seed for m in measured)}
+    if any(key.startswith("data.") for key in tied):
+        tied.add(CONTENT)  # every seed has data of its own
     return [key for key in keys if key not in tied and len({str(m.settings.get(key)) for m in measured}) > 1]
 
 
