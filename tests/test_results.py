@@ -6,9 +6,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from kinshot.core.errors import DataError
+from kinshot.recipes.result_intervals import mended
 from kinshot.recipes.results import result_block, results_page, write_results
 
 
@@ -155,3 +158,68 @@ def test_ten_figures_of_the_real_files_come_first() -> None:
     first = [line for line in lines[: lines.index("## Contents")] if line.startswith("| ")]
     assert len(first) == 1 + 10
     assert lines.index("## Contents") < 30, "one screen"
+
+
+def old_file(rows: list[dict], interval: str, **data: object) -> dict:
+    return {"name": "x", "data": {"episodes": 2000, "classes": 60, "interval": interval, **data}, "rows": rows}
+
+
+OLD = "Student t, 95 %, over episodes; mean row: Student t, 95 %, over checkpoints"
+
+
+def test_old_means_get_the_part_of_the_episodes_from_the_rows_beside_them() -> None:
+    metric = "5-way 1-shot accuracy, %"
+    rows = [{**row("mean of 2, joint, prototype", metric, 97.16), "ci95": 0.06, "n": 2}]
+    rows += [{**row(f"runs/{n}, joint, prototype", metric, 97.16), "ci95": half, "n": 2000} for n, half in (("a", 0.2), ("b", 0.1))]
+    rows += [{**row("runs/a, backbone, prototype", metric, 90.0), "ci95": 3.0, "n": 2000}, row("untrained, joint, prototype", metric, 50)]
+    found = mended(old_file(rows, OLD))
+    assert found["rows"][0]["ci95"] == pytest.approx(np.sqrt(0.06**2 + (0.2**2 + 0.1**2) / 2), abs=1e-3)
+    assert found["rows"][1:] == rows[1:]
+    assert "Howe" in found["data"]["interval"]
+    assert "60 classes" in found["data"]["interval covers"]
+    assert mended(found) == found
+
+
+def test_old_differences_are_taken_as_if_unpaired() -> None:
+    names = {
+        "structure.weight 0.0, joint, p": 0.1,
+        "structure.weight 0.3, joint, p": 0.2,
+        "structure.weight 0.0 to 0.3, paired, joint, p": 0.3,
+    }
+    rows = [{**row(name, "m", 1.0), "ci95": half} for name, half in names.items()]
+    halves = {("0", 0): 0.5, ("0", 1): 0.6, ("0.3", 0): 0.7, ("0.3", 1): 0.8}
+    rows += [{**row(f"runs/g/weight={w}_seed={s}, joint, p", "m", 1.0), "ci95": half, "n": 2000} for (w, s), half in halves.items()]
+    found = [r["ci95"] for r in mended(old_file(rows, OLD))["rows"][:3]]
+    parts = [(0.5**2 + 0.6**2) / 2, (0.7**2 + 0.8**2) / 2]
+    expected = [np.sqrt(0.1**2 + parts[0]), np.sqrt(0.2**2 + parts[1]), np.sqrt(0.3**2 + parts[0] + parts[1])]
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_old_files_without_single_runs_say_what_is_missing() -> None:
+    found = mended(old_file([row("teacher", "5-way 1-shot accuracy, %", 99.5)], OLD.replace("mean row", "means")))
+    assert found["rows"][0]["ci95"] == 0.5
+    assert "checkpoints alone" in found["data"]["interval"]
+    assert "1 mean above 99 %" in found["data"]["interval is rough"]
+
+
+def test_old_predictions_of_a_graph_count_once_for_every_seed() -> None:
+    values = np.array([91.0, 95.0, 92.5])
+    twice = np.repeat(values, 2)
+    half = [stats.t.ppf(0.975, len(v) - 1) * v.std(ddof=1) / len(v) ** 0.5 for v in (twice, values)]
+    old = [{**row("predicted by the graph", "m", values.mean()), "ci95": half[0], "n": 6}]
+    found = mended(old_file(old, "Student t, 95 %, over seeds"))
+    assert found["rows"][0]["ci95"] == pytest.approx(half[1], abs=1e-3)
+    assert found["rows"][0]["n"] == 3
+    assert "seeds alone" in found["data"]["interval"]
+
+
+def test_old_p_values_get_holm_within_their_task() -> None:
+    names = [("m, f, a minus z", "1-shot", 0.01), ("m, f, b minus z", "1-shot", 0.04), ("m, f, a minus z", "5-shot", 0.03)]
+    found = mended(old_file([row(label, metric, 1.0, p=p) for label, metric, p in names], "Student t, 95 %, over episodes"))
+    assert [r["p_holm"] for r in found["rows"]] == [0.02, 0.04, 0.03]
+
+
+def test_published_files_have_all_the_parts_that_they_can_have() -> None:
+    for path in sorted((Path(__file__).parents[1] / "docs" / "results").glob("*.json")):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        assert mended(document) == document, f"{path.name}: run make results"

@@ -14,6 +14,7 @@ from kinshot.recipes.specs import Task
 from kinshot.recipes.tasks import Tasks
 
 OVER_EPISODES, OVER_CLASSES = "episodes", "classes"
+SEEDS_ALONE = "Student t, 95 %, over seeds alone; the samples, which all runs share, have no part in it"
 CLASSES_RULE = "95 %, over classes (jackknife) and episodes, their parts in quadrature"
 _FEW, _NEAR = 100, 1.0
 
@@ -76,6 +77,6 @@ def roughness(means: Iterable[float], episodes: Sequence[int]) -> str:
     near = sum(not _NEAR <= mean <= 100 - _NEAR for mean in means)
     few = min(episodes, default=_FEW)
     reasons = [f"only {few} episodes"] if few < _FEW else []
-    reasons += [f"{near} means above {100 - _NEAR:g} % or below {_NEAR:g} %"] if near else []
+    reasons += [f"{near} {'mean' if near == 1 else 'means'} above {100 - _NEAR:g} % or below {_NEAR:g} %"] if near else []
     remedy = "of 20 episodes near 100 %, 86 % of such intervals hold in simulations"
     return f"{' and '.join(reasons)} ({remedy})" if reasons else ""

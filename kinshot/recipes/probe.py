@@ -24,6 +24,7 @@ from kinshot.recipes.answers import build_source, features_of
 from kinshot.recipes.diagnose import labels_of
 from kinshot.recipes.embedder import Embedder
 from kinshot.recipes.fields import build_key
+from kinshot.recipes.intervals import SEEDS_ALONE
 from kinshot.recipes.provenance import commands_behind, versions
 from kinshot.recipes.reached import reached_text
 from kinshot.recipes.recipe import Choice, Recipe
@@ -36,7 +37,6 @@ from kinshot.ssl.knn import leave_one_out
 Say = Callable[[str], None]
 METRICS = ("accuracy", "auroc")
 STEP, CONTENT = "step", "training data"
-SEEDS_ALONE = "Student t, 95 %, over seeds alone; the samples, which all runs share, have no part in it"
 _IGNORED = {"name", "description", "seed", "data.root"}
 
 
