@@ -154,7 +154,7 @@ def test_files_of_another_kind_are_refused(drawn, tmp_path):
         (tmp_path / "bit.npz").write_bytes(whole[:position] + bytes([whole[position] ^ 16]) + whole[position + 1 :])
         with suppress(DataError):  # or a bit that no one reads
             assert read_episodes(tmp_path / "bit.npz").hash() == drawn.hash()
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="there is no file"):
         read_episodes(tmp_path / "missing.npz")
     for function in (lambda p: write_episodes(p, drawn), read_episodes):
         with pytest.raises(ConfigError, match=r"\.npz or \.json files, got 'list\.pkl'"):
@@ -250,5 +250,5 @@ def test_hashes_tell_samples_and_files_apart(tmp_path):
     found = files.digests(np.arange(3))
     assert found[0] == found[2] != found[1]
     paths[1].unlink()
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="there is no file"):
         files.digests([1])

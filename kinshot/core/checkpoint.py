@@ -230,7 +230,9 @@ def _resolve(path: Path) -> Path:
 
 def _read(path: Path, expected: dict[str, Any] | None) -> bytes:
     remedy = "the checkpoint is incomplete, use another one"
-    check_regular(path, error=CheckpointError, remedy=remedy)  # reading a pipe would wait
+    found = check_regular(path, error=CheckpointError, remedy=remedy)  # reading a pipe would wait
+    if expected is not None and found.st_size != expected["bytes"]:
+        raise CheckpointError(f"{path} is damaged: expected {expected['bytes']} bytes, got {found.st_size}; {ADVICE}")
     try:
         data = path.read_bytes()
     except OSError as problem:

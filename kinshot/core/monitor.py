@@ -243,7 +243,7 @@ def _read_until(path: Path, step: int) -> list[dict[str, Any]]:
             record = json.loads(line)
             if not isinstance(record, dict) or not isinstance(record.get("step"), int):
                 raise ValueError("no step")
-        except ValueError as problem:
+        except (ValueError, RecursionError) as problem:
             if number == len(lines) and not line.endswith(b"\n"):
                 break
             raise DataError(f"{path}, line {number} is not a record ({problem}): move the file away to start a new one") from problem

@@ -35,10 +35,11 @@ def read_file(path: str | Path, *, most: int = SMALL, error: type[KinshotError] 
     try:
         # without waiting: opening a pipe would block until somebody writes to it
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(descriptor)
+            raise error(f"{path} is {_kind(found.st_mode)}, expected a regular file; {remedy}")
         with open(descriptor, "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise error(f"{path} is {_kind(found.st_mode)}, expected a regular file; {remedy}")
             pieces, rest = [], most + 1 if found.st_size <= most else 0
             while rest > 0 and (piece := file.read(min(rest, _PIECE))):
                 pieces.append(piece)

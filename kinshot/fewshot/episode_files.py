@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
-import zlib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,11 @@ import torch
 
 from kinshot.core.atomic import make_folder, write_bytes
 from kinshot.core.errors import ConfigError, DataError
+from kinshot.core.small_files import parse_json, read_arrays, read_json
 from kinshot.fewshot.episodes import Episodes, check_labels
 from kinshot.fewshot.groups import EpisodeGroups, grouped
 
+_MOST = 4 * 2**30
 _FORMAT = "kinshot episodes 1"
 _PARTS = tuple(field.name for field in fields(Episodes))
 
@@ -98,25 +98,13 @@ def _suffix(path: Path) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise DataError(f"{path} is no JSON file: {error}") from error
+    content = read_json(path, most=_MOST)
     return content if isinstance(content, dict) else {}
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            arrays = {key: loaded[key] for key in loaded} if isinstance(loaded, np.lib.npyio.NpzFile) else {}
-        head = json.loads(str(arrays.pop("head", "{}")))
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is no .npz file of plain arrays, or damaged: {error}") from error
+    arrays: dict[str, Any] = read_arrays(path, remedy="give an .npz file of plain arrays that is not damaged")
+    head = parse_json(str(arrays.pop("head", "{}")), f"the head of {path}")
     return {**arrays, **head} if isinstance(head, dict) else {}
 
 
@@ -125,7 +113,7 @@ def _tensor(content: dict[str, Any], key: str) -> torch.Tensor:
         raise DataError(f"{key} is missing: the file was cut short or is of another kind")
     try:
         value = np.array(content[key])
-    except ValueError as error:  # rows of different lengths
+    except (ValueError, OverflowError) as error:  # rows of different lengths, numbers beyond int64
         raise DataError(f"{key} is no table of whole numbers: every row needs the same length") from error
     if value.dtype.kind not in "iu" or value.ndim != (1 if key.startswith("numbers") else 2):
         raise DataError(f"{key} must be a table of whole numbers, got {value.dtype} {value.shape}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kinshot.core.checkpoint import Checkpoint, chosen, latest
-from kinshot.core.errors import CheckpointError, KinshotError
+from kinshot.core.errors import CheckpointError, DataError, KinshotError
+from kinshot.core.small_files import read_json
 from kinshot.recipes.sweep import runs_of
 
 ALLOW = "--allow-unfinished"
@@ -112,7 +112,7 @@ def _run_finished(path: Path, steps: int) -> bool:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(path)
+    except DataError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from kinshot.core.checkpoint import Checkpoint, latest, load_checkpoint
-from kinshot.core.errors import CheckpointError, ConfigError
+from kinshot.core.errors import CheckpointError, ConfigError, DataError
 from kinshot.core.run_files import CHECKPOINTS, is_begun, refuse_links, remove_run
 from kinshot.core.runlock import LOCK, is_lock
+from kinshot.core.small_files import read_json
 from kinshot.recipes.embedder import input_spec
 from kinshot.recipes.fit import fit_like, made_by
 from kinshot.recipes.recipe import Recipe, differences
@@ -87,9 +87,10 @@ def finished_result(out: Path, checkpoint: Checkpoint | None) -> dict[str, Any] 
     if checkpoint is None or checkpoint.state["step"] != checkpoint.state.get("total_steps") or not report.is_file():
         return None
     try:
-        return json.loads(report.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(report)
+    except DataError:
         return None  # written anew from the checkpoint
+    return found if isinstance(found, dict) else None
 
 
 def open_folder(out: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kinshot.core.atomic import write_json
-from kinshot.core.errors import ConfigError, KinshotError
+from kinshot.core.errors import ConfigError, DataError, KinshotError
+from kinshot.core.small_files import read_json
 from kinshot.recipes.recipe import Recipe, differences, load_recipe
 
 Say = Callable[[str], None]
@@ -80,8 +80,8 @@ def note_command(out: Path, command: str) -> None:
 def sweep_command(run: Path) -> str:
     """The command of the sweep that a run belongs to, empty for none."""
     try:
-        return str(json.loads((run.parent / NOTE).read_text(encoding="utf-8"))["command"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(read_json(run.parent / NOTE)["command"])
+    except (DataError, KeyError, TypeError):
         return ""  # no sweep, or a damaged note, which is no reason to fail
 
 

@@ -16,6 +16,7 @@ from kinshot.core.errors import CheckpointError, ConfigError, suggest
 from kinshot.core.features import cached_features, extract, weights_hash
 from kinshot.core.method.base import Method, MethodContext
 from kinshot.core.misfit import misfit
+from kinshot.core.small_files import check_regular
 from kinshot.datasets.base import Source
 from kinshot.encoders.base import InputSpec, Spec, fitted, normalize
 from kinshot.encoders.onnx_encoder import OnnxEncoder
@@ -176,6 +177,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    check_regular(path, error=CheckpointError, remedy="give a complete safetensors file")
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from kinshot.core.atomic import aside, cannot_write, replace_folder, sync_folder, write_file
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.core.outputs import check_output_file, check_output_folder
+from kinshot.core.small_files import read_json
 from kinshot.recipes.report.content import KIND
 
 PAGE, NUMBERS = "report.html", "report.json"
@@ -82,8 +82,8 @@ def _held(folder: Path) -> set[str]:
 def _report_files(folder: Path) -> set[str]:
     """Names of the files of the report in a folder; none where there is no report that says so."""
     try:
-        found = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
+        found = read_json(folder / NUMBERS)
         listed = set(map(str, found["files"])) if found["kind"] == KIND else set()
-    except (OSError, ValueError, KeyError, TypeError):
+    except (DataError, KeyError, TypeError):
         return set()
     return {name for name in listed if Path(name).name == name and (folder / name).is_file()}
