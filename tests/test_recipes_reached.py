@@ -30,11 +30,14 @@ MEASURES = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, one that diverged at its first step, and a copy of one of the finished run's checkpoints."""
+    """A finished run, what one leaves that failed at its first step, and a copy of one of the finished run's checkpoints."""
     folder = tmp_path_factory.mktemp("reached")
-    few = ["train.epochs=1", "monitor.checkpoint_every=0.5", "monitor.tensorboard=false", "-q"]
+    few = ["train.epochs=1", "monitor.checkpoint_every=0.5", "monitor.keep=9", "monitor.tensorboard=false", "-q"]
     assert ssl.main(arguments("simclr", *few, "--out", str(folder / "done"))) == 0
-    assert ssl.main(arguments("simclr", *few, "train.lr=1e35", "train.warmup=0", "--out", str(folder / "failed"))) == 4
+    shutil.copytree(folder / "done", folder / "failed")
+    (folder / "failed/result.json").unlink()
+    for step in (6, 11):
+        shutil.rmtree(folder / f"failed/checkpoints/step-{step:08d}")
     shutil.copytree(folder / "done/checkpoints/step-00000006", folder / "copied")
     return folder
 
