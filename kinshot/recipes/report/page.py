@@ -51,7 +51,6 @@ def page(content: Content, figures: Sequence[Picture], samples: Mapping[int, Sam
         "about": _about(content),
     }
     links = joined(fill('<a href="#$key">$title</a>', key=key, title=title) for key, title in TITLES.items())
-    versions = ", ".join(f"{name} {version}" for name, version in content.versions.items())
     return fill(
         FRAME,
         title=content.title,
@@ -60,7 +59,7 @@ def page(content: Content, figures: Sequence[Picture], samples: Mapping[int, Sam
         tiles=headline(content),
         links=links,
         sections=joined(section(key, TITLES[key], body) for key, body in makers.items()),
-        footer=f"Versions: {versions}. The numbers behind every picture are in report.json.",
+        footer="The numbers behind every picture are in report.json.",
     )
 
 
@@ -193,7 +192,7 @@ def _calibration(content: Content, drawn: list[Picture]) -> Html:
         "it. A large gap says that a temperature is off, not that the answers are wrong."
     )
     diagrams = [bars, small(telling)] if telling else []
-    more = [folded(f"Diagrams of {len(honest)} heads that are honest", small(honest))] if honest else []
+    more = [folded(f"Diagrams of the heads that are honest ({len(honest)})", small(honest))] if honest else []
     bins = folded("All bins", *(_bins(r) for r in content.reliability))
     return joined([paragraph(told, f" {left_out}" if silent else ""), errors, *diagrams, *more, bins])
 
