@@ -110,6 +110,37 @@ def fitting(width: int, total: int, facts: Sequence[str]) -> tuple[int, str]:
     return max(_SHORTEST_BAR, min(_LONGEST_BAR, room - len(text))), text
 
 
+class Work:
+    """Says now and then how far a computation is and how long it will take, for studies whose parts are long.
+
+    Nothing is said before `every` seconds are over, so that what is quick stays quiet.
+
+    Args:
+        total: amount of work, in any unit.
+        say: takes a line for the person who waits.
+        what: what the line is about.
+        every: seconds between two lines.
+        clock: seconds, for tests.
+    """
+
+    def __init__(
+        self, total: float, say: Callable[[str], None], what: str, *, every: float = 10.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.total, self.say, self.what, self.every, self.clock = total, say, what, every, clock
+        self.done = 0.0
+        self._began = self._shown = clock()
+
+    def step(self, amount: float = 1.0) -> None:
+        """Count a finished amount, and say where the work is if it is time to."""
+        self.done += amount
+        now = self.clock()
+        if now - self._shown < self.every or self.done >= self.total:
+            return
+        self._shown = now
+        left = (now - self._began) / self.done * (self.total - self.done)
+        self.say(f"{self.what}: {100 * self.done / self.total:.0f} % done, about {duration(left)} left")
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them: 42s, 3m10s, 2h05m, 1d03h; ? if unknown."""
     if not math.isfinite(seconds):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,7 @@ def low_shot_probe(
     seed: int = 0,
     test: tuple[Tensor, np.ndarray] | None = None,
     head: Head | None = None,
+    done: Callable[[float], None] = lambda amount: None,
 ) -> list[LowShot]:
     """Accuracy over all classes against the number of labelled images per class, for several seeded draws of these images.
 
@@ -56,6 +57,7 @@ def low_shot_probe(
         draws: draws of the labelled images for each number, at least 1.
         seed: key of the draws.
         test: features (M, D) and labels (M,) of other images to test on, of the same classes.
+        done: is told what was finished, in labelled images of each class, so that a wait can be estimated.
         head: classifier; None is logistic regression (scikit-learn, L2 penalty with C=1, unit-length features).
 
     Raises:
@@ -74,6 +76,7 @@ def low_shot_probe(
         else:
             episodes = _asking(np.asarray(test[1]), pool_of(labels), count, draws, seed)
         correct = episode_records(every, episodes, head, episodes.ways).correct
+        done(count * draws)
         found.append(LowShot(count, correct.mean(axis=1), _class_means(correct, episodes), correct.shape[1]))
     return found
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from kinshot.core.checkpoint import Checkpoint
 from kinshot.core.errors import DataError
 from kinshot.core.features import cached_features, extract, joint_feature, raw_features, weights_hash
+from kinshot.core.progress import Work
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.encoders.base import InputSpec, Spec, check_source
@@ -93,9 +94,11 @@ def measure(
 ) -> list[Measured]:
     """Accuracy of every head on every feature of one model, or of raw pixels, in every task."""
     measured = []
+    work = Work(len(_features(model, protocol)) * len(protocol.heads) * len(tasks), say, f"measuring {label}")
     for answered in answers(label, model, checkpoint, source, tasks, protocol, device):
         accuracy = grouped(tasks[answered.task]).in_order([100 * records.accuracy for records in answered.records])
         measured.append(Measured(label, answered.feature, answered.head, *answered.task, accuracy))
+        work.step()
         if answered.task == list(tasks)[-1]:
             say(f"measured {label}, {answered.feature}, {answered.head}")
     return measured

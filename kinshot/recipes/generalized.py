@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError, suggest
+from kinshot.core.progress import Work
 from kinshot.core.runtime import resolve_device
 from kinshot.datasets.base import Source
 from kinshot.fewshot.generalized import Generalized
@@ -94,7 +95,8 @@ def generalized(paths: list[Path], wanted: Wanted, device: str, say: Say) -> dic
     if data.validation is not None:
         shots = feasible(shots, np.asarray(data.validation.labels), data.validation.name, say)
     tasks = _tasks(data, wanted, max(shots))
-    found = {run.label: _rows_of_run(run, data, tasks, shots, wanted, where, say) for run in runs}
+    work = Work(len(runs) * len(wanted.features) * len(wanted.heads or HEADS) * len(shots), say, "generalized evaluation")
+    found = {run.label: _rows_of_run(run, data, tasks, shots, wanted, where, say, work) for run in runs}
     protocol = {
         "shots": ", ".join(map(str, shots)),
         "novel classes in a draw": len(tasks.test[0].exemplars),
@@ -138,7 +140,14 @@ def _offset_rule(data: JointData, tasks: Tasks) -> str:
 
 
 def _rows_of_run(
-    run: Trained, data: JointData, tasks: Tasks, shots: list[int], wanted: Wanted, device: torch.device, say: Say
+    run: Trained,
+    data: JointData,
+    tasks: Tasks,
+    shots: list[int],
+    wanted: Wanted,
+    device: torch.device,
+    say: Say,
+    work: Work,
 ) -> list[Row]:
     parts = {part: images for part, images in (("kept", data.kept), ("held", data.held), ("tested", data.tested))}
     sources = {id(images.source): images.source for images in parts.values()}
@@ -155,6 +164,7 @@ def _rows_of_run(
             label = f"{feature}, {head}"
             for count in shots:
                 rows += _rows_of_task(label, count, test, tuned, tasks)
+                work.step()
             say(f"measured {run.label}, {label}")
     return rows
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from kinshot.core.errors import ConfigError, suggest
+from kinshot.core.progress import Work
 from kinshot.core.runtime import resolve_device
 from kinshot.datasets.base import Source
 from kinshot.encoders.build import keyed_initialisation
@@ -95,8 +96,9 @@ def imprint_study(paths: list[Path], study: Study, device: str, say: Say) -> dic
     if len(candidates) > 1 and data.validation is not None:
         shots = feasible(shots, np.asarray(data.validation.labels), data.validation.name, say)
     found, chosen = {}, {}
+    work = Work(len(runs) * _work(study, candidates, len(shots)), say, "imprinting")
     for run in runs:
-        found[run.label], chosen[run.label] = _rows_of_run(run, data, study, candidates, shots, where, say)
+        found[run.label], chosen[run.label] = _rows_of_run(run, data, study, candidates, shots, where, say, work)
     protocol = {
         "exemplars": ", ".join(map(str, shots)),
         "draws": study.draws,
@@ -123,6 +125,19 @@ def _candidates(study: Study, data: JointData) -> list[Tuning]:
     return found[:1]
 
 
+def _cost(tuned: str, tuning: Tuning) -> float:
+    """About how long an arm takes, in passes of a batch through the network."""
+    return {"none": 1.0, "rows": 1 + 0.05 * tuning.steps}.get(tuned, 1.0 + 3 * tuning.steps)
+
+
+def _work(study: Study, candidates: list[Tuning], shots: int) -> float:
+    """The cost of one run: arms on test classes, and choosing among several candidates."""
+    mean = {name: sum(_cost(name, tuning) for tuning in candidates) / len(candidates) for name in study.tunings}
+    choosing = sum(mean[name] for name in study.tunings if name != "none") * len(candidates) * study.tuning_draws
+    jointly = 0.0 if study.jointly is None else study.draws * _cost("network", study.jointly)
+    return shots * (len(study.starts) * study.draws * sum(mean.values()) + (choosing if len(candidates) > 1 else 0.0) + jointly)
+
+
 def _fine_tuning(study: Study, candidates: list[Tuning], data: JointData) -> str:
     if set(study.tunings) == {"none"}:
         return "none"
@@ -135,7 +150,14 @@ def _fine_tuning(study: Study, candidates: list[Tuning], data: JointData) -> str
 
 
 def _rows_of_run(
-    run: Trained, data: JointData, study: Study, candidates: list[Tuning], shots: list[int], device: torch.device, say: Say
+    run: Trained,
+    data: JointData,
+    study: Study,
+    candidates: list[Tuning],
+    shots: list[int],
+    device: torch.device,
+    say: Say,
+    work: Work,
 ) -> tuple[list[Row], dict[str, str]]:
     bench = _bench(run, data, study.fixed, device)
     if bool((bench.base_features >= 0).all()):
@@ -147,17 +169,20 @@ def _rows_of_run(
         side = _side(bench, data.validation, data.held, max(shots), study.tuning_draws)
         start = "imprinted" if "imprinted" in study.starts else study.starts[0]
         for name, count in product(tuned, shots):
-            settings[name, count] = _choose(bench, side, count, start, name, candidates)
+            settings[name, count] = _choose(bench, side, count, start, name, candidates, work)
             say(f"chose {settings[name, count]} for {name}, n = {count}, on {data.validation.name}")
     rows: list[Row] = []
     for start, name in product(study.starts, study.tunings):
         for count in shots:
-            found = [measure(bench, test, number, count, start, name, settings[name, count]) for number in range(study.draws)]
+            found = []
+            for number in range(study.draws):
+                found.append(measure(bench, test, number, count, start, name, settings[name, count]))
+                work.step(_cost(name, settings[name, count]))
             rows += _blocks(STARTS[start] + TUNINGS[name], count, found)
         say(f"measured {run.label}, {STARTS[start]}{TUNINGS[name]}")
     if study.jointly is not None:
         for count in shots:
-            rows += _blocks(JOINTLY, count, _jointly(run, bench, test, count, study.jointly))
+            rows += _blocks(JOINTLY, count, _jointly(run, bench, test, count, study.jointly, work))
         say(f"measured {run.label}, {JOINTLY}")
     chosen = {f"{name}, n = {count}": f"{s.steps} steps at lr {s.lr:g}" for (name, count), s in settings.items() if name != "none"}
     return rows, chosen if len(candidates) > 1 else {}
@@ -176,17 +201,20 @@ def _side(bench: Bench, novel: Source, base: Images, most: int, draws: int) -> S
     return Side(novel, features, drawn, base, of_base[base.rows])
 
 
-def _choose(bench: Bench, side: Side, shots: int, start: str, tuned: str, candidates: list[Tuning]) -> Tuning:
+def _choose(bench: Bench, side: Side, shots: int, start: str, tuned: str, candidates: list[Tuning], work: Work) -> Tuning:
     """The settings with the largest harmonic mean on validation classes; of equal ones the first."""
 
     def value(tuning: Tuning) -> float:
-        found = [measure(bench, side, number, shots, start, tuned, tuning) for number in range(len(side.draws))]
+        found = []
+        for number in range(len(side.draws)):
+            found.append(measure(bench, side, number, shots, start, tuned, tuning))
+            work.step(_cost(tuned, tuning))
         return float(np.mean([one.harmonic for one in found]))
 
     return max(candidates, key=value)
 
 
-def _jointly(run: Trained, bench: Bench, side: Side, shots: int, tuning: Tuning) -> list[Generalized]:
+def _jointly(run: Trained, bench: Bench, side: Side, shots: int, tuning: Tuning, work: Work) -> list[Generalized]:
     """The network as it was before any training, trained on augmented views of base images and exemplars at once."""
     fresh = network_of(untrained(run.checkpoint).to(bench.device), bench.classifier.feature)
     found = []
@@ -195,6 +223,7 @@ def _jointly(run: Trained, bench: Bench, side: Side, shots: int, tuning: Tuning)
             rows = CosineRows(side.features.shape[1], len(bench.classifier.weight) + len(draw.exemplars))
         weight, scale = unit(rows.weight.detach()), float(rows.scale.detach())
         found.append(train_network(bench, side, number, shots, fresh, weight, scale, tuning, augment=True))
+        work.step(_cost("network", tuning))
     return found
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError, DataError
+from kinshot.core.progress import Work
 from kinshot.core.runtime import resolve_device
 from kinshot.datasets.base import Source
 from kinshot.encoders.base import Spec
@@ -84,11 +85,15 @@ def low_shot(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[st
     source, test = images[min(images)]
     labels = np.asarray(source.labels)
     shots = feasible(wanted.shots, labels, source.name, say, beside=1 if test is None else 0)
-    found = {run.label: _rows(run.label, run.model, *images[build_key(run.input)], shots, wanted, where, say) for run in runs}
+    others = references(runs) if wanted.reference else []
+    models = [*(run.model for run in runs), *(other.model for other in others)]
+    count = sum(1 if model is None else len(wanted.features) for model in models)
+    work = Work(count * len(wanted.heads) * sum(shots) * wanted.draws, say, "low-shot probes")
+    found = {run.label: _rows(run.label, run.model, *images[build_key(run.input)], shots, wanted, where, say, work) for run in runs}
     rows = over_runs(found, named_groups(runs), always=True)
-    for other in references(runs) if wanted.reference else []:
+    for other in others:
         own_images = images[build_key(other.run.input)]
-        rows += over_runs({other.label: _rows(other.label, other.model, *own_images, shots, wanted, where, say)}, {}, always=True)
+        rows += over_runs({other.label: _rows(other.label, other.model, *own_images, shots, wanted, where, say, work)}, {}, always=True)
     protocol = {
         "labelled images of each class": ", ".join(map(str, shots)),
         "draws": wanted.draws,
@@ -128,7 +133,15 @@ def _test_images(choice: Choice, labelled_images: Source, input: Spec) -> _Test:
 
 
 def _rows(
-    name: str, model: Embedder | None, source: Source, test: _Test | None, shots: list[int], wanted: Probe, device: torch.device, say: Say
+    name: str,
+    model: Embedder | None,
+    source: Source,
+    test: _Test | None,
+    shots: list[int],
+    wanted: Probe,
+    device: torch.device,
+    say: Say,
+    work: Work,
 ) -> list[Row]:
     features = features_of(model, source, device)
     others = None if test is None else features_of(model, test.source, device)
@@ -136,15 +149,22 @@ def _rows(
     for feature in wanted.features if model is not None else ["pixels"]:
         asked = None if test is None or others is None else (others[feature][test.rows], test.labels)
         for text, head, settings in wanted.heads:
-            rows += _probed(f"{feature}, {text}", features[feature], source, asked, shots, wanted, build_head(head, settings))
+            rows += _probed(f"{feature}, {text}", features[feature], source, asked, shots, wanted, build_head(head, settings), work)
             say(f"measured {name}, {feature}, {text}")
     return rows
 
 
 def _probed(
-    label: str, features: Tensor, source: Source, test: tuple[Tensor, np.ndarray] | None, shots: list[int], wanted: Probe, head: Any
+    label: str,
+    features: Tensor,
+    source: Source,
+    test: tuple[Tensor, np.ndarray] | None,
+    shots: list[int],
+    wanted: Probe,
+    head: Any,
+    work: Work,
 ) -> list[Row]:
     labels = np.asarray(source.labels)
-    found = low_shot_probe(features, labels, shots=shots, draws=wanted.draws, seed=wanted.seed, test=test, head=head)
+    found = low_shot_probe(features, labels, shots=shots, draws=wanted.draws, seed=wanted.seed, test=test, head=head, done=work.step)
     measures = {"accuracy over images, %": "accuracy", "mean accuracy over classes, %": "class_mean"}
     return [make_row(label, block, f"{one.shots} per class", 100 * getattr(one, name)) for block, name in measures.items() for one in found]

@@ -16,6 +16,7 @@ import torch
 from kinshot.core.config import flatten
 from kinshot.core.errors import ConfigError, DataError, suggest
 from kinshot.core.graph import local_consistency
+from kinshot.core.progress import Work
 from kinshot.core.runtime import resolve_device
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
@@ -77,6 +78,7 @@ def probe(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[str, 
     where, runs = resolve_device(device), load_runs(paths, say=say)
     measured, met = [], []
     sources: dict[Hashable, Source] = {}
+    work = Work(len(runs), say, "probing")
     for run in runs:
         choice = wanted.data or run.recipe.data
         key = repr(choice), build_key(run.input)
@@ -86,6 +88,7 @@ def probe(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[str, 
         values, predicted = _values(run.model, met[-1], wanted, where), _prediction(run.recipe, met[-1], wanted)
         measured.append(Measured(run.recipe.seed, _settings(run), values, predicted))
         say(f"measured {run.path}")
+        work.step()
     checkpoints = [run.checkpoint for run in runs]
     minutes = sum(float(checkpoint.state.get("cpu_seconds", 0.0)) for checkpoint in checkpoints) / 60
     seen, said = seen_fields(checkpoints, {"": met})
