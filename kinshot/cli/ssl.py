@@ -56,6 +56,8 @@ def distill_command(generations: int, width: float, depth: float, overrides: tup
     if generations < 1:
         raise ConfigError(f"--generations: expected at least 1, got {generations}")
     if (width, depth) != (1.0, 1.0):
+        if given["recipe"] is None:
+            raise ConfigError("--width and --depth scale the encoder of a RECIPE: name it")
         encoder = load_recipe(given["recipe"], overrides).encoder
         scaled = student_of(encoder.name, encoder.settings, width, depth)
         overrides = (*overrides, *(f"encoder.{key}={_as_yaml(value)}" for key, value in scaled.items()))

@@ -11,15 +11,18 @@ import click
 
 from kinshot.cli.common import lines, say, show
 from kinshot.core.errors import ConfigError
-from kinshot.recipes.recipe import Recipe, load_recipe, train_command
+from kinshot.recipes.recipe import Recipe, load_recipe, recipe_data, recipe_path, train_command
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = [
-    click.argument("recipe"),
+    click.argument("recipe", required=False),
     click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]..."),
     click.option("--out", type=click.Path(path_type=Path), help="Run folder [default: runs/RECIPE]."),
-    click.option("--resume", default="never", metavar="auto|never|PATH", help="Continue a run: its newest checkpoint, or the one at PATH."),
+    click.option(
+        "--resume", default="never", metavar="auto|never|PATH", help="Continue a run, as it was started: its newest checkpoint, or PATH."
+    ),
+    click.option("--extend", type=click.IntRange(min=1), default=None, metavar="EPOCHS", help="Train a finished run so much longer."),
     click.option("--overwrite", is_flag=True, help="Replace an earlier run in the run folder, after a first step of the new one."),
     click.option("--init", metavar="CHECKPOINT", help="Start from this checkpoint's encoder (short for init=...)."),
     click.option("--device", help="auto, cpu, cuda, cuda:N or mps (short for train.device=...)."),
@@ -38,30 +41,40 @@ def training_options(command: Command) -> Command:
 
 
 def run_training(
-    command: str, recipe: str, overrides: tuple[str, ...], out: Path | None, resume: str, overwrite: bool, init: str | None,
-    device: str | None, seed: int | None, dry_run: bool, quiet: bool, as_json: bool, generations: int = 1,
+    command: str, recipe: str | None, overrides: tuple[str, ...], out: Path | None, resume: str, extend: int | None, overwrite: bool,
+    init: str | None, device: str | None, seed: int | None, dry_run: bool, quiet: bool, as_json: bool, generations: int = 1,
 ) -> None:  # fmt: skip
-    """Train a recipe, which must be one of `command`'s, and print its result; each further generation learns from the one before."""
-    given = {"init": init, "train.device": device, "seed": seed}
-    checked = load_recipe(recipe, [*overrides, *(f"{key}={value}" for key, value in given.items() if value is not None)])
-    _check_kind(command, checked)
+    """Train a recipe, which must be one of `command`'s, and print its result; each further generation learns from the one before.
+
+    Without a recipe, or with an override in its place, the run in `out` goes on as it began.
+    """
+    if extend and generations > 1:
+        raise ConfigError("--extend trains one run longer, and --generations makes several: give one of them")
+    resume = "auto" if extend and resume == "never" else resume
+    override = recipe is not None and resume != "never" and "=" in recipe and not Path(recipe).exists()
+    name = None if override else recipe
+    short = {"init": init, "train.device": device, "seed": seed}
+    given = [*[str(recipe)] * override, *overrides, *(f"{key}={value}" for key, value in short.items() if value is not None)]
+    if name is None and (out is None or resume == "never"):
+        raise click.UsageError("RECIPE is missing: name one (ssl list), or go on with a run with --resume auto --out FOLDER")
+    if name is not None and resume == "never":
+        _check_kind(command, load_recipe(name, given))  # before torch is imported
+    folder = out or Path("runs") / str(recipe_data(str(name), given).get("name", recipe_path(str(name)).stem))
+    places = [folder] if generations == 1 else [folder / f"generation-{number}" for number in range(1, generations + 1)]
     from kinshot.recipes import train
+    from kinshot.recipes.resuming import asked_recipe
     from kinshot.recipes.start import Options
 
-    folder = out or Path("runs") / checked.name
-    places = [folder] if generations == 1 else [folder / f"generation-{number}" for number in range(1, generations + 1)]
-    for place, taught in zip(places, _generations(checked, places), strict=True):
-        options = Options(place, resume, overwrite, quiet)
+    for number, place in enumerate(places):
+        options = Options(place, resume, overwrite, quiet, extend or 0)
+        taught = asked_recipe(name, given, options)
+        if number:
+            taught = replace(taught, distill=replace(taught.distill, teachers=(str(places[number - 1]),)))
+        _check_kind(command, taught)
         result = train.dry_run(taught, options) if dry_run else train.train_recipe(taught, options, (lambda text: None) if quiet else say)
         if dry_run:
             break  # the next generation has no teacher yet
     show(result, as_json, lambda: lines(result))
-
-
-def _generations(recipe: Recipe, places: list[Path]) -> list[Recipe]:
-    """The recipe, and then the same with the run before as its teacher."""
-    later = [replace(recipe, distill=replace(recipe.distill, teachers=(str(place),))) for place in places[:-1]]
-    return [recipe, *later]
 
 
 _LEARNS = {"ssl distill": "learns from a teacher", "fewshot train": "learns from class labels", "ssl pretrain": "learns without labels"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,6 +41,25 @@ def lr_factor(step: int, total: int, *, schedule: str, warmup: float, final: flo
         return 1.0
     along = (step - rise) / max(1, total - rise)
     return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * along))
+
+
+def extended_factor(step: int, *, parts: Sequence[int], restart: bool, schedule: str, warmup: float, final: float) -> float:
+    """`lr_factor` of a run that was extended: `parts` are the steps of the run and of each extension.
+
+    Args:
+        step: 0-based step of the whole run.
+        parts: at least one.
+        restart: each extension has a course of its own; else it is the end of one course from the first step to its last.
+        schedule: see `lr_factor`.
+        warmup: see `lr_factor`.
+        final: see `lr_factor`.
+    """
+    begin, last = 0, len(parts) - 1
+    while last and step >= begin + parts[0]:
+        begin, parts, last = begin + parts[0], parts[1:], last - 1
+    if restart or begin == 0:
+        return lr_factor(step - begin, parts[0], schedule=schedule, warmup=warmup, final=final)
+    return lr_factor(step, begin + parts[0], schedule=schedule, warmup=warmup, final=final)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -27,6 +27,7 @@ from kinshot.encoders.base import InputSpec, spec_to_dict
 from kinshot.recipes.begun import recorded, stand_in_count
 from kinshot.recipes.diagnose import numbers_of
 from kinshot.recipes.label_free import view_quality
+from kinshot.recipes.recipe import TrainConfig
 from kinshot.recipes.validation import Validator
 from kinshot.ssl.knn import knn_accuracy, rows_by_class
 
@@ -129,6 +130,7 @@ class RunHooks:
             "cpu_seconds": round(self.resumed_cpu + time.process_time(), 3),
             "threads": torch.get_num_threads(),
             "computed": job.computed,
+            "overrides": list(job.recipe.overrides),
             **({"best": self.validator.best} if self.validator else {}),
         }
         save_checkpoint(
@@ -158,6 +160,7 @@ class RunHooks:
             "out": str(self.out),
             "checkpoint": str(chosen(self.out)),
             "steps": run.step,
+            **extension(self.job.recipe.train),
             **stand_in_count(self.job.source),
             "weights": weights_hash(run.method.encoder.state_dict()),
             "cpu_minutes": round((self.resumed_cpu + time.process_time()) / 60, 2),
@@ -248,6 +251,11 @@ class RunHooks:
             rows, names = np.linspace(0, len(source) - 1, min(points, len(source))).astype(np.int64), None
         images = source.load(rows) if source.kind == "image" else None
         self.monitor.embedding(self.job.embed(None, rows), images, names, step)
+
+
+def extension(train: TrainConfig) -> dict[str, Any]:
+    """What a result says of a run that was extended."""
+    return {"extended": {"epochs": list(train.extend), "schedule": train.extend_schedule}} if train.extend else {}
 
 
 @contextmanager

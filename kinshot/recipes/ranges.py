@@ -36,6 +36,8 @@ def out_of_range(section: str, settings: Any) -> list[str]:
         highest = _HIGHEST.get(name, _LARGEST if type(value) is int else None)
         if highest is not None and value is not None and value > highest:
             problems.append(f"{name}: expected at most {highest}, got {value}")
+        if name == "train.extend" and any(not 1 <= epochs <= _HIGHEST["train.epochs"] for epochs in value):
+            problems.append(f"{name}: expected 1 to {_HIGHEST['train.epochs']} epochs each, got {list(value)}")
         if name == "train.batch_size" and value != 0 and value < 2:
             problems.append(f"{name}: expected at least 2, or 0 to choose by the samples, got {value}")
     return problems

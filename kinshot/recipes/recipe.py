@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -59,6 +59,9 @@ class TrainConfig:
 
     Args:
         epochs: passes over the training source.
+        extend: epochs added after the last one, each time that a finished run was extended.
+        extend_schedule: what the learning rate does over added epochs: its course once more over them alone (restart), or the end of
+            one course over all epochs up to their last (prolong).
         batch_size: samples in a step; the last partial batch of an epoch is dropped. 0 chooses by the size and the number of samples.
         optimizer: adamw, sgd, or lars (lightly's).
         lr: peak learning rate.
@@ -79,6 +82,8 @@ class TrainConfig:
     """
 
     epochs: int = 20
+    extend: tuple[int, ...] = ()
+    extend_schedule: Literal["restart", "prolong"] = "restart"
     batch_size: int = 256
     optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
     lr: float = 3e-3
@@ -165,7 +170,7 @@ class Recipe:
     """A checked recipe: every setting of every part has its value.
 
     Without a `graph`, `structure` plays no part; with losses in `distill`, the encoder is a student's. `init` is a checkpoint or run
-    whose encoder the training starts from.
+    whose encoder the training starts from. `overrides` are what was typed beside the recipe's name; they are in the other values.
     """
 
     name: str
@@ -183,6 +188,7 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    overrides: tuple[str, ...] = field(default=(), compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `parse` reads back to an equal recipe."""
@@ -214,12 +220,17 @@ def recipe_path(name: str) -> Path:
 
 def load_recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """A shipped recipe or a YAML file, with `key=value` overrides. Raises ConfigError with every problem at once."""
-    return parse(recipe_data(name, overrides), recipe_path(name).stem)
+    return replace(parse(recipe_data(name, overrides), recipe_path(name).stem), overrides=tuple(overrides))
 
 
 def recipe_data(name: str, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
     """The plain data of a shipped recipe or a YAML file with `key=value` overrides, not checked yet. Raises ConfigError."""
-    data = read_yaml(recipe_path(name))
+    return with_overrides(read_yaml(recipe_path(name)), overrides)
+
+
+def with_overrides(data: dict[str, Any], overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    """A recipe's plain data with `key=value` overrides, not checked yet. Raises ConfigError."""
+    data = copy.deepcopy(data)
     parsed = [parse_override(text) for text in overrides]
     count = sum(key == [_TEACHER] for key, _ in parsed)
     if count > 1:  # of other settings the last one counts, but who names two teachers may want both

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,14 @@ class Options:
         resume: "never", "auto" (newest checkpoint in `out`, or a fresh start), or the path of a checkpoint.
         overwrite: delete an earlier run in `out`, once the first step of the new one has gone through.
         quiet: no progress on stderr.
+        extend: epochs that the recipe adds to a finished run, which then goes on; 0 for none.
     """
 
     out: Path
     resume: str = "never"
     overwrite: bool = False
     quiet: bool = False
+    extend: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def starting_point(recipe: Recipe, options: Options) -> Start:
         seen = _look(out)
         if options.resume == "never":
             return Start(None, _replaces(options), seen)
-        path = latest(out) if options.resume == "auto" else _newest(Path(options.resume))
+        path = resumed_from(options)
         if path is None:
             _check_fresh(out)
             return Start(None, False, seen)
@@ -81,16 +83,26 @@ def moved_on(start: Start, options: Options) -> bool:
     return _look(options.out) != start.seen
 
 
-def finished_result(out: Path, checkpoint: Checkpoint | None) -> dict[str, Any] | None:
+def resumed_from(options: Options) -> Path | None:
+    """The checkpoint that a run goes on from, not read yet; None for a fresh start. Raises CheckpointError or ConfigError."""
+    if options.resume == "never":
+        return None
+    try:
+        return latest(options.out) if options.resume == "auto" else _newest(Path(options.resume))
+    except OSError as problem:
+        raise ConfigError(f"cannot use --out {options.out}: {problem.strerror}; choose another folder") from problem
+
+
+def finished_result(out: Path, step: int, total: int) -> dict[str, Any] | None:
     """The result of a run whose last step is done and reported, or None."""
     report = out / "result.json"
-    if checkpoint is None or checkpoint.state["step"] != checkpoint.state.get("total_steps") or not report.is_file():
+    if step != total or not report.is_file():
         return None
     try:
         found = read_json(report)
     except DataError:
         return None  # written anew from the checkpoint
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict) and found.get("steps") == step else None  # else that of before it was extended
 
 
 def open_folder(out: Path) -> None:
@@ -161,11 +173,26 @@ def _continued(recipe: Recipe, options: Options, path: Path) -> Checkpoint:
     if not _is_empty(out) and out.resolve() not in checkpoint.path.resolve().parents:
         raise ConfigError(f"--out {out} is not empty and {path} lies elsewhere: give a new --out, or --resume auto to continue {out}")
     input_spec(checkpoint)  # or an error that names the checkpoint
-    changed = differences(made_by(checkpoint), fit_like(recipe, checkpoint))
+    own = made_by(checkpoint)
+    if options.extend:
+        own = _to_extend(own, recipe, options, checkpoint)
+    changed = differences(own, fit_like(recipe, checkpoint))
     told = [f"{key}: {before} -> {after}" for key, (before, after) in changed.items() if key not in _MAY_MOVE]
     if told:
-        raise ConfigError("\n  ".join([f"{path} was made by other settings; use the same recipe and overrides, or a new --out:", *told]))
+        longer = f"to train longer, extend a finished run with --extend EPOCHS, or start from its encoder in a new --out with --init {out}"
+        remedy = "leave out what differs, a run goes on with what it began with, or choose a new --out"
+        hints = [longer] if {"train.epochs", "train.extend"} & changed.keys() else []
+        raise ConfigError("\n  ".join([f"{path} was made by other settings; {remedy}:", *told, *hints]))
     return checkpoint
+
+
+def _to_extend(own: Recipe, recipe: Recipe, options: Options, checkpoint: Checkpoint) -> Recipe:
+    """What a finished run's recipe is with the epochs that are added. Raises ConfigError for a run that is not finished."""
+    step, total = checkpoint.state["step"], checkpoint.state.get("total_steps")
+    if step != total:
+        raise ConfigError(f"{checkpoint.path} is at step {step} of {total}: let the run finish first, with --resume auto and no --extend")
+    schedule = own.train.extend_schedule if own.train.extend else recipe.train.extend_schedule
+    return replace(own, train=replace(own.train, extend=(*own.train.extend, options.extend), extend_schedule=schedule))
 
 
 def _newest(path: Path) -> Path:

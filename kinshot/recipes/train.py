@@ -22,7 +22,7 @@ from kinshot.core.graph import RelationGraph
 from kinshot.core.loop import Plan, Run, train
 from kinshot.core.method import METHODS
 from kinshot.core.method.base import Method, MethodContext
-from kinshot.core.optim import WeightAverage, build_optimizer, lr_factor
+from kinshot.core.optim import WeightAverage, build_optimizer, extended_factor
 from kinshot.core.runtime import (
     allocator_obstacle,
     describe_compute,
@@ -145,7 +145,7 @@ def _ready(recipe: Recipe, options: Options) -> Ready:
         rehearse(job)
         job = build(recipe, source)
     spent = restore(job, checkpoint) if checkpoint else 0.0
-    return Ready(start, job, spent, finished_result(options.out, checkpoint))
+    return Ready(start, job, spent, finished_result(options.out, job.run.step, job.plan.total_steps))
 
 
 def _trained(ready: Ready, options: Options, say: Say, stop: StopRequest, started: float, cpu: float) -> dict[str, Any]:
@@ -167,6 +167,8 @@ def _trained(ready: Ready, options: Options, say: Say, stop: StopRequest, starte
             hooks.save(job.run)
         else:
             say(f"resumed {checkpoint.path} at step {job.run.step} of {job.plan.total_steps}")
+            if options.extend:
+                say(f"extending it by {options.extend} epochs; train.extend_schedule={job.recipe.train.extend_schedule}")
         train(job.run, job.plan, job.batches, job.views, job.extract, hooks, stop)
         return hooks.finish(job.run, time.perf_counter() - started)
     except DataError as error:
@@ -199,7 +201,8 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     steps = len(source) // t.batch_size
     if steps == 0:
         raise ConfigError(f"train.batch_size is {t.batch_size} but {source.name} has {len(source)} samples; lower train.batch_size")
-    context = MethodContext(len(source), t.batch_size, steps, steps * t.epochs, recipe.seed, _labels(recipe, source))
+    parts = [steps * epochs for epochs in (t.epochs, *t.extend)]
+    context = MethodContext(len(source), t.batch_size, steps, sum(parts), recipe.seed, _labels(recipe, source))
     method = METHODS.build(recipe.method.name, encoder, projector, context, settings=recipe.method.settings)
     graph = GRAPHS.build(recipe.graph.name, source, settings=recipe.graph.settings) if recipe.graph else None
     if graph is not None:
@@ -211,11 +214,13 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
         method = method.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(t.optimizer, method, lr=t.lr, weight_decay=t.weight_decay, momentum=t.momentum)
     average = WeightAverage(method, t.ema) if t.ema else None
-    factor = partial(lr_factor, total=context.total_steps, schedule=t.schedule, warmup=t.warmup, final=t.final_lr)
+    course = partial(
+        extended_factor, parts=parts, restart=t.extend_schedule == "restart", schedule=t.schedule, warmup=t.warmup, final=t.final_lr
+    )
     plan = Plan(
-        epochs=t.epochs,
+        epochs=t.epochs + sum(t.extend),
         steps_per_epoch=steps,
-        lr=lambda step: t.lr * factor(step),
+        lr=lambda step: t.lr * course(step),
         clip=t.clip,
         device=device,
         autocast=torch.bfloat16 if precision == "bf16" else None,
