@@ -41,7 +41,7 @@ def test_a_whole_set_is_said_to_be_whole(photos, capsys):
 
 
 def test_every_unreadable_file_is_listed_with_its_reason(photos, capsys):
-    bad = {"a/1.png": "truncated", "b/0.png": "cannot identify", "c/2.png": "a pipe", "c/3.png": "No such file"}
+    bad = {"a/1.png": "truncated", "b/0.png": "cannot identify", "c/2.png": "a pipe", "c/3.png": "no file"}
     (photos / "a/1.png").write_bytes((photos / "a/1.png").read_bytes()[:80])
     (photos / "b/0.png").write_text("hello")
     for name in ("c/2.png", "c/3.png"):
