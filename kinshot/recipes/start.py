@@ -88,6 +88,7 @@ def resumed_from(options: Options) -> Path | None:
     if options.resume == "never":
         return None
     try:
+        _look(options.out)
         return latest(options.out) if options.resume == "auto" else _newest(Path(options.resume))
     except OSError as problem:
         raise ConfigError(f"cannot use --out {options.out}: {problem.strerror}; choose another folder") from problem
