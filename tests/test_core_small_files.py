@@ -17,7 +17,7 @@ from kinshot.core.small_files import is_numeral, parse_json, read_arrays, read_f
 from kinshot.datasets.table_files import read_columns
 from kinshot.fewshot.episode_files import read_episodes
 from kinshot.recipes.reached import _json
-from kinshot.recipes.sweep import sweep_command
+from kinshot.recipes.sweep_folder import sweep_command
 from kinshot.recipes.teachers import _read_weights
 
 READERS: dict[str, Callable[[Path], Any]] = {

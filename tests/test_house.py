@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import socket
 import subprocess
@@ -211,6 +212,27 @@ def test_files_and_functions_stay_small() -> None:
     functions = [(s, node) for s in EVERYTHING for node in s.nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     sizes = [(f"{s.name}:{node.lineno} {node.name}", (node.end_lineno or 0) - node.body[0].lineno + 1) for s, node in functions]
     assert long_files + [f"{where}: {size} lines" for where, size in sizes if size > 60] == []
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Which of our modules each imports, also inside functions; what types alone need (`if TYPE_CHECKING`) is no import."""
+    modules = {source.inside.removesuffix(".py").removesuffix("/__init__").replace("/", "."): source for source in HOUSE}
+    graph: dict[str, set[str]] = {}
+    for name, source in modules.items():
+        tree = ast.parse(source.text)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+                node.body = []
+        wanted = {found.removeprefix("kinshot.") for node in ast.walk(tree) for found in imported(node) if found.startswith("kinshot.")}
+        graph[name] = ({one if one in modules else one.rpartition(".")[0] for one in wanted} & set(modules)) - {name}
+    return graph
+
+
+def test_imports_make_no_circle() -> None:
+    try:
+        list(graphlib.TopologicalSorter(module_graph()).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
 
 
 def test_tests_are_flat_files() -> None:

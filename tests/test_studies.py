@@ -15,7 +15,8 @@ from kinshot.recipes.pooling import compared
 from kinshot.recipes.probe import Measured, summarize
 from kinshot.recipes.recipe import load_recipe
 from kinshot.recipes.summaries import Measured as Accuracies
-from kinshot.recipes.sweep import plan_sweep, run_sweep, runs_of
+from kinshot.recipes.sweep import plan_sweep, run_sweep
+from kinshot.recipes.sweep_folder import runs_of
 from kinshot.ssl.knn import leave_one_out
 from tests.tiny import TINY, result, run
 

@@ -26,7 +26,7 @@ from kinshot.recipes.quantize import quantized
 from kinshot.recipes.recipe import Choice
 from kinshot.recipes.seed_groups import SeedGroup, seed_groups
 from kinshot.recipes.study import Trained, check_run_features, load_runs, study_result
-from kinshot.recipes.sweep import runs_of
+from kinshot.recipes.sweep_folder import runs_of
 from kinshot.recipes.tasks import Drawing, Tasks
 from kinshot.ssl.knn import leave_one_out
 

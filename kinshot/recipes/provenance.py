@@ -17,7 +17,7 @@ from kinshot.core.errors import KinshotError
 from kinshot.core.runtime import describe_compute
 from kinshot.recipes.reached import run_folder
 from kinshot.recipes.recipe import PARTS, Recipe, differences, load_recipe, parse, recipe_names, train_command
-from kinshot.recipes.sweep import sweep_command
+from kinshot.recipes.sweep_folder import sweep_command
 
 CONFIG = "config.yaml"
 _MEANT = {"teacher": "distill.teachers"}

@@ -10,7 +10,7 @@ from typing import Any
 from kinshot.core.checkpoint import Checkpoint, chosen, latest
 from kinshot.core.errors import CheckpointError, DataError, KinshotError
 from kinshot.core.small_files import read_json
-from kinshot.recipes.sweep import runs_of
+from kinshot.recipes.sweep_folder import runs_of
 
 ALLOW = "--allow-unfinished"
 _NAMED = 5

@@ -31,7 +31,7 @@ from kinshot.recipes.recipe import Choice, Recipe, parse
 from kinshot.recipes.results import COVERS, SEEN
 from kinshot.recipes.seen import seen_fields
 from kinshot.recipes.specs import check_features
-from kinshot.recipes.sweep import runs_of
+from kinshot.recipes.sweep_folder import runs_of
 
 Say = Callable[[str], None]
 Row = dict[str, Any]

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from kinshot.core.atomic import write_json
-from kinshot.core.errors import ConfigError, DataError, KinshotError
-from kinshot.core.small_files import read_json
+from kinshot.core.errors import ConfigError, KinshotError
 from kinshot.recipes.recipe import Recipe, differences, load_recipe
+from kinshot.recipes.sweep_folder import NOTE
 
 Say = Callable[[str], None]
 SAME_AS_SEED = "@seed"
-NOTE = "sweep.json"
 _LONGEST = 200
 """Bytes of a folder's name; file systems take 255."""
 
@@ -75,25 +74,6 @@ def note_command(out: Path, command: str) -> None:
 
     open_folder(out)
     write_json(out / NOTE, {"command": command})
-
-
-def sweep_command(run: Path) -> str:
-    """The command of the sweep that a run belongs to, empty for none."""
-    try:
-        return str(read_json(run.parent / NOTE)["command"])
-    except (DataError, KeyError, TypeError):
-        return ""  # no sweep, or a damaged note, which is no reason to fail
-
-
-def runs_of(paths: list[Path]) -> list[Path]:
-    """The paths, with each sweep's folder replaced by its runs. Raises ConfigError for a sweep without any."""
-    found: list[Path] = []
-    for path in paths:
-        runs = sorted(child for child in path.iterdir() if child.is_dir()) if (path / NOTE).is_file() else [path]
-        if not runs:
-            raise ConfigError(f"{path} is a sweep without a run: run its command again")
-        found += [run for run in runs if run.name != NOTE]
-    return found
 
 
 def _folders(out: Path, runs: list[tuple[str, Recipe]]) -> list[Path]:

@@ -20,7 +20,7 @@ from kinshot.recipes.report.details import classes_of, confusion_of, gallery_of,
 from kinshot.recipes.report.focus import Field, field_of, focus_records, parts_for
 from kinshot.recipes.results import COVERS, ROUGH, SEEN, WARNING
 from kinshot.recipes.summaries import Difference, Line
-from kinshot.recipes.sweep import runs_of
+from kinshot.recipes.sweep_folder import runs_of
 
 OWN = ("folder", "table")
 """Sources of people's own data."""
