@@ -118,7 +118,7 @@ def test_overwrite_never_deletes_what_is_not_a_run(tmp_path: Path) -> None:
 
 
 def test_nan_exits_4_and_the_last_checkpoint_loads(tmp_path: Path) -> None:
-    done = run("ssl", *arguments("simclr", "train.lr=1e35", "train.warmup=0", "--out", "run"), cwd=tmp_path)
+    done = run("ssl", *arguments("simclr", "train.lr=1e6", "train.weight_decay=1e6", "train.warmup=0", "--out", "run"), cwd=tmp_path)
     assert done.returncode == 4, done.stderr
     report = json.loads((tmp_path / "run" / "diverged.json").read_text())
     assert len(report["samples"]) == 32
