@@ -106,6 +106,7 @@ def test_a_closed_terminal_leaves_a_checkpoint(tmp_path: Path) -> None:
     args = arguments("simclr", "train.epochs=200", "train.workers=2", "--out", "run")
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
         os.chdir(tmp_path)
         os.execve(sys.executable, command("ssl", *args), environment(TERM="xterm"))
     deadline = time.monotonic() + 60
