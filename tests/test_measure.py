@@ -111,6 +111,7 @@ def test_rows_of_seeds_are_averaged_and_named(both: tuple[dict[str, Any], Path],
     assert rows["big"]["macs"] == 9 * 8 * (16**2 + 8 * (8**2 + 4**2 + 2**2))
     assert found["protocol"]["seed"] == 0
     assert found["protocol"]["differences"].startswith("to big, paired by seed")
+    assert found["protocol"]["interval is rough"].startswith(f"only {found['protocol']['episodes']} episodes")
     assert [t["batch"] for t in rows["big"]["latency_ms"]] == [1, 64]
 
 

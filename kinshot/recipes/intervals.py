@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,15 @@ def covered(intervals: Intervals, classes: int) -> str:
         f"other classes from where these {classes} come from, as far as they were drawn from there "
         "(88 to 94 % of such intervals hold in simulations of 6 to 423 classes)"
     )
+
+
+def accuracies(rows: Iterable[Mapping[str, Any]]) -> list[float]:
+    """The means, in percent, of the rows of a result that are accuracies in episodes and no differences of such."""
+    return [
+        row["mean"]
+        for row in rows
+        if row.get("metric", "").endswith("shot accuracy, %") and " minus " not in row["label"] and "paired" not in row["label"]
+    ]
 
 
 def roughness(means: Iterable[float], episodes: Sequence[int]) -> str:

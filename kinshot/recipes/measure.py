@@ -20,10 +20,12 @@ from kinshot.recipes.answers import measure as measure_heads
 from kinshot.recipes.embedder import Embedder
 from kinshot.recipes.fields import Fields, build_key, shared_data
 from kinshot.recipes.footprint import footprint
+from kinshot.recipes.intervals import accuracies, roughness
 from kinshot.recipes.latency import Timing, latencies
-from kinshot.recipes.measure_rows import DISTILLED, INT8, STUDENT, TEACHER, Model, RunAccuracy, row_of
+from kinshot.recipes.measure_rows import DISTILLED, INT8, STUDENT, TEACHER, Model, RunAccuracy, result_rows, row_of
 from kinshot.recipes.quantize import quantized
 from kinshot.recipes.recipe import Choice
+from kinshot.recipes.results import ROUGH
 from kinshot.recipes.seed_groups import SeedGroup, seed_groups
 from kinshot.recipes.study import Trained, check_run_features, load_runs, study_result
 from kinshot.recipes.sweep_folder import runs_of
@@ -97,7 +99,10 @@ def measure(runs: Sequence[Path], settings: MeasureSettings, say: Say, *, names:
     reference = next(model for model, _ in models if model.label == to)
     rows = [row_of(model, latency, reference) for (model, _), latency in zip(models, times, strict=True)]
     met = {"": [bench.fields.of(run.input).source for run in trained]}
-    return study_result(trained, bench.fields.describe(), _protocol(settings, bench.fields.tasks, to), rows, device, met)
+    protocol = _protocol(settings, bench.fields.tasks, to)
+    if rough := roughness(accuracies(result_rows(rows)), [settings.drawing.episodes]):
+        protocol[ROUGH] = rough
+    return study_result(trained, bench.fields.describe(), protocol, rows, device, met)
 
 
 def _protocol(settings: MeasureSettings, tasks: Tasks, to: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from kinshot.core.atomic import write_json
 from kinshot.fewshot.variance import holm
-from kinshot.recipes.intervals import SEEDS_ALONE, roughness, several_rule
+from kinshot.recipes.intervals import SEEDS_ALONE, accuracies, roughness, several_rule
 from kinshot.recipes.results import COVERS, ROUGH
 
 _OLD = re.compile(r"; (?:mean row|means): Student t, 95 %, over checkpoints$")
@@ -61,12 +61,7 @@ def mended(document: dict[str, Any]) -> dict[str, Any]:
     if "interval" in data and COVERS not in data and "episodes" in data:
         count = f"these {data['classes']}" if "classes" in data else "these"
         data[COVERS] = f"other episodes of {count} classes, not other classes"
-        means = [
-            row["mean"]
-            for row in rows
-            if row["metric"].endswith("accuracy, %") and " minus " not in row["label"] and "paired" not in row["label"]
-        ]
-        if rough := roughness(means, [int(data["episodes"])]):
+        if rough := roughness(accuracies(rows), [int(data["episodes"])]):
             data[ROUGH] = rough
     return {**document, "data": data, "rows": rows}
 

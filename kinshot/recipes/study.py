@@ -24,11 +24,11 @@ from kinshot.fewshot.variance import Estimate, crossed, estimate, rows_part
 from kinshot.recipes.answers import build_source
 from kinshot.recipes.embedder import Embedder, from_checkpoint, input_spec
 from kinshot.recipes.fields import build_key
-from kinshot.recipes.intervals import several_rule
+from kinshot.recipes.intervals import OVER_EPISODES, accuracies, roughness, several_rule
 from kinshot.recipes.provenance import commands_behind, versions
 from kinshot.recipes.reached import reached_text
 from kinshot.recipes.recipe import Choice, Recipe, parse
-from kinshot.recipes.results import COVERS, SEEN
+from kinshot.recipes.results import COVERS, ROUGH, SEEN
 from kinshot.recipes.seen import seen_fields
 from kinshot.recipes.specs import check_features
 from kinshot.recipes.sweep_folder import runs_of
@@ -209,6 +209,7 @@ def study_result(
     seen, said = seen_fields([run.checkpoint for run in runs], evaluations)
     rule = protocol.get("interval", "")
     drawn = rule.partition("over ")[2]
+    rough = protocol.get(ROUGH) or roughness(accuracies(rows), [int(protocol["episodes"])] if drawn == OVER_EPISODES else [])
     training = [round(float(run.checkpoint.state.get("cpu_seconds", 0.0)) / 60, 2) for run in runs]
     return {
         "checkpoints": [str(run.checkpoint.path) for run in runs],
@@ -220,6 +221,7 @@ def study_result(
             **protocol,
             "interval": rule if len(runs) == 1 else f"{rule}{several_rule(rule, drawn)}",
             COVERS: f"other {drawn} of these classes, not other classes",
+            **({ROUGH: rough} if rough else {}),
             "training": reached_text([run.checkpoint for run in runs]),
             **said,
         },
