@@ -101,7 +101,7 @@ def test_heads_are_compared_with_the_first_on_the_same_episodes(trained):
     same = evaluated(trained, *arguments, "--heads", "prototype,prototype:distance=cosine")
     assert (same["heads paired"][0]["mean"], same["heads paired"][0]["p"]) == (0, 1)
     text = run("fewshot", "eval", "run", *COMMON, *arguments, "--heads", "prototype,nearest", cwd=trained).stdout
-    assert "paired on the same episodes:" in text
+    assert "paired on the same episodes; Holm" in text
 
 
 @pytest.mark.parametrize(
