@@ -140,7 +140,7 @@ def test_prepare_synchronizes_keys_with_weights_loaded_later():
     assert torch.equal(method.key.heads[0].weight, method.projector.weight)
 
 
-@pytest.mark.parametrize("bad", [{"temperature": 0.0}, {"key_momentum": 1.5}, {"queue": 0}, {"bn_splits": 5}, {"bn_splits": 0}])
+@pytest.mark.parametrize("bad", [{"temperature": 0.0}, {"key_momentum": 1.5}, {"queue": -1}, {"bn_splits": 5}, {"bn_splits": 0}])
 def test_bad_settings_are_named(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):
         moco(**bad)
