@@ -8,11 +8,12 @@ import re
 import stat
 import zipfile
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from kinshot.core.errors import DataError, KinshotError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _NUMERAL = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf(?:inity)?|nan)", re.IGNORECASE | re.ASCII)
 _PIECE = 16 * 2**20
@@ -94,12 +95,17 @@ def read_json(path: str | Path, *, most: int = SMALL, error: type[KinshotError] 
 
 def read_arrays(path: str | Path, *, error: type[KinshotError] = DataError, remedy: str = "save it with numpy") -> dict[str, np.ndarray]:
     """The arrays of an .npz file by name, or the one of an .npy file under the name "". Objects are never unpickled. Raises `error`."""
+    import numpy as np  # light commands read recipes with this file, and do without numpy
+
     try:
         check_regular(path, error=error, remedy=remedy)
         with open(path, "rb") as file:
             _check_sizes(file)
             found = np.load(file, allow_pickle=False)
-            return {"": found} if isinstance(found, np.ndarray) else {name: _array(name, found[name]) for name in found.files}
+            arrays = {"": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+            if other := [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]:
+                raise ValueError(f"{other[0]!r} is no array")
+            return arrays
     except KinshotError:
         raise
     except Exception as problem:  # what zipfile and numpy raise for a damaged file is anything, from SyntaxError to MemoryError
@@ -115,12 +121,6 @@ def _check_sizes(file: Any) -> None:
                 if member.file_size > 1100 * member.compress_size + 4096:
                     raise ValueError(f"{member.filename} is said to unpack from {member.compress_size} to {member.file_size} bytes")
     file.seek(0)
-
-
-def _array(name: str, value: Any) -> np.ndarray:
-    if not isinstance(value, np.ndarray):
-        raise ValueError(f"{name!r} is no array")
-    return value
 
 
 def _kind(mode: int) -> str:
