@@ -69,7 +69,7 @@ def covered(intervals: Intervals, classes: int) -> str:
         return f"other episodes of these {classes} classes, not other classes (--interval classes)"
     return (
         f"other classes from where these {classes} come from, as far as they were drawn from there "
-        "(88 to 94 % of such intervals hold in simulations of 6 to 423 classes)"
+        "(somewhat fewer than 95 % of such intervals hold where there are few)"
     )
 
 
@@ -88,5 +88,5 @@ def roughness(means: Iterable[float], episodes: Sequence[int]) -> str:
     few = min(episodes, default=_FEW)
     reasons = [f"only {few} episodes"] if few < _FEW else []
     reasons += [f"{near} {'mean' if near == 1 else 'means'} above {100 - _NEAR:g} % or below {_NEAR:g} %"] if near else []
-    remedy = "of 20 episodes near 100 %, 86 % of such intervals hold in simulations"
+    remedy = "fewer than 95 % of such intervals hold"
     return f"{' and '.join(reasons)} ({remedy})" if reasons else ""
