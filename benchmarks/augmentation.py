@@ -31,8 +31,8 @@ from benchmarks.common import (
 from benchmarks.lightly_recipes import make_transform, pil_arrays
 from benchmarks.throughput import VIEWS
 from kinshot.datasets.base import ArraySource, pixel_statistics
-from kinshot.encoders.base import InputSpec
-from kinshot.ssl.views.warp import Warp
+from kinshot.datasets.views.warp import Warp
+from kinshot.samples.spec import InputSpec
 
 OURS = "kinshot warp"
 LIGHTLY = "lightly SimCLRTransform (PIL)"

@@ -21,9 +21,9 @@ import kinshot
 from kinshot.core.atomic import write_json
 from kinshot.core.rng import keyed_generator
 from kinshot.core.runtime import allocator_obstacle, describe_machine, set_threads, tune_allocator
+from kinshot.core.statistics import interval
 from kinshot.datasets.base import ArraySource
 from kinshot.datasets.glyphs import glyphs
-from kinshot.fewshot.statistics import interval
 
 BATCH = 256
 SEED = 0

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-import kinshot.core.graph as graphs
+import kinshot.kin.graph as graphs
 
 BATCH, MASTER_SEED = 256, 0
 CLASSES, PARTS = 1000, 3

@@ -25,7 +25,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from kinshot.core.atomic import write_json
-from kinshot.core.features import weights_hash
+from kinshot.learn.features import weights_hash
 
 FEW_SHOT = ("grocery_classifier", "grocery_dual_path", "omniglot_classifier", "omniglot_feat", "omniglot_protonet")
 PRETRAINED = ("glyphs_demo", "grocery_structure", "manifold", "omniglot_interclr", "omniglot_simclr", "task_topology")

@@ -28,11 +28,11 @@ from benchmarks.common import (
 )
 from benchmarks.lightly_recipes import BANK, HIDDEN, LEARNING_RATE, OUT, LightlyRun
 from kinshot.core.errors import Interrupted
-from kinshot.core.loop import Run, StepResult, train
 from kinshot.core.runtime import resolve_precision
 from kinshot.datasets.base import Source
+from kinshot.learn.loop import Run, StepResult, train
 from kinshot.recipes.recipe import parse
-from kinshot.recipes.train import build
+from kinshot.runs.train import build
 
 METHODS = {"simclr": "SimCLR", "moco": "MoCo"}
 # Ratios that are asked for; ResNet-18's presuppose bf16 instructions, which do most of the work there.

@@ -11,7 +11,7 @@ __all__ = ["__version__", "load"]
 def __getattr__(name: str) -> Any:
     """`kinshot.load`, imported on first use so that `import kinshot` stays free of torch."""
     if name == "load":
-        from kinshot.recipes.embedder import load
+        from kinshot.runs.embedder import load
 
         return load
     raise AttributeError(f"module 'kinshot' has no attribute {name!r}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from kinshot.core.graph import BlockLayer, EdgeLayer, RelationGraph, from_edges
+from kinshot.kin.graph import BlockLayer, EdgeLayer, RelationGraph, from_edges
 
 
 @dataclass(frozen=True)

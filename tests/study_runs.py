@@ -14,11 +14,11 @@ import torch
 from kinshot.cli.fewshot import main
 from kinshot.core.checkpoint import load_checkpoint, save_checkpoint
 from kinshot.datasets import SOURCES
-from kinshot.encoders.base import input_of, spec_to_dict
 from kinshot.fewshot.joint import novel_draws
-from kinshot.recipes.answers import features_of
-from kinshot.recipes.embedder import Embedder, build_model, from_checkpoint
 from kinshot.recipes.recipe import parse
+from kinshot.runs.embedder import Embedder, build_model, from_checkpoint
+from kinshot.samples.spec import input_of, spec_to_dict
+from kinshot.studies.answers import features_of
 
 DIGITS = {"name": "digits", "split": "train", "size": 16}
 NOVEL, VAL = "glyphs,split=val,variants=4,size=16", "glyphs,split=test,variants=4,size=16"

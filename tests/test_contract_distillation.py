@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method.base import MethodContext
 from kinshot.encoders.build import keyed_initialisation
 from kinshot.objectives.distillation import DISTILLATIONS
 
@@ -58,7 +58,7 @@ def _build(name: str, settings: dict[str, Any], shapes: tuple[Shape, Shape]) -> 
     """The loss, where it is a class."""
     if not isinstance(DISTILLATIONS.get(name), type):
         return None
-    context = MethodContext(num_samples=SAMPLES, batch_size=BATCH, steps_per_epoch=5, total_steps=10, seed=3)
+    context = RunContext(num_samples=SAMPLES, batch_size=BATCH, steps_per_epoch=5, total_steps=10, seed=3)
     with keyed_initialisation(1, name):
         return DISTILLATIONS.build(name, *shapes, context, settings=settings)
 

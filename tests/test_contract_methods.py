@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import MethodContext
-from kinshot.core.tokens import MASK
-from kinshot.encoders.base import FeatureSpec, InputSpec, TokenSpec
 from kinshot.encoders.mlp import MLP
 from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.text_transformer import TextTransformer
+from kinshot.learn import METHODS
+from kinshot.samples.spec import FeatureSpec, InputSpec, TokenSpec
+from kinshot.samples.tokens import MASK
 
 N, B = 48, 8
 # a method that only teachers give a loss has none to look at: tests/test_distill.py
@@ -124,7 +124,7 @@ def build(case, batch=B, count=N, seed=0):
         encoder = encoder_for(case.kind)
         projector = projector_for(case.name)
     labels = torch.arange(count) % 6 if supervised(case.name) else None
-    context = MethodContext(count, batch, steps_per_epoch=count // batch, total_steps=100, seed=seed, labels=labels)
+    context = RunContext(count, batch, steps_per_epoch=count // batch, total_steps=100, seed=seed, labels=labels)
     return METHODS.build(case.name, encoder, projector, context, settings=case.settings)
 
 

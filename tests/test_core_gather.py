@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from kinshot.core.gather import gather_rows
+from kinshot.learn.gather import gather_rows
 from kinshot.objectives.distillation.rkd_angle import rkd_angle
 from kinshot.objectives.distillation.rkd_distance import rkd_distance
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kinshot.core.errors import DataError
-from kinshot.core.gauges import alignment, effective_rank, feature_std, uniformity
+from kinshot.learn.gauges import alignment, effective_rank, feature_std, uniformity
 
 
 def unit_rows(z: np.ndarray) -> np.ndarray:

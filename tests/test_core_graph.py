@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
-import kinshot.core.graph as graphs
+import kinshot.kin.graph as graphs
 from kinshot.core.errors import ConfigError, DataError
-from kinshot.core.graph import BlockLayer, EdgeLayer, RelationGraph, from_edges, from_labels
-from kinshot.core.graph.csr import sort_pairs
+from kinshot.kin.graph import BlockLayer, EdgeLayer, RelationGraph, from_edges, from_labels
+from kinshot.kin.graph.csr import sort_pairs
 from tests.reference_graph import Case, cases, dense_of, within
 
 ids = st.lists(st.integers(0, 10**6), max_size=12)
@@ -95,7 +95,7 @@ def test_rows_are_the_same_through_many_windows(monkeypatch: pytest.MonkeyPatch)
     rng = np.random.default_rng(0)
     a, b, weights = rng.integers(0, 50, 600), rng.integers(0, 50, 600), rng.random(600).astype(np.float32)
     whole = [sort_pairs(50, a, b, w, both_ways=both) for w in (None, weights) for both in (False, True)]
-    monkeypatch.setattr("kinshot.core.graph.csr.BUDGET", 20)
+    monkeypatch.setattr("kinshot.kin.graph.csr.BUDGET", 20)
     for before, (w, both) in zip(whole, [(w, both) for w in (None, weights) for both in (False, True)], strict=True):
         after = sort_pairs(50, a, b, w, both_ways=both)
         assert np.array_equal(before.indptr, after.indptr)
@@ -222,5 +222,5 @@ def test_layer_weights_are_checked(weights: dict[str, float], message: str) -> N
 
 def test_graphs_import_no_torch() -> None:
     root = Path(__file__).resolve().parents[1]
-    code = f"import sys; sys.path.insert(0, {str(root)!r}); import kinshot.core.graph; sys.exit('torch' in sys.modules)"
+    code = f"import sys; sys.path.insert(0, {str(root)!r}); import kinshot.kin.graph; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-P", "-c", code], check=False, timeout=60).returncode == 0

@@ -11,9 +11,9 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-import kinshot.core.graph as graphs
+import kinshot.kin.graph as graphs
 from kinshot.core.errors import ConfigError, DataError
-from kinshot.core.graph import from_edges, from_labels
+from kinshot.kin.graph import from_edges, from_labels
 from tests.reference_graph import Case, cases, dense_of
 
 
@@ -38,7 +38,7 @@ def test_scipy_and_networkx_graphs_keep_their_weights() -> None:
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("dim", [2, 20])
 def test_knn_against_all_distances(metric: Any, dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kinshot.core.graph.build_knn.ROWS", 7)
+    monkeypatch.setattr("kinshot.kin.graph.build_knn.ROWS", 7)
     X = np.random.default_rng(0).normal(size=(40, dim))
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
     distance = np.linalg.norm(X[:, None] - X[None], axis=2) if metric == "euclidean" else 1 - unit @ unit.T

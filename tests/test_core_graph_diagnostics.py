@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-import kinshot.core.graph as graphs
+import kinshot.kin.graph as graphs
 from kinshot.core.errors import DataError
-from kinshot.core.graph import RelationGraph, from_edges, from_knn, from_labels, union
+from kinshot.kin.graph import RelationGraph, from_edges, from_knn, from_labels, union
 from tests.reference_graph import Case, cases, consistency
 
 
@@ -33,7 +33,7 @@ def test_agreement_in_slices_is_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     graph = union({"e": from_edges(rng.integers(0, 60, (200, 2)), rng.random(200)), "l": from_labels(rng.integers(-1, 6, 60))})
     y, part = rng.integers(-1, 4, 60), rng.integers(-1, 3, 60)
     whole = graphs.describe(graph, {"y": y}, {"part": part})
-    monkeypatch.setattr("kinshot.core.graph.csr.chunks.__defaults__", (7,))
+    monkeypatch.setattr("kinshot.kin.graph.csr.chunks.__defaults__", (7,))
     assert graphs.describe(graph, {"y": y}, {"part": part}) == whole
 
 

@@ -14,8 +14,8 @@ import scipy.sparse as sp
 from scipy.io import mmread, mmwrite
 
 from kinshot.core.errors import DataError
-from kinshot.core.graph import read_graph
-from kinshot.core.graph.matrix_market import read_matrix_market
+from kinshot.kin.graph import read_graph
+from kinshot.kin.graph.matrix_market import read_matrix_market
 from tests.reference_graph import dense_of
 
 EDGES = np.array([[0, 1], [1, 2], [3, 1]])

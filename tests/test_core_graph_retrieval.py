@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kinshot.core.errors import DataError
-from kinshot.core.graph import from_edges, from_labels, neighbor_retrieval
+from kinshot.kin.graph import from_edges, from_labels, neighbor_retrieval
 
 
 def reference(z, linked):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kinshot.core.errors import ConfigError, DataError
-from kinshot.core.graph import BlockLayer, RelationGraph, from_edges, from_labels, from_time, union
+from kinshot.kin.graph import BlockLayer, RelationGraph, from_edges, from_labels, from_time, union
 from tests.reference_graph import Case, cases, edge_layer, within
 
 DRAWS = 20_000

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kinshot.core.errors import DivergedError, Interrupted
-from kinshot.core.loop import Plan, Run, train
-from kinshot.core.method.base import Method
-from kinshot.core.optim import WeightAverage, build_optimizer, decay_groups, lr_factor
-from kinshot.ssl.knn import knn_accuracy, rows_by_class
+from kinshot.learn.knn import knn_accuracy, rows_by_class
+from kinshot.learn.loop import Plan, Run, train
+from kinshot.learn.method import Method
+from kinshot.learn.optim import WeightAverage, build_optimizer, decay_groups, lr_factor
 
 
 @given(st.integers(1, 500), st.floats(0, 1), st.floats(0, 1))

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from kinshot.core.board import guide, image_grid, shown_tag
 from kinshot.core.errors import ConfigError, DataError
-from kinshot.core.monitor import MAX_POINTS, Monitor
 from kinshot.core.progress import Progress, duration, table
+from kinshot.learn.board import guide, image_grid, shown_tag
+from kinshot.learn.monitor import MAX_POINTS, Monitor
 from tests import tiny
 from tests.saved import file_size_limit
 
@@ -163,7 +163,7 @@ def test_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_importing_the_monitor_imports_no_tensorboard() -> None:
-    code = "import sys, kinshot.core.monitor, kinshot.core.progress, kinshot.core.checkpoint, kinshot.core.signals, kinshot.core.runtime\n"
+    code = "import sys, kinshot.learn.monitor, kinshot.core.progress, kinshot.core.checkpoint, kinshot.core.signals, kinshot.core.runtime\n"
     code += "raise SystemExit(any(m in sys.modules for m in ('tensorboard', 'torch', 'rich', 'safetensors')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0
 

@@ -304,7 +304,7 @@ def test_a_missing_plugin_is_named(fake: Callable[..., Registry], monkeypatch: p
 
 
 REGISTRIES = [
-    ("kinshot.core.method", "METHODS"),
+    ("kinshot.learn", "METHODS"),
     ("kinshot.ssl", "VIEWS"),
     ("kinshot.fewshot", "HEADS"),
     ("kinshot.datasets", "SOURCES"),

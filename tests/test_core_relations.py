@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.relations import Block, Listed, Mask, Relation
-from kinshot.core.relations import constructors as make
+from kinshot.kin import constructors as make
+from kinshot.kin.parts import Block, Listed, Mask
+from kinshot.kin.relation import Relation
 
 
 def generator(seed):

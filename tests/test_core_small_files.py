@@ -16,9 +16,9 @@ from kinshot.core.errors import CheckpointError, DataError, KinshotError
 from kinshot.core.small_files import is_numeral, parse_json, read_arrays, read_file, read_json, read_text
 from kinshot.datasets.table_files import read_columns
 from kinshot.fewshot.episode_files import read_episodes
-from kinshot.recipes.reached import _json
-from kinshot.recipes.sweep_folder import sweep_command
-from kinshot.recipes.teachers import _read_weights
+from kinshot.runs.reached import _json
+from kinshot.runs.sweep_folder import sweep_command
+from kinshot.runs.teachers import _read_weights
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "a.bin": read_file,

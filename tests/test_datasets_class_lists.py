@@ -13,8 +13,8 @@ from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets import SOURCES
 from kinshot.datasets.class_lists import LISTS, class_part, other_part
 from kinshot.recipes.recipe import Choice, parse
-from kinshot.recipes.study import with_split
-from kinshot.recipes.validation import validation_source
+from kinshot.runs.validation import validation_source
+from kinshot.studies.study import with_split
 
 COUNTS = {
     "mini_imagenet": (64, 16, 20),

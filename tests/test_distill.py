@@ -12,19 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from kinshot.core.checkpoint import load_checkpoint
+from kinshot.core.context import RunContext
 from kinshot.core.errors import CheckpointError, ConfigError
-from kinshot.core.features import weights_hash
-from kinshot.core.method.base import MethodContext
-from kinshot.encoders.base import InputSpec
 from kinshot.encoders.build import build_encoder
 from kinshot.encoders.onnx_encoder import OnnxEncoder
+from kinshot.learn.features import weights_hash
 from kinshot.objectives.distillation.kd import kd
 from kinshot.objectives.distillation.rkd_distance import rkd_distance
-from kinshot.recipes.embedder import load
 from kinshot.recipes.recipe import load_recipe, parse
-from kinshot.recipes.start import Options
-from kinshot.recipes.teachers import load_teacher
-from kinshot.recipes.train import build, train_recipe
+from kinshot.runs.embedder import load
+from kinshot.runs.start import Options
+from kinshot.runs.teachers import load_teacher
+from kinshot.runs.train import build, train_recipe
+from kinshot.samples.spec import InputSpec
 from kinshot.ssl.distillation.distilling import Distilling
 from kinshot.ssl.distillation.settings import DistillSettings, parse_loss
 from kinshot.ssl.distillation.teacher import Taught, Teacher, converted
@@ -34,7 +34,7 @@ from tests.tiny import TINY, result, run
 
 STUDENT = Path(__file__).parent / "tiny_student.yaml"
 SPEC = InputSpec(1, 16, (0.3,), (0.4,))
-CONTEXT = MethodContext(64, 8, 8, 16, 0)
+CONTEXT = RunContext(64, 8, 8, 16, 0)
 
 
 def quiet(recipe, out: Path, resume: str = "never") -> dict:

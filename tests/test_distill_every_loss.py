@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from kinshot.core.checkpoint import checkpoint_path, load_checkpoint
-from kinshot.core.features import weights_hash
+from kinshot.learn.features import weights_hash
 from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.recipes.recipe import load_recipe
 from kinshot.ssl.distillation.teacher import Taught

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
-from kinshot.encoders.base import FeatureSpec, InputSpec, Spec, TokenSpec, accepted_kinds
 from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.projector import mlp_projector
+from kinshot.samples.spec import FeatureSpec, InputSpec, Spec, TokenSpec, accepted_kinds
 
 GRAY = InputSpec(1, 28, (0.5,), (0.25,))
 SMALL = InputSpec(3, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
-from kinshot.encoders.base import InputSpec
 from kinshot.encoders.conv4 import Conv4, ConvBlock
 from kinshot.encoders.pooled_norm import PooledNorm, StemPooledNorm
+from kinshot.samples.spec import InputSpec
 
 GRAY = InputSpec(1, 28, (0.1,), (0.3,))
 

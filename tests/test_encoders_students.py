@@ -13,10 +13,10 @@ from torch import Tensor
 
 from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
-from kinshot.encoders.base import FeatureSpec, InputSpec, Spec, TokenSpec
 from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.scaling import scaled
 from kinshot.encoders.student import student_of
+from kinshot.samples.spec import FeatureSpec, InputSpec, Spec, TokenSpec
 
 GRAY = InputSpec(1, 28, (0.5,), (0.25,))
 COLOUR = InputSpec(3, 84, (0.5,) * 3, (0.25,) * 3)

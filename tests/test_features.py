@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kinshot.core import features as module
 from kinshot.core.errors import ConfigError, DataError
-from kinshot.core.features import cache_folder, cached_features, extract, raw_pixels, weights_hash
+from kinshot.learn import features as module
+from kinshot.learn.features import cache_folder, cached_features, extract, weights_hash
+from kinshot.samples.raw import raw_pixels
 
 
 class Source:
@@ -257,7 +258,7 @@ WORKER = """
 import sys
 from pathlib import Path
 import torch
-from kinshot.core.features import cached_features
+from kinshot.learn.features import cached_features
 
 folder, seed = Path(sys.argv[1]), int(sys.argv[2])
 expected = torch.arange(200_000, dtype=torch.float32).view(1000, 200)

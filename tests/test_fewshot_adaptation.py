@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
-from kinshot.encoders.base import InputSpec, TokenSpec
 from kinshot.encoders.conv4 import Conv4
 from kinshot.encoders.text_transformer import TextTransformer
 from kinshot.fewshot.adaptation import Adaptation, Statistics, maml_scores, normalised_by, unfused
+from kinshot.samples.spec import InputSpec, TokenSpec
 
 W, K, Q, T = 3, 2, 4, 2
 STATISTICS = ("batch", "running")

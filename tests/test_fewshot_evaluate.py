@@ -13,11 +13,11 @@ import scipy.stats
 import torch
 
 from kinshot.core.errors import ConfigError, DataError
+from kinshot.core.statistics import Interval, disjoint, interval, paired_difference
 from kinshot.fewshot import HEADS
 from kinshot.fewshot.episodes import sample_episodes
 from kinshot.fewshot.evaluate import build_head, episode_accuracy, make_row
 from kinshot.fewshot.specs import parse_head, parse_heads, split_heads
-from kinshot.fewshot.statistics import Interval, disjoint, interval, paired_difference
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from kinshot.core.checkpoint import load_checkpoint, save_checkpoint
 from kinshot.core.errors import CheckpointError
 from kinshot.fewshot.imprinting import append_rows, fine_tune_rows
 from kinshot.fewshot.joint import KEPT, hold_out
-from kinshot.recipes.answers import features_of
-from kinshot.recipes.base_classifier import base_classifier, feature_width, needed_classifier, network_of
 from kinshot.recipes.recipe import Choice
-from kinshot.recipes.study import load_runs
+from kinshot.studies.answers import features_of
+from kinshot.studies.base_classifier import base_classifier, feature_width, needed_classifier, network_of
+from kinshot.studies.study import load_runs
 from tests.study_runs import CPU, DIGITS, NOVEL, VAL, call, cells, draws_of, features, harmonic, joint, rest, source, unit, write_run
 
 

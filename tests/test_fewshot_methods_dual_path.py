@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import MethodContext
-from kinshot.core.optim import build_optimizer
 from kinshot.encoders.paths import PathProjector
+from kinshot.learn import METHODS
+from kinshot.learn.optim import build_optimizer
 from tests.test_objectives_dual_path import directions, slow_alignment, slow_class_uniformity, slow_structure, slow_uniformity
 
 N, B, CLASSES, DIM = 24, 8, 4, 6
@@ -38,7 +38,7 @@ def build(projector=None, *, batch=B, labels=LABELS, seed=0, **settings):
         torch.manual_seed(1)
         encoder = nn.Sequential(nn.Linear(5, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, DIM))
     encoder.dim = DIM  # type: ignore[assignment]
-    context = MethodContext(N, batch, N // batch, 100, seed, labels)
+    context = RunContext(N, batch, N // batch, 100, seed, labels)
     return METHODS.build("dual_path", encoder, paths() if projector is None else projector, context, settings=settings)
 
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import MethodContext
 from kinshot.encoders.build import keyed_initialisation
 from kinshot.fewshot.heads.feat import feat
 from kinshot.fewshot.methods.feat import FEAT, adapted_loss, contrast_loss
 from kinshot.fewshot.set_attention import SetAttention
 from kinshot.fewshot.training_episodes import EpisodeShape
+from kinshot.learn import METHODS
 
 CLASSES, EACH, WIDTH, D = 6, 10, 8, 4
 SHAPE = EpisodeShape(ways=3, shots=2, queries=2, tasks=2)
@@ -44,7 +44,7 @@ def build(*, batch=SHAPE.batch, labels=LABELS, seed=0, **more):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         encoder = Encoder()
-    context = MethodContext(len(LABELS), batch, steps_per_epoch=5, total_steps=100, seed=seed, labels=labels)
+    context = RunContext(len(LABELS), batch, steps_per_epoch=5, total_steps=100, seed=seed, labels=labels)
     sizes = {"ways": 3, "shots": 2, "queries": 2, "tasks": 2, "temperature": 2.0, "contrast_temperature": 3.0}
     return METHODS.build("feat", encoder, nn.Identity(), context, settings={**sizes, **more})
 

@@ -11,14 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError, DataError
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import Method, MethodContext
-from kinshot.encoders.base import InputSpec
 from kinshot.encoders.conv4 import Conv4
 from kinshot.fewshot.evaluate import build_head
 from kinshot.fewshot.inner_loop import linear_scores
 from kinshot.fewshot.methods.maml import MAML
+from kinshot.learn import METHODS
+from kinshot.learn.method import Method
+from kinshot.samples.spec import InputSpec
 
 W, K, Q, T = 3, 2, 4, 2
 CLASSES, EACH, SIDE = 6, 8, 16
@@ -77,7 +78,7 @@ def conv4() -> nn.Module:
 def build(name: str, seed: int = 0, encoder: nn.Module | None = None, **settings: Any) -> Method:
     given = {"ways": W, "shots": K, "queries": Q, "tasks": T, "inner_steps": 2, "inner_lr": 0.1, **settings}
     batch = given["tasks"] * given["ways"] * (given["shots"] + given["queries"])
-    context = MethodContext(num_samples=CLASSES * EACH, batch_size=batch, steps_per_epoch=4, total_steps=40, seed=seed, labels=data()[1])
+    context = RunContext(num_samples=CLASSES * EACH, batch_size=batch, steps_per_epoch=4, total_steps=40, seed=seed, labels=data()[1])
     return METHODS.build(name, encoder or conv4(), nn.Identity(), context, settings=given).train()
 
 
@@ -210,7 +211,7 @@ def test_bad_settings_are_refused(name: str, settings: dict[str, Any], message: 
 
 
 def test_a_batch_of_another_size_is_refused() -> None:
-    context = MethodContext(num_samples=48, batch_size=7, steps_per_epoch=1, total_steps=1, seed=0, labels=data()[1])
+    context = RunContext(num_samples=48, batch_size=7, steps_per_epoch=1, total_steps=1, seed=0, labels=data()[1])
     with pytest.raises(ConfigError, match="batch_size"):
         MAML(Smooth(), nn.Identity(), context, ways=W, shots=K, queries=Q)
 

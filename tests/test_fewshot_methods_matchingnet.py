@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import MethodContext
 from kinshot.fewshot.heads.matching import matching
 from kinshot.fewshot.methods.matchingnet import MatchingNet, matching_loss
 from kinshot.fewshot.training_episodes import EpisodeShape
+from kinshot.learn import METHODS
 from tests.test_fewshot_full_context import context_by_hand, module
 
 CLASSES, EACH, WIDTH, D = 6, 10, 8, 4
@@ -45,7 +45,7 @@ def build(*, batch=SHAPE.batch, labels=LABELS, seed=0, **more):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         encoder = Encoder()
-    context = MethodContext(len(LABELS), batch, steps_per_epoch=5, total_steps=100, seed=seed, labels=labels)
+    context = RunContext(len(LABELS), batch, steps_per_epoch=5, total_steps=100, seed=seed, labels=labels)
     sizes = {"ways": 3, "shots": 2, "queries": 2, "tasks": 2}
     return METHODS.build("matchingnet", encoder, nn.Identity(), context, settings={**sizes, **more})
 

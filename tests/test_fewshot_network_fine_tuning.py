@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from kinshot.core.errors import ConfigError, DataError, DivergedError
-from kinshot.encoders.base import InputSpec
 from kinshot.encoders.build import build_encoder
 from kinshot.fewshot.imprinting import balanced_draws, fine_tune_rows
 from kinshot.fewshot.network_fine_tuning import fine_tune_network
+from kinshot.samples.spec import InputSpec
 
 
 def problem(n=24, d=6, classes=4, seed=0):

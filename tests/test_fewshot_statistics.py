@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinshot.core.errors import ConfigError, DataError
+from kinshot.core.statistics import extreme_episodes, interval, paired_test
 from kinshot.fewshot.calibration import calibration_error
 from kinshot.fewshot.cross_domain import cross_domain
 from kinshot.fewshot.dirichlet import dirichlet_episodes
@@ -17,7 +18,6 @@ from kinshot.fewshot.episodes import sample_episodes
 from kinshot.fewshot.evaluate import build_head, episode_accuracy
 from kinshot.fewshot.protocols import variable_episodes
 from kinshot.fewshot.records import class_accuracy, confusion_matrix, episode_records, group_records
-from kinshot.fewshot.statistics import extreme_episodes, interval, paired_test
 
 
 @pytest.fixture(scope="module")

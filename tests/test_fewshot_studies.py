@@ -14,10 +14,10 @@ from kinshot.cli.fewshot import main
 from kinshot.core.checkpoint import load_checkpoint
 from kinshot.fewshot.joint import KEPT, VALIDATION, hold_out
 from kinshot.fewshot.protocols import all_way_episodes
-from kinshot.recipes.joint_data import own_test_images
 from kinshot.recipes.recipe import Choice
-from kinshot.recipes.results import result_block
-from kinshot.recipes.study import with_split
+from kinshot.studies.joint_data import own_test_images
+from kinshot.studies.results import result_block
+from kinshot.studies.study import with_split
 from tests.study_runs import DIGITS, NOVEL, VAL, call, cells, draws_of, features, harmonic, joint, rest, source, unit, write_run
 
 

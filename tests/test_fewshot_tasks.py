@@ -13,7 +13,7 @@ from kinshot.core.errors import DataError
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import ArraySource
 from kinshot.fewshot.protocols import variable_episodes
-from kinshot.recipes.tasks import ALL_WAYS, Drawing, Tasks, make_tasks
+from kinshot.studies.tasks import ALL_WAYS, Drawing, Tasks, make_tasks
 from tests.tiny import TINY, result, run
 
 COMMON = ["--data", "digits", "--features", "backbone", "--no-reference", "-q"]

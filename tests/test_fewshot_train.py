@@ -15,14 +15,14 @@ from PIL import Image
 
 from kinshot.cli import fewshot, ssl
 from kinshot.core.checkpoint import latest, load_checkpoint
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError, DataError
-from kinshot.core.features import weights_hash
-from kinshot.core.method.base import MethodContext
 from kinshot.core.run_folder import chosen, read_best
 from kinshot.fewshot.training_episodes import EpisodeShape, episode_order
+from kinshot.learn.features import weights_hash
 from kinshot.recipes.recipe import load_recipe
-from kinshot.recipes.start import Options
-from kinshot.recipes.train import train_recipe
+from kinshot.runs.start import Options
+from kinshot.runs.train import train_recipe
 from tests.tiny import TINY, command, environment, result, run
 
 DATA = ["data=folder", "data.split=train", "data.size=16", "data.channels=1"]
@@ -187,8 +187,8 @@ def test_init_of_another_encoder_or_size_is_refused(
     assert not (tmp_path / "other").exists()
 
 
-def context(labels: np.ndarray, batch: int, steps: int = 3) -> MethodContext:
-    return MethodContext(len(labels), batch, steps, steps, 0, torch.from_numpy(labels))
+def context(labels: np.ndarray, batch: int, steps: int = 3) -> RunContext:
+    return RunContext(len(labels), batch, steps, steps, 0, torch.from_numpy(labels))
 
 
 def test_training_episodes_have_different_classes_and_images_and_are_keyed_by_epoch() -> None:
@@ -229,7 +229,7 @@ def test_errors_of_training_episodes_name_the_counts() -> None:
         episode_order("test", context(labels, 20), EpisodeShape(5, 1, 3))
     with pytest.raises(DataError, match="has 6 images"):
         episode_order("test", context(labels, 28), EpisodeShape(4, 3, 4))
-    unlabelled = MethodContext(24, 16, 1, 1, 0)
+    unlabelled = RunContext(24, 16, 1, 1, 0)
     with pytest.raises(ConfigError, match="the data has none"):
         episode_order("test", unlabelled, EpisodeShape(4, 1, 3))
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from kinshot.core.errors import DataError
 from kinshot.core.rng import keyed_numpy
+from kinshot.core.statistics import interval, paired_test
+from kinshot.core.variance import Part, columns_part, crossed, estimate, half_width, holm, p_value
 from kinshot.fewshot.class_spread import classes_part, memberships
 from kinshot.fewshot.protocols import variable_episodes
-from kinshot.fewshot.statistics import interval, paired_test
-from kinshot.fewshot.variance import Part, columns_part, crossed, estimate, half_width, holm, p_value
 
 
 def test_one_checkpoint_has_students_interval_and_p():

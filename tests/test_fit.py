@@ -17,15 +17,15 @@ import kinshot
 from kinshot.core.checkpoint import latest, load_checkpoint
 from kinshot.core.errors import CheckpointError
 from kinshot.core.misfit import misfit
-from kinshot.encoders.base import FeatureSpec, InputSpec
+from kinshot.encoders.queue import queue_for
 from kinshot.recipes.fit import batch_for, fit, made_by
-from kinshot.recipes.inspect import describe
 from kinshot.recipes.recipe import Choice, load_recipe, recipe_names
-from kinshot.recipes.start import Options
-from kinshot.recipes.teachers import load_teacher
-from kinshot.recipes.train import train_recipe
+from kinshot.runs.inspect import describe
+from kinshot.runs.start import Options
+from kinshot.runs.teachers import load_teacher
+from kinshot.runs.train import train_recipe
+from kinshot.samples.spec import FeatureSpec, InputSpec
 from kinshot.ssl.distillation.settings import DistillSettings
-from kinshot.ssl.queue import queue_for
 from tests.tiny import TINY
 
 

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from kinshot.core.errors import DataError
-from kinshot.core.gauges import neighbor_agreement, view_retrieval
+from kinshot.learn.gauges import neighbor_agreement, view_retrieval
 from kinshot.recipes.fit import fit
 from kinshot.recipes.recipe import load_recipe
-from kinshot.recipes.start import Options
-from kinshot.recipes.train import train_recipe
+from kinshot.runs.start import Options
+from kinshot.runs.train import train_recipe
 from tests.test_fit import pixels
 from tests.tiny import TINY
 

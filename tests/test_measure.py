@@ -17,11 +17,12 @@ from kinshot.cli.fewshot import main as fewshot
 from kinshot.cli.measure import measure_command, measure_table, named_run
 from kinshot.core.checkpoint import save_checkpoint
 from kinshot.core.errors import ConfigError, DataError, KinshotError
-from kinshot.encoders.base import input_of, spec_to_dict
-from kinshot.recipes.embedder import build_model
-from kinshot.recipes.footprint import Footprint, counted
-from kinshot.recipes.latency import Latency
-from kinshot.recipes.measure_rows import (
+from kinshot.recipes.recipe import parse
+from kinshot.runs.embedder import build_model
+from kinshot.samples.spec import input_of, spec_to_dict
+from kinshot.studies.footprint import Footprint, counted
+from kinshot.studies.latency import Latency
+from kinshot.studies.measure_rows import (
     DISTILLED,
     INT8,
     STUDENT,
@@ -33,12 +34,11 @@ from kinshot.recipes.measure_rows import (
     result_rows,
     row_of,
 )
-from kinshot.recipes.recipe import parse
-from kinshot.recipes.report.theme import png
-from kinshot.recipes.results import result_block, write_document
-from kinshot.recipes.seed_groups import seed_groups
-from kinshot.recipes.size_plot import side_by_side, size_figure
-from kinshot.recipes.study import Trained, load_runs
+from kinshot.studies.report.theme import png
+from kinshot.studies.results import result_block, write_document
+from kinshot.studies.seed_groups import seed_groups
+from kinshot.studies.size_plot import side_by_side, size_figure
+from kinshot.studies.study import Trained, load_runs
 from tests.study_runs import CPU, DIGITS, features, source
 
 GLYPHS = ["--data", "glyphs", "--split", "val", "--set", "variants=4"]

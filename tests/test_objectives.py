@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.relations.constructors import listed
+from kinshot.kin.constructors import listed
 from kinshot.objectives.indexed import indexed_similarity
 from kinshot.objectives.info_nce import info_nce, relational_info_nce, unit
 from kinshot.objectives.nt_xent import nt_xent

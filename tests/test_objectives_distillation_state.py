@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import tests.reference_distillation as ref
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method.base import MethodContext
 from kinshot.encoders.build import keyed_initialisation
 from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.sample_queue import SampleQueue, queue_length
@@ -21,8 +21,8 @@ from kinshot.objectives.distillation.sample_queue import SampleQueue, queue_leng
 WIDE, SAMPLES = 4, 30
 
 
-def context(samples: int = SAMPLES) -> MethodContext:
-    return MethodContext(num_samples=samples, batch_size=3, steps_per_epoch=10, total_steps=20, seed=1)
+def context(samples: int = SAMPLES) -> RunContext:
+    return RunContext(num_samples=samples, batch_size=3, steps_per_epoch=10, total_steps=20, seed=1)
 
 
 def build(name: str, student: tuple[int, ...] = (WIDE,), teacher: tuple[int, ...] = (WIDE,), **settings: Any) -> Any:

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinshot.core import gauges
 from kinshot.core.errors import ConfigError
-from kinshot.core.relations import constructors as make
 from kinshot.core.sphere import log_mean_potential, mean_power
+from kinshot.kin import constructors as make
+from kinshot.learn import gauges
 from kinshot.objectives.align_uniform import alignment, class_uniformity, uniformity
 from kinshot.objectives.structural_similarity import structural_similarity
 

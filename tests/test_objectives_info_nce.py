@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.relations import Block, Listed, Mask, Relation
-from kinshot.core.relations import constructors as make
+from kinshot.kin import constructors as make
+from kinshot.kin.parts import Block, Listed, Mask
+from kinshot.kin.relation import Relation
 from kinshot.objectives.block import block_logsumexp
 from kinshot.objectives.info_nce import info_nce, relational_info_nce
 from kinshot.objectives.nt_xent import nt_xent

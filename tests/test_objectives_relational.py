@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.relations import Mask, Relation
-from kinshot.core.relations import constructors as make
+from kinshot.kin import constructors as make
+from kinshot.kin.parts import Mask
+from kinshot.kin.relation import Relation
 from kinshot.objectives.contra_x import contra_x
 from kinshot.objectives.cross_entropy import cross_entropy
 from kinshot.objectives.margin_contrastive import margin_contrastive

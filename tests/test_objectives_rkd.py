@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method.base import MethodContext
 from kinshot.objectives.distillation import DISTILLATIONS, angle_sweep
 from kinshot.objectives.distillation.rkd_angle import RKDAngle, angle_relation, draw_triples, rkd_angle
 from kinshot.objectives.distillation.rkd_distance import distance_relation, rkd_distance
@@ -252,7 +252,7 @@ def test_drawn_triples_are_without_bias(reduction):
 
 
 def test_the_registered_angle_draws_anew_in_every_step():
-    context = MethodContext(num_samples=100, batch_size=16, steps_per_epoch=6, total_steps=60, seed=3)
+    context = RunContext(num_samples=100, batch_size=16, steps_per_epoch=6, total_steps=60, seed=3)
     student, teacher, indices = rows(16, 4), rows(16, 3, seed=1), torch.arange(16)
     drawn = DISTILLATIONS.build("rkd_angle", (4,), (3,), context, settings={"triplets": 50})
     values = [drawn(student, teacher, indices, step).item() for step in (0, 1, 0)]
@@ -326,7 +326,7 @@ def test_settings_out_of_range(wrong, complaint):
 
 @pytest.mark.parametrize("wrong", [{"chunk": 0}, {"triplets": 0}, {"reduction": "sum"}, {"student": (4, 2, 2)}])
 def test_a_registered_angle_refuses_what_makes_no_sense(wrong):
-    context = MethodContext(num_samples=8, batch_size=4, steps_per_epoch=2, total_steps=2, seed=0)
+    context = RunContext(num_samples=8, batch_size=4, steps_per_epoch=2, total_steps=2, seed=0)
     shapes = {"student": (4,), "teacher": (3,)} | {name: wrong[name] for name in wrong if name == "student"}
     with pytest.raises(ConfigError, match=next(iter(wrong)) if "student" not in wrong else "pool maps"):
         RKDAngle(**shapes, context=context, **{name: value for name, value in wrong.items() if name != "student"})

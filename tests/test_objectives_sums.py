@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from kinshot.core import gauges
+from kinshot.learn import gauges
 from kinshot.objectives.align_uniform import alignment, uniformity
 from kinshot.objectives.common import reduce
 from kinshot.objectives.cross_entropy import cross_entropy

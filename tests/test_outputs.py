@@ -17,7 +17,7 @@ from kinshot.core import atomic
 from kinshot.core.atomic import write_bytes
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.core.outputs import check_output_file, check_output_folder
-from kinshot.recipes.report.folder import check_out
+from kinshot.studies.report.folder import check_out
 from tests.study_runs import DIGITS, write_run
 
 EVAL = ["eval", "run", "--data", "digits", "--episodes", "20", "--shots", "1", "-q", "--no-reference", "--features", "backbone"]

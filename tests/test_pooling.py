@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from kinshot.core.checkpoint import load_checkpoint, save_checkpoint
-from kinshot.fewshot.statistics import paired_test
-from kinshot.fewshot.variance import crossed
-from kinshot.recipes.intervals import Intervals
-from kinshot.recipes.pooling import Pool, differences, pooled
-from kinshot.recipes.results import COVERS, ROUGH, result_block
-from kinshot.recipes.summaries import Measured, head_differences, summarized
+from kinshot.core.statistics import paired_test
+from kinshot.core.variance import crossed
+from kinshot.studies.intervals import Intervals
+from kinshot.studies.pooling import Pool, differences, pooled
+from kinshot.studies.results import COVERS, ROUGH, result_block
+from kinshot.studies.summaries import Measured, head_differences, summarized
 from tests.study_runs import call, write_run
 
 GLYPHS: dict[str, Any] = {"name": "glyphs", "split": "val", "variants": 6, "size": 16}

@@ -10,10 +10,10 @@ import torch
 
 import kinshot
 from kinshot.core.checkpoint import load_checkpoint
-from kinshot.core.features import weights_hash
+from kinshot.learn.features import weights_hash
 from kinshot.recipes.recipe import load_recipe
-from kinshot.recipes.start import Options
-from kinshot.recipes.train import train_recipe
+from kinshot.runs.start import Options
+from kinshot.runs.train import train_recipe
 from tests import tiny
 
 QUIET = ["monitor.tensorboard=false", "monitor.projector_points=0", "monitor.knn_every=0", "train.epochs=1"]

@@ -13,13 +13,13 @@ import torch
 from kinshot.cli import fewshot, ssl
 from kinshot.core.checkpoint import load_checkpoint
 from kinshot.core.config import to_yaml
-from kinshot.core.features import weights_hash
 from kinshot.datasets import SOURCES
-from kinshot.encoders.base import spec_from_dict
-from kinshot.recipes import provenance
-from kinshot.recipes.provenance import commands_behind, training_command
+from kinshot.learn.features import weights_hash
 from kinshot.recipes.recipe import load_recipe, parse
-from kinshot.recipes.train import build, restore
+from kinshot.runs.train import build, restore
+from kinshot.samples.spec import spec_from_dict
+from kinshot.studies import provenance
+from kinshot.studies.provenance import commands_behind, training_command
 from tests.study_runs import DIGITS, write_run
 from tests.tiny import TINY
 

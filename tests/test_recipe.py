@@ -13,9 +13,9 @@ import kinshot
 from kinshot.core.config import apply_override, flatten, parse_override, parse_yaml, to_yaml
 from kinshot.core.errors import ConfigError
 from kinshot.recipes.recipe import differences, load_recipe, parse, recipe_names
-from kinshot.recipes.results import results_page, write_page
-from kinshot.recipes.start import Options
-from kinshot.recipes.train import train_recipe
+from kinshot.runs.start import Options
+from kinshot.runs.train import train_recipe
+from kinshot.studies.results import results_page, write_page
 from tests.tiny import TINY
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -9,8 +9,8 @@ import pytest
 from kinshot.core.errors import ConfigError
 from kinshot.recipes.check import checked_recipe
 from kinshot.recipes.recipe import load_recipe, recipe_names
-from kinshot.recipes.start import Options
-from kinshot.recipes.train import dry_run
+from kinshot.runs.start import Options
+from kinshot.runs.train import dry_run
 from tests.tiny import TINY
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from kinshot.core.errors import DataError
-from kinshot.encoders.base import FeatureSpec, InputSpec
-from kinshot.recipes.embedder import Embedder
+from kinshot.runs.embedder import Embedder
+from kinshot.samples.spec import FeatureSpec, InputSpec
 
 IMAGES = torch.randint(0, 256, (4, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 

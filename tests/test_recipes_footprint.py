@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from kinshot.encoders.base import FeatureSpec, InputSpec, TokenSpec
 from kinshot.encoders.build import build_encoder
-from kinshot.recipes.embedder import Embedder, load
-from kinshot.recipes.footprint import file_bytes_of, footprint, macs_of, parameters_of
+from kinshot.runs.embedder import Embedder, load
+from kinshot.samples.spec import FeatureSpec, InputSpec, TokenSpec
+from kinshot.studies.footprint import file_bytes_of, footprint, macs_of, parameters_of
 from tests.study_runs import DIGITS, write_run
 
 GRAY = InputSpec(1, 28, (0.5,), (0.25,))

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
-from kinshot.encoders.base import FeatureSpec, InputSpec, Spec, TokenSpec
 from kinshot.encoders.build import build_encoder
-from kinshot.recipes.latency import Timing, example_batch, latencies
+from kinshot.samples.spec import FeatureSpec, InputSpec, Spec, TokenSpec
+from kinshot.studies.latency import Timing, example_batch, latencies
 
 GRAY = InputSpec(1, 28, (0.5,), (0.25,))
 COLOUR = InputSpec(3, 33, (0.5,) * 3, (0.25,) * 3)
@@ -34,7 +34,7 @@ class Called(nn.Module):
 def tick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that moves 1/64 s at each look: a call takes exactly that long."""
     ticks = iter(range(10_000))
-    monkeypatch.setattr("kinshot.recipes.latency.time.perf_counter", lambda: next(ticks) / 64)
+    monkeypatch.setattr("kinshot.studies.latency.time.perf_counter", lambda: next(ticks) / 64)
 
 
 def test_each_batch_is_timed_and_threads_are_put_back() -> None:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.features import weights_hash
 from kinshot.datasets import SOURCES
-from kinshot.encoders.base import FeatureSpec, InputSpec, Spec, TokenSpec, input_of
 from kinshot.encoders.build import build_encoder
-from kinshot.recipes.answers import features_of
-from kinshot.recipes.embedder import Embedder
-from kinshot.recipes.footprint import file_bytes_of, footprint
-from kinshot.recipes.quantize import QuantizedEncoder, quantized
+from kinshot.learn.features import weights_hash
+from kinshot.runs.embedder import Embedder
+from kinshot.samples.spec import FeatureSpec, InputSpec, Spec, TokenSpec, input_of
+from kinshot.studies.answers import features_of
+from kinshot.studies.footprint import file_bytes_of, footprint
+from kinshot.studies.quantize import QuantizedEncoder, quantized
 
 ENGINES = set(torch.backends.quantized.supported_engines) & {"x86", "fbgemm", "onednn", "qnnpack"}
 pytestmark = pytest.mark.skipif(not ENGINES, reason="this torch was built without an int8 engine")
@@ -152,7 +152,7 @@ def test_an_encoder_that_cannot_be_traced_is_named() -> None:
 
 
 def test_without_an_engine_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kinshot.recipes.quantize._ENGINES", ())
+    monkeypatch.setattr("kinshot.studies.quantize._ENGINES", ())
     with pytest.raises(ConfigError, match="without an int8 engine"):
         quantized(glyphs_model("conv4", width=4), CALIBRATION)
 

@@ -12,7 +12,7 @@ import pytest
 import kinshot
 from kinshot.cli import fewshot, ssl
 from kinshot.core.checkpoint import load_checkpoint
-from kinshot.recipes.reached import reached_by, reached_text, unfinished_notes
+from kinshot.runs.reached import reached_by, reached_text, unfinished_notes
 from tests.tiny import arguments
 
 TASK = ["--data", "digits", "--ways", "3", "--shots", "1", "--queries", "3", "--episodes", "5", "--no-reference", "--device", "cpu", "-q"]

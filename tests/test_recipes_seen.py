@@ -13,10 +13,10 @@ from PIL import Image
 from kinshot.cli import fewshot
 from kinshot.core.checkpoint import load_checkpoint
 from kinshot.datasets.base import Source
-from kinshot.recipes.answers import build_source
-from kinshot.recipes.embedder import input_spec
 from kinshot.recipes.recipe import Choice
-from kinshot.recipes.seen import Seen, SeenInTraining, seen_text, seen_warning
+from kinshot.runs.embedder import input_spec
+from kinshot.studies.answers import build_source
+from kinshot.studies.seen import Seen, SeenInTraining, seen_text, seen_warning
 from tests.study_runs import DIGITS, call, write_run
 
 TASK = ["--ways", "3", "--shots", "1", "--queries", "3", "--episodes", "5", "--features", "backbone", "-q"]
@@ -85,7 +85,7 @@ def test_disjoint_files_are_told_apart_by_their_sizes_without_being_read(tmp_pat
     run = write_run(tmp_path / "run", {"name": "folder", "root": str(base), "size": 16})
     (tmp_path / "new/cat").mkdir(parents=True)
     Image.new("RGB", (90, 90)).save(tmp_path / "new/cat/0.bmp")
-    monkeypatch.setattr("kinshot.recipes.seen.content_digests", lambda paths, root: pytest.fail(f"{paths} were read"))
+    monkeypatch.setattr("kinshot.studies.seen.content_digests", lambda paths, root: pytest.fail(f"{paths} were read"))
     assert seen(run, "folder", root=str(tmp_path / "new")).images == 0
     assert seen(run, "folder", root=str(base)).images == 4
 
@@ -115,7 +115,7 @@ def test_coarser_labels_are_labels_of_the_finer_classes_too(digits: Path) -> Non
         def _content(self):
             return ()
 
-    from kinshot.recipes.seen import _compared, _Training
+    from kinshot.studies.seen import _compared, _Training
 
     labels = np.array([0, 1])
     more = {"attributes": {"fine": np.array([0, -1])}, "attribute_names": {"fine": ["gala", "lime"]}}

@@ -21,8 +21,8 @@ import kinshot
 from kinshot.cli.fewshot import main
 from kinshot.datasets import SOURCES
 from kinshot.fewshot.episodes import Episodes, sample_episodes
-from kinshot.recipes.report.figures import signed
-from kinshot.recipes.report.folder import NUMBERS, PAGE
+from kinshot.studies.report.figures import signed
+from kinshot.studies.report.folder import NUMBERS, PAGE
 from tests.pages import Outline, check_page
 from tests.tiny import arguments, environment, result, run
 

@@ -14,20 +14,20 @@ from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets import SOURCES
 from kinshot.fewshot.episodes import sample_episodes
 from kinshot.fewshot.records import Records
-from kinshot.recipes.report.content import KIND, Content, Focus
-from kinshot.recipes.report.details import classes_of, confusion_of, encounters, gallery_of, reliability_of, spread_of
-from kinshot.recipes.report.figures import accuracy_figure, said_p, signed
-from kinshot.recipes.report.figures_classes import classes_figure
-from kinshot.recipes.report.fitting import check_shots, fitted
-from kinshot.recipes.report.folder import NUMBERS, PAGE, check_out, publish
-from kinshot.recipes.report.gather import named_runs, printable
-from kinshot.recipes.report.page import page
-from kinshot.recipes.report.pictures import sheets
-from kinshot.recipes.report.samples import Sample, load_samples, picture_of, text_of
-from kinshot.recipes.report.theme import LIGHT, png
-from kinshot.recipes.report.write import report_files
-from kinshot.recipes.summaries import Difference, Line
-from kinshot.recipes.tasks import Drawing
+from kinshot.studies.report.content import KIND, Content, Focus
+from kinshot.studies.report.details import classes_of, confusion_of, encounters, gallery_of, reliability_of, spread_of
+from kinshot.studies.report.figures import accuracy_figure, said_p, signed
+from kinshot.studies.report.figures_classes import classes_figure
+from kinshot.studies.report.fitting import check_shots, fitted
+from kinshot.studies.report.folder import NUMBERS, PAGE, check_out, publish
+from kinshot.studies.report.gather import named_runs, printable
+from kinshot.studies.report.page import page
+from kinshot.studies.report.pictures import sheets
+from kinshot.studies.report.samples import Sample, load_samples, picture_of, text_of
+from kinshot.studies.report.theme import LIGHT, png
+from kinshot.studies.report.write import report_files
+from kinshot.studies.summaries import Difference, Line
+from kinshot.studies.tasks import Drawing
 from tests.pages import check_page
 
 
@@ -163,7 +163,7 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_earlier_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "report"
     publish({PAGE: b"1", NUMBERS: document()}, out, False)
-    monkeypatch.setattr("kinshot.recipes.report.folder.replace_folder", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr("kinshot.studies.report.folder.replace_folder", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(DataError, match="No space left"):
         publish({PAGE: b"2", NUMBERS: document()}, out, False)
     assert (out / PAGE).read_bytes() == b"1"

@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 from kinshot.core.errors import DataError
-from kinshot.recipes.result_intervals import mended
-from kinshot.recipes.results import result_block, results_page, write_results
+from kinshot.studies.result_intervals import mended
+from kinshot.studies.results import result_block, results_page, write_results
 
 
 def row(label: str, metric: str, mean: float, **more: float) -> dict:

@@ -17,10 +17,10 @@ import pytest
 
 from kinshot.core.checkpoint import load_checkpoint
 from kinshot.core.errors import CheckpointError
-from kinshot.core.features import weights_hash
+from kinshot.learn.features import weights_hash
 from kinshot.recipes.recipe import load_recipe
-from kinshot.recipes.start import Options
-from kinshot.recipes.train import train_recipe
+from kinshot.runs.start import Options
+from kinshot.runs.train import train_recipe
 from tests.tiny import METHODS, TINY, arguments, command, environment, result, run
 from tests.trees import write_folder
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from kinshot.core.checkpoint import load_checkpoint
-from kinshot.core.features import weights_hash
+from kinshot.learn.features import weights_hash
 from kinshot.recipes.recipe import load_recipe
-from kinshot.recipes.start import Options
-from kinshot.recipes.train import train_recipe
+from kinshot.runs.start import Options
+from kinshot.runs.train import train_recipe
 from tests.tiny import TINY, command, environment, run
 
 SMALL = ["train.batch_size=160", "monitor.keep=1", "monitor.checkpoint_every=1", "monitor.log_every=1"]

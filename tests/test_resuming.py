@@ -10,8 +10,8 @@ import pytest
 
 from kinshot.cli.ssl import main
 from kinshot.core.checkpoint import load_checkpoint
-from kinshot.core.features import weights_hash
-from kinshot.core.optim import extended_factor, lr_factor
+from kinshot.learn.features import weights_hash
+from kinshot.learn.optim import extended_factor, lr_factor
 from kinshot.recipes.recipe import parse
 from tests.tiny import TINY
 

@@ -18,10 +18,10 @@ from kinshot.core.checkpoint import checkpoint_path, latest, load_checkpoint
 from kinshot.core.checkpoint_files import MANIFEST
 from kinshot.core.errors import CheckpointError, ConfigError, DivergedError, KinshotError
 from kinshot.core.runlock import RunLock
-from kinshot.recipes import rehearsal, train
 from kinshot.recipes.recipe import Recipe, load_recipe
-from kinshot.recipes.start import Options
-from kinshot.recipes.train import train_recipe
+from kinshot.runs import rehearsal, train
+from kinshot.runs.start import Options
+from kinshot.runs.train import train_recipe
 from tests.saved import DEAD_PID, resign
 from tests.tiny import TINY
 from tests.trees import write_folder

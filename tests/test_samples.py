@@ -12,16 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import CheckpointError, ConfigError, DataError
-from kinshot.core.features import raw_features
-from kinshot.core.graph import from_edges, from_labels
-from kinshot.core.method.base import MethodContext
-from kinshot.core.tokens import ALPHABET, MASK, PADDING, UNKNOWN, encode, vocabulary_size
 from kinshot.datasets.base import ArraySource, pixel_statistics
 from kinshot.datasets.features import FeatureSource
 from kinshot.datasets.loader import batches, in_order
 from kinshot.datasets.text import TextSource
-from kinshot.encoders.base import (
+from kinshot.datasets.views.token_mask import TokenMask
+from kinshot.encoders.build import build_encoder
+from kinshot.encoders.mlp import MLP
+from kinshot.encoders.projector import mlp_projector
+from kinshot.encoders.text_transformer import TextTransformer
+from kinshot.kin.graph import from_edges, from_labels
+from kinshot.runs.embedder import Embedder, input_spec
+from kinshot.samples.raw import raw_features
+from kinshot.samples.spec import (
     FeatureSpec,
     InputSpec,
     TokenSpec,
@@ -32,17 +37,12 @@ from kinshot.encoders.base import (
     spec_from_dict,
     spec_to_dict,
 )
-from kinshot.encoders.build import build_encoder
-from kinshot.encoders.mlp import MLP
-from kinshot.encoders.projector import mlp_projector
-from kinshot.encoders.text_transformer import TextTransformer
-from kinshot.recipes.embedder import Embedder, input_spec
+from kinshot.samples.tokens import ALPHABET, MASK, PADDING, UNKNOWN, encode, vocabulary_size
 from kinshot.ssl.methods.reconstruction import Reconstruction
-from kinshot.ssl.views.token_mask import TokenMask
 
 TEXTS = ["abc", "a", "Bad cab", "dd\tA?"]
 ROWS = np.random.default_rng(0).normal(3, 2, (6, 4)).astype(np.float32)
-CONTEXT = MethodContext(num_samples=8, batch_size=4, steps_per_epoch=2, total_steps=4, seed=0)
+CONTEXT = RunContext(num_samples=8, batch_size=4, steps_per_epoch=2, total_steps=4, seed=0)
 
 
 # ---- sources

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError, DataError, DivergedError, KinshotError
-from kinshot.core.method.base import MethodContext
 from kinshot.core.rng import keyed_generator
+from kinshot.encoders.queue import KeyQueue
 from kinshot.objectives.info_nce import unit
 from kinshot.ssl.interclr.settings import StepSettings, scaled_sizes
 from kinshot.ssl.interclr.step import advance_, choose, inter_loss, iteration
 from kinshot.ssl.methods.interclr import InterCLR
-from kinshot.ssl.queue import KeyQueue
 from tests import reference_interclr as ref
 from tests.banks import arrays, generator, make_bank, rows
 
@@ -111,7 +111,7 @@ def test_bad_settings_are_named(bad):
         method(**bad)
 
 
-CONTEXT = MethodContext(num_samples=40, batch_size=8, steps_per_epoch=5, total_steps=50, seed=1)
+CONTEXT = RunContext(num_samples=40, batch_size=8, steps_per_epoch=5, total_steps=50, seed=1)
 
 
 def method(**chosen):

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method.base import MethodContext
+from kinshot.encoders.momentum import KeyNetwork, follow_
+from kinshot.encoders.queue import KeyQueue, embedding_dim, queue_length
 from kinshot.objectives.info_nce import info_nce, unit
 from kinshot.ssl.methods.moco import MoCo
-from kinshot.ssl.momentum import KeyNetwork, follow_
-from kinshot.ssl.queue import KeyQueue, embedding_dim, queue_length
 
-CONTEXT = MethodContext(num_samples=32, batch_size=8, steps_per_epoch=4, total_steps=8, seed=3)
+CONTEXT = RunContext(num_samples=32, batch_size=8, steps_per_epoch=4, total_steps=8, seed=3)
 
 
 def moco(**chosen):

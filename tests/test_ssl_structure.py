@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from kinshot.core.checkpoint import load_checkpoint
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.features import weights_hash
-from kinshot.core.graph import from_edges, from_labels
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import MethodContext
+from kinshot.kin.graph import from_edges, from_labels
+from kinshot.learn import METHODS
+from kinshot.learn.features import weights_hash
 from kinshot.recipes.recipe import load_recipe
-from kinshot.recipes.start import Options
-from kinshot.recipes.train import train_recipe
+from kinshot.runs.start import Options
+from kinshot.runs.train import train_recipe
 from kinshot.ssl.structure.inducing import StructureInducing
 from kinshot.ssl.structure.neighborhood import Neighborhood
 from kinshot.ssl.structure.settings import StructureSettings, check_structure
@@ -51,7 +51,7 @@ def wrapped(graph, name="simclr", **settings):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         encoder, projector = Encoder(), nn.Linear(D, 4)
-    context = MethodContext(num_samples=N, batch_size=B, steps_per_epoch=N // B, total_steps=100, seed=0)
+    context = RunContext(num_samples=N, batch_size=B, steps_per_epoch=N // B, total_steps=100, seed=0)
     base = METHODS.build(name, encoder, projector, context, settings={})
     return StructureInducing(base, graph, StructureSettings(**settings), context, gauge_every=1)
 

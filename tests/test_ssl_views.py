@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 import kinshot
 from kinshot.core.errors import ConfigError
 from kinshot.core.rng import keyed_uniform
-from kinshot.core.tokens import MASK, PADDING
-from kinshot.encoders.base import FeatureSpec, InputSpec, TokenSpec, normalize
-from kinshot.ssl import VIEWS
-from kinshot.ssl.views._color import ColorStrength, blur, recolor
-from kinshot.ssl.views._geometry import ELASTIC_POINTS, Geometry, WarpStrength, affine, sampling_grid
-from kinshot.ssl.views.feature_noise import FeatureNoise
-from kinshot.ssl.views.token_mask import TokenMask
-from kinshot.ssl.views.warp import Warp
+from kinshot.datasets.views import VIEWS
+from kinshot.datasets.views._color import ColorStrength, blur, recolor
+from kinshot.datasets.views._geometry import ELASTIC_POINTS, Geometry, WarpStrength, affine, sampling_grid
+from kinshot.datasets.views.feature_noise import FeatureNoise
+from kinshot.datasets.views.token_mask import TokenMask
+from kinshot.datasets.views.warp import Warp
+from kinshot.samples.spec import FeatureSpec, InputSpec, TokenSpec, normalize
+from kinshot.samples.tokens import MASK, PADDING
 
 GRAY = InputSpec(1, 12, (0.2,), (0.4,))
 COLOR = InputSpec(3, 12, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))

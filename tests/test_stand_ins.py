@@ -13,10 +13,10 @@ from kinshot.core.checkpoint import load_checkpoint
 from kinshot.core.errors import CheckpointError, DataError
 from kinshot.datasets.base import ArraySource
 from kinshot.datasets.stand_ins import as_begun, sample_keys
-from kinshot.recipes.hooks import RunHooks
 from kinshot.recipes.recipe import load_recipe
-from kinshot.recipes.start import Options
-from kinshot.recipes.train import train_recipe
+from kinshot.runs.hooks import RunHooks
+from kinshot.runs.start import Options
+from kinshot.runs.train import train_recipe
 from tests.tiny import TINY
 from tests.trees import noise
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from kinshot.core.errors import ConfigError, DataError
-from kinshot.recipes.diagnose import encode, inspect_graph
-from kinshot.recipes.intervals import Intervals
-from kinshot.recipes.pooling import compared
-from kinshot.recipes.probe import Measured, summarize
+from kinshot.learn.knn import leave_one_out
 from kinshot.recipes.recipe import load_recipe
-from kinshot.recipes.summaries import Measured as Accuracies
-from kinshot.recipes.sweep import plan_sweep, run_sweep
-from kinshot.recipes.sweep_folder import runs_of
-from kinshot.ssl.knn import leave_one_out
+from kinshot.runs.diagnose import encode, inspect_graph
+from kinshot.runs.sweep import plan_sweep, run_sweep
+from kinshot.runs.sweep_folder import runs_of
+from kinshot.studies.intervals import Intervals
+from kinshot.studies.pooling import compared
+from kinshot.studies.probe import Measured, summarize
+from kinshot.studies.summaries import Measured as Accuracies
 from tests.tiny import TINY, result, run
 
 SMALL = ["train.epochs=1", "monitor.tensorboard=false", "monitor.knn_every=0", "graph=labels"]

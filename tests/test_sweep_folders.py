@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kinshot.core.errors import ConfigError
-from kinshot.recipes.sweep import plan_sweep, run_sweep
+from kinshot.runs.sweep import plan_sweep, run_sweep
 from tests.tiny import TINY
 from tests.trees import write_folder
 

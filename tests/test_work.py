@@ -10,7 +10,7 @@ import torch
 
 from kinshot.core.progress import Work
 from kinshot.fewshot.low_shot import low_shot_probe
-from kinshot.recipes import imprint_study, low_shot
+from kinshot.studies import imprint_study, low_shot
 from tests.tiny import run
 
 

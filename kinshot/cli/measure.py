@@ -54,10 +54,10 @@ def measure_command(
     if len(parsed) != 1 or len(names) != 1:
         raise ConfigError(f"--head and --feature take one each, got {head!r} and {feature!r}: measure the others with fewshot eval")
     given = [named_run(text) for text in runs]
-    from kinshot.recipes.latency import Timing
-    from kinshot.recipes.measure import MeasureSettings, measure
-    from kinshot.recipes.reached import refuse_unfinished
-    from kinshot.recipes.tasks import Drawing
+    from kinshot.runs.reached import refuse_unfinished
+    from kinshot.studies.latency import Timing
+    from kinshot.studies.measure import MeasureSettings, measure
+    from kinshot.studies.tasks import Drawing
 
     refuse_unfinished([path for _, path in given], allow_unfinished)
     settings = MeasureSettings(
@@ -82,21 +82,21 @@ def named_run(text: str) -> tuple[str, Path]:
 def _write(found: dict[str, Any], plot: Path | None, results: Path | None) -> None:
     if plot is not None:
         from kinshot.core.atomic import make_folder, write_bytes
-        from kinshot.recipes.report.theme import png
-        from kinshot.recipes.size_plot import size_figure
+        from kinshot.studies.report.theme import png
+        from kinshot.studies.size_plot import size_figure
 
         make_folder(plot.parent)
         write_bytes(plot, png(size_figure(found["rows"])))
     if results is not None:
-        from kinshot.recipes.measure_rows import result_rows
-        from kinshot.recipes.results import write_document
+        from kinshot.studies.measure_rows import result_rows
+        from kinshot.studies.results import write_document
 
         write_document(results, found, found["command"], result_rows(found["rows"]))
 
 
 def measure_table(found: dict[str, Any]) -> str:
     """Rows of models; the protocol stands above."""
-    from kinshot.recipes.footprint import counted
+    from kinshot.studies.footprint import counted
 
     rows = found["rows"]
     tasks = [f"{task['ways']}-way {task['shots']}-shot, %" for task in rows[0]["accuracy"]]

@@ -44,7 +44,7 @@ def checkpoint_arguments(name: str) -> Decorator:
     def decorate(command: Any) -> Any:
         @functools.wraps(command)
         def checked(*, checkpoints: tuple[Path, ...], allow_unfinished: bool, **given: Any) -> Any:
-            from kinshot.recipes.reached import refuse_unfinished
+            from kinshot.runs.reached import refuse_unfinished
 
             refuse_unfinished(checkpoints, allow_unfinished)
             return command(checkpoints=checkpoints, **given)
@@ -111,7 +111,7 @@ def candidates_of(choose: str | None, validation: str | None, heads: str) -> Any
             raise ConfigError(f"--heads {heads}: of alternatives (|) one is chosen on validation classes: add --choose val, or keep one")
         return None
     grids = [[(one, *parse_head(one)) for one in alternatives(text)] for text in split_heads(heads)]
-    from kinshot.recipes.choosing import Candidates
+    from kinshot.studies.choosing import Candidates
 
     return Candidates(grids, None if validation is None else named_source(validation, "val"))
 

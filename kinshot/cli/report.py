@@ -53,9 +53,9 @@ def report_command(
     check_counts(queries, episodes)
     chosen, bases, parsed = chosen_data(data, split, options), base_data(base), parsed_heads(heads)
     way_list, shot_list, feature_list = parsed_ways(ways), parse_numbers(shots, "--shots"), parse_features(features)
-    from kinshot.recipes.answers import Protocol
-    from kinshot.recipes.report.write import report
-    from kinshot.recipes.tasks import QUERIES, WAYS, Drawing
+    from kinshot.studies.answers import Protocol
+    from kinshot.studies.report.write import report
+    from kinshot.studies.tasks import QUERIES, WAYS, Drawing
 
     drawing = Drawing(way_list or [WAYS], list(dict.fromkeys(shot_list)), queries or QUERIES, episodes, seed)  # fitted with `free`
     protocol = Protocol(chosen, bases, drawing, parsed, feature_list, not no_reference, interval=interval)

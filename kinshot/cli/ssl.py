@@ -146,7 +146,7 @@ def validate_command(recipe: str, overrides: tuple[str, ...], as_json: bool) -> 
 @JSON
 def inspect_command(checkpoint: Path, as_json: bool) -> None:
     """Verify CHECKPOINT (or the newest one of a run folder) and say what is in it."""
-    from kinshot.recipes.inspect import describe
+    from kinshot.runs.inspect import describe
 
     result = describe(checkpoint)
     show(result, as_json, lambda: lines(result))
@@ -161,7 +161,7 @@ def inspect_command(checkpoint: Path, as_json: bool) -> None:
 def sweep_command(recipe: str, settings: tuple[str, ...], seeds: str, out: Path | None, as_json: bool) -> None:
     """Run RECIPE with every combination of settings and seeds; called again, it continues."""
     from kinshot.recipes.specs import parse_numbers
-    from kinshot.recipes.sweep import note_command, plan_sweep, run_sweep
+    from kinshot.runs.sweep import note_command, plan_sweep, run_sweep
 
     folder = out or Path("runs") / Path(recipe).stem
     planned = plan_sweep(recipe, settings, parse_numbers(seeds, "--seeds", lowest=0), folder)
@@ -198,12 +198,12 @@ def probe_command(
     names = tuple(name.strip() for name in labels.split(",") if name.strip())
     (wanted,) = parse_features(feature)[:1]
     from kinshot.cli.table import rows_table
-    from kinshot.recipes.probe import Probe, probe
-    from kinshot.recipes.reached import refuse_unfinished
+    from kinshot.runs.reached import refuse_unfinished
+    from kinshot.studies.probe import Probe, probe
 
     refuse_unfinished(runs, allow_unfinished)
     result = {"command": command_line("ssl"), **probe(list(runs), Probe(names, wanted, k, compare, chosen), device, say)}
-    from kinshot.recipes.results import write_document
+    from kinshot.studies.results import write_document
 
     with printed_anyway(lambda: show(result, as_json, lambda: rows_table(result))):
         if results is not None:
@@ -229,7 +229,7 @@ def graph_group() -> None:
 @JSON
 def graph_inspect_command(file: Path, labels: Path | None, split: str, directed: bool, as_json: bool) -> None:
     """Print degrees, components, the local consistency of labels and leaks between splits of the graph in FILE."""
-    from kinshot.recipes.diagnose import inspect_graph, report_lines
+    from kinshot.runs.diagnose import inspect_graph, report_lines
 
     found = inspect_graph(file, labels, split, directed)
     show(found, as_json, lambda: "\n".join(report_lines(found)))

@@ -30,8 +30,8 @@ from kinshot.fewshot.specs import split_heads
 from kinshot.recipes.specs import parse_features, parse_numbers
 
 if TYPE_CHECKING:
-    from kinshot.recipes.joint_data import JointChoices
     from kinshot.recipes.recipe import Choice
+    from kinshot.studies.joint_data import JointChoices
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 STARTS, TUNINGS = "random,imprinted,views", "none,rows,network"
@@ -82,7 +82,7 @@ def generalized_command(
     choices = _choices(base, novel, validation, base_test)
     count = 0 if ways == "all" else parse_numbers(ways, "--ways")[0]
     names, shot_list = split_heads(heads) if heads else [], parse_numbers(shots, "--shots")
-    from kinshot.recipes import generalized
+    from kinshot.studies import generalized
 
     wanted = generalized.Wanted(choices, names, parse_features(features), shot_list, count, _at_least(draws, 1, "--draws"), seed)
     _finish(generalized.generalized(list(checkpoints), wanted, device, _speaker(quiet)), results, as_json)
@@ -103,9 +103,9 @@ def crossdomain_command(
     check_counts(queries, episodes)
     parsed, way_list = parsed_heads(heads), parsed_ways(ways)
     shot_list, feature_list = parse_numbers(shots, "--shots"), parse_features(features)
-    from kinshot.recipes import cross_domain
-    from kinshot.recipes.answers import Protocol
-    from kinshot.recipes.tasks import Drawing
+    from kinshot.studies import cross_domain
+    from kinshot.studies.answers import Protocol
+    from kinshot.studies.tasks import Drawing
 
     drawing = Drawing(way_list, shot_list, queries, episodes, seed)
     wanted = cross_domain.Domains(choices, Protocol(None, None, drawing, parsed, feature_list, not no_reference))
@@ -127,7 +127,7 @@ def lowshot_command(
     """Measure RUNS by a linear probe over all classes of a source, trained on a few labelled images of each."""
     source, asked = _source(data, "test"), _source(test, "test")
     shot_list, feature_list, parsed = parse_numbers(shots, "--shots"), parse_features(features), parsed_heads(heads)
-    from kinshot.recipes import low_shot
+    from kinshot.studies import low_shot
 
     wanted = low_shot.Probe(source, asked, shot_list, _at_least(draws, 1, "--draws"), seed, parsed, feature_list, not no_reference)
     _finish(low_shot.low_shot(list(checkpoints), wanted, device, _speaker(quiet)), results, as_json)
@@ -160,8 +160,8 @@ def imprint_command(
     step_list, lr_list = parse_numbers(steps, "--steps") if steps else [], _rates(lr, "--lr") if lr else []
     at_once = _steps_and_rate(jointly) if jointly else None
     shot_list, seeds = parse_numbers(shots, "--shots"), seed
-    from kinshot.recipes import imprint_study as study
-    from kinshot.recipes.imprint_arms import Fixed, Tuning
+    from kinshot.studies import imprint_study as study
+    from kinshot.studies.imprint_arms import Fixed, Tuning
 
     fixed = Fixed(_at_least(views, 1, "--views"), _at_least(batch, 2, "--batch"), batch_norm, seeds)
     wanted = study.Study(
@@ -198,8 +198,8 @@ def _cell(row: dict[str, Any]) -> str:
 
 def _finish(found: dict[str, Any], results: Path | None, as_json: bool) -> None:
     result = {"command": command_line("fewshot"), **found}
-    from kinshot.recipes.results import write_document
-    from kinshot.recipes.study import written_rows
+    from kinshot.studies.results import write_document
+    from kinshot.studies.study import written_rows
 
     with printed_anyway(lambda: show(result, as_json, lambda: study_table(result))):
         if results is not None:
@@ -212,7 +212,7 @@ def _speaker(quiet: bool) -> Callable[[str], None]:
 
 def _choices(base: str | None, novel: str | None, validation: str | None, base_test: str | None) -> JointChoices:
     found = [_source(text, split) for text, split in ((base, "train"), (novel, "test"), (validation, "val"), (base_test, "test"))]
-    from kinshot.recipes.joint_data import JointChoices
+    from kinshot.studies.joint_data import JointChoices
 
     return JointChoices(*found)
 

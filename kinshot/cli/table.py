@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from kinshot.cli.common import shown
-from kinshot.recipes.results import CHOSEN, COVERS, ROUGH, SEEN, WARNING
 from kinshot.recipes.specs import Task
+from kinshot.studies.results import CHOSEN, COVERS, ROUGH, SEEN, WARNING
 
 
 def accuracy_table(result: dict[str, Any]) -> str:

@@ -61,9 +61,9 @@ def run_training(
         _check_kind(command, load_recipe(name, given))  # before torch is imported
     folder = out or Path("runs") / str(recipe_data(str(name), given).get("name", recipe_path(str(name)).stem))
     places = [folder] if generations == 1 else [folder / f"generation-{number}" for number in range(1, generations + 1)]
-    from kinshot.recipes import train
-    from kinshot.recipes.resuming import asked_recipe
-    from kinshot.recipes.start import Options
+    from kinshot.runs import train
+    from kinshot.runs.resuming import asked_recipe
+    from kinshot.runs.start import Options
 
     for number, place in enumerate(places):
         options = Options(place, resume, overwrite, quiet, extend or 0)

@@ -18,7 +18,7 @@ from kinshot.datasets.labels import checked_attributes, checked_labels
 from kinshot.datasets.statistics import feature_statistics, pixel_statistics
 
 if TYPE_CHECKING:
-    from kinshot.core.graph import RelationGraph
+    from kinshot.kin.graph import RelationGraph
 
 __all__ = ["ArraySource", "ClassSubset", "FileSource", "Source", "feature_statistics", "pixel_statistics"]
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from kinshot.core.errors import ConfigError, KinshotError, resource_error
-from kinshot.core.method.base import Companions, Order
 from kinshot.core.rng import keyed_generator
 from kinshot.core.signals import FOR_THE_PARENT
 from kinshot.datasets.base import Source
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+Companions = Callable[[torch.Tensor, int], torch.Tensor]
+"""(int64 indices (B,) of a batch, step of the whole run) -> int64 (P,) further samples that belong with it. Picklable."""
+Order = Callable[[int], torch.Tensor]
+"""epoch -> int64 (steps, B): the samples of every batch of that epoch; a pure function of the epoch, picklable."""
 
 
 def batches(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.graph import from_edges
 from kinshot.core.rng import keyed_numpy
 from kinshot.datasets import SOURCES
 from kinshot.datasets.surfaces import corner_shares, named_surface, radius_edges
 from kinshot.datasets.text import TextSource
 from kinshot.datasets.topic_text import ALPHABET, check_text_settings, topic_model, write_sentences
+from kinshot.kin.graph import from_edges
 
 # As published: number of nodes and radius.
 _PUBLISHED = {"plane": (100, 0.15), "sphere": (300, 0.2), "torus": (300, 0.2), "moebius": (300, 0.15)}

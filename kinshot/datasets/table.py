@@ -11,12 +11,12 @@ import numpy as np
 from kinshot.core.errors import ConfigError, DataError, suggest
 from kinshot.core.schema import shown
 from kinshot.core.small_files import is_numeral
-from kinshot.core.tokens import ALPHABET
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.datasets.features import FeatureSource
 from kinshot.datasets.table_files import Column, read_columns
 from kinshot.datasets.text import TextSource
+from kinshot.samples.tokens import ALPHABET
 
 _PANDAS_INDEX = re.compile(r"Unnamed: [0-9]+(\.[0-9]+)?")
 _WHOLE = re.compile(r"-?[0-9]{1,18}")

@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.graph import from_edges
 from kinshot.core.rng import keyed_numpy
 from kinshot.datasets import SOURCES
 from kinshot.datasets.orbits import orbit_counts
 from kinshot.datasets.text import TextSource
 from kinshot.datasets.topic_text import ALPHABET, check_text_settings, topic_model, write_sentences
+from kinshot.kin.graph import from_edges
 
 _CYCLE, _GRAPHLETS = 36, 9
 _SPACING = _CYCLE // _GRAPHLETS

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from kinshot.core.errors import ConfigError, DataError
-from kinshot.core.tokens import ALPHABET, check_alphabet, encode
 from kinshot.datasets.base import Indices, Source
+from kinshot.samples.tokens import ALPHABET, check_alphabet, encode
 
 
 class TextSource(Source):
-    """Texts held in memory as character ids: 0 padding, 1 mask, 2 unknown, then the alphabet (`kinshot.core.tokens`).
+    """Texts held in memory as character ids: 0 padding, 1 mask, 2 unknown, then the alphabet (`kinshot.samples.tokens`).
 
     Args:
         texts: one text for each sample, none of them empty.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kinshot.encoders import ENCODERS
-from kinshot.encoders.base import InputSpec, Spec
+from kinshot.samples.spec import InputSpec, Spec
 
 CONV4_BELOW = 64
 """Images below this size in pixels get a Conv-4; larger ones a ResNet-18, whose ImageNet stem then costs no more and sees further."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from kinshot.core.rng import keyed_seed
 from kinshot.encoders import ENCODERS
-from kinshot.encoders.base import Spec, check_kind
+from kinshot.samples.spec import Spec, check_kind
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
-from kinshot.encoders.base import InputSpec
 from kinshot.encoders.pooled_norm import PooledNorm, StemPooledNorm
+from kinshot.samples.spec import InputSpec
 
 # With more input channels the patch matrix of the stem's fast path would outgrow the map that it saves.
 _STEM_CHANNELS = 4

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
-from kinshot.encoders.base import InputSpec
 from kinshot.encoders.scaling import check_factors, scaled
+from kinshot.samples.spec import InputSpec
 
 SLOPE = 0.1
 """Slope of the leaky rectifier below zero."""

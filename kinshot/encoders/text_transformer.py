@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.tokens import PADDING
 from kinshot.encoders import ENCODERS
-from kinshot.encoders.base import TokenSpec, masked_mean
+from kinshot.samples.spec import TokenSpec, masked_mean
+from kinshot.samples.tokens import PADDING
 
 _INITIAL_STD = 0.02  # of BERT
 

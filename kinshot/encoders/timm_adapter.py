@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.encoders import ENCODERS
-from kinshot.encoders.base import InputSpec
+from kinshot.samples.spec import InputSpec
 
 
 @ENCODERS.register("timm")

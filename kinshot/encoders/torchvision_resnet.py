@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from kinshot.encoders import ENCODERS
-from kinshot.encoders.base import InputSpec
 from kinshot.encoders.scaling import check_factors, scaled
+from kinshot.samples.spec import InputSpec
 
 IMAGENET_SIZE = 64
 """From this size in pixels on, `stem="auto"` is the ImageNet stem."""

@@ -16,9 +16,9 @@ from __future__ import annotations
 import numpy as np
 
 from kinshot.core.errors import DataError
+from kinshot.core.variance import Part
 from kinshot.fewshot.episodes import Episodes
 from kinshot.fewshot.groups import EpisodeGroups, grouped
-from kinshot.fewshot.variance import Part
 
 LEAST = 2
 """Episodes without a class below which nothing can be said of leaving it out."""

@@ -12,12 +12,12 @@ import numpy as np
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError, suggest
+from kinshot.core.statistics import interval
 from kinshot.fewshot import HEADS
 from kinshot.fewshot.base_statistics import BaseStatistics
 from kinshot.fewshot.episodes import Episodes
 from kinshot.fewshot.records import Head, episode_records
 from kinshot.fewshot.scores import BoundHead, scores_of
-from kinshot.fewshot.statistics import interval
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError, DataError, DivergedError
-from kinshot.core.optim import decay_groups
 from kinshot.encoders.build import keyed_initialisation
-from kinshot.fewshot.cosine_rows import CosineRows
+from kinshot.encoders.cosine_rows import CosineRows
 from kinshot.fewshot.imprinting import balanced_draws
 from kinshot.fewshot.transforms import unit
+from kinshot.learn.optim import decay_groups
 
 Inputs = Callable[[Tensor, int], Tensor]
 """(positions int64 (B,), step) -> what the encoder takes of these images, (B, ...), on its device; views of them, for example."""

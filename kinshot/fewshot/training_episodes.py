@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method.base import MethodContext
 from kinshot.core.rng import keyed_seed
 from kinshot.fewshot.draws import check_classes, check_images, check_numbers, draw_classes, draw_images, pool_of
 
@@ -77,7 +77,7 @@ class EpisodeOrder:
         return torch.from_numpy(images.reshape(self.steps, self.shape.batch))
 
 
-def episode_order(name: str, context: MethodContext, shape: EpisodeShape) -> EpisodeOrder:
+def episode_order(name: str, context: RunContext, shape: EpisodeShape) -> EpisodeOrder:
     """The order of a method that trains on episodes, once its settings and the data allow it.
 
     Raises:
@@ -97,7 +97,7 @@ def episode_order(name: str, context: MethodContext, shape: EpisodeShape) -> Epi
     return EpisodeOrder(labels, shape, context.steps_per_epoch, context.seed)
 
 
-def class_labels(name: str, context: MethodContext) -> Tensor:
+def class_labels(name: str, context: RunContext) -> Tensor:
     """The class of every training sample, int64 (N,). Raises ConfigError where the data has no labels."""
     if context.labels is None:
         raise ConfigError(f"{name} learns from class labels and the data has none: choose a labelled source, or a method of `ssl pretrain`")

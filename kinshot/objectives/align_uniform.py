@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.relations import Relation
-from kinshot.core.relations.constructors import labels
 from kinshot.core.sphere import log_mean_potential, mean_power
+from kinshot.kin.constructors import labels
+from kinshot.kin.relation import Relation
 from kinshot.objectives.common import check_above, dense_weights, full_precision, unit
 
 

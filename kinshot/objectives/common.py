@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from kinshot.core.errors import ConfigError, suggest
-from kinshot.core.relations import Block, Mask, Part, Relation
+from kinshot.kin.parts import Block, Mask, Part
+from kinshot.kin.relation import Relation
 
 Reduction = Literal["mean", "valid", "sum", "none"]
 Normalize: TypeAlias = bool | Literal["anchors"]

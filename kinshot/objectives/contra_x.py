@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kinshot.core.relations import Mask, Relation
+from kinshot.kin.parts import Mask
+from kinshot.kin.relation import Relation
 from kinshot.objectives.common import (
     ABSENT,
     Normalize,

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.relations import Block, Listed, Mask, Part, Relation
-from kinshot.core.relations.constructors import negatives as all_negative
-from kinshot.core.relations.constructors import pairs
+from kinshot.kin.constructors import negatives as all_negative
+from kinshot.kin.constructors import pairs
+from kinshot.kin.parts import Block, Listed, Mask, Part
+from kinshot.kin.relation import Relation
 from kinshot.objectives.block import block_logsumexp
 from kinshot.objectives.common import (
     ABSENT,

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.relations import Listed, Part, Relation
+from kinshot.kin.parts import Listed, Part
+from kinshot.kin.relation import Relation
 from kinshot.objectives.common import (
     Normalize,
     Reduction,

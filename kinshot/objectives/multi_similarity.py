@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.relations import Relation
+from kinshot.kin.relation import Relation
 from kinshot.objectives.common import (
     ABSENT,
     Normalize,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.relations.constructors import views
+from kinshot.kin.constructors import views
 from kinshot.objectives.info_nce import relational_info_nce
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.relations import Relation
-from kinshot.core.relations.constructors import across_views, labels, views
+from kinshot.kin.constructors import across_views, labels, views
+from kinshot.kin.relation import Relation
 from kinshot.objectives.common import Reduction, check_choice
 from kinshot.objectives.info_nce import relational_info_nce
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.relations import Relation
+from kinshot.kin.relation import Relation
 from kinshot.objectives.common import (
     Normalize,
     Reduction,

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from kinshot.core.errors import ConfigError, suggest
-from kinshot.core.method import METHODS
 from kinshot.datasets import SOURCES
+from kinshot.datasets.views import VIEWS
 from kinshot.encoders import ENCODERS
 from kinshot.fewshot import HEADS
+from kinshot.learn import METHODS
 from kinshot.recipes.recipe import Choice, Recipe, parse, problem_error, read_values, recipe_data, recipe_names, recipe_path
 from kinshot.recipes.specs import check_features
-from kinshot.ssl import VIEWS
 
 _KINDS = {"table": "features", "manifold": "tokens", "task_topology": "tokens"}
 """Samples of the sources that do not give images."""
@@ -60,7 +60,7 @@ def _validation(data: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
 
 def _kinds(values: dict[str, Any]) -> Iterator[str]:
     """Parts that do not take the samples that the source gives, and a method without the labels that it learns from."""
-    from kinshot.encoders.base import accepted_kinds
+    from kinshot.samples.spec import accepted_kinds
 
     source, method = values["data"], values["method"]
     kind = _kind_of(source)
@@ -105,10 +105,10 @@ def _exists(path: str) -> bool:
 
 def _parts(values: dict[str, Any]) -> Iterator[str]:
     """What views, encoder and method say when they are made, for images of the recipe's size."""
-    from kinshot.core.method.base import MethodContext
-    from kinshot.encoders.base import InputSpec
+    from kinshot.core.context import RunContext
     from kinshot.encoders.build import build_encoder
     from kinshot.encoders.projector import mlp_projector
+    from kinshot.samples.spec import InputSpec
 
     source, views, encoder, method = (values[name] for name in ("data", "views", "encoder", "method"))
     if _kind_of(source) != "image":
@@ -127,7 +127,7 @@ def _parts(values: dict[str, Any]) -> Iterator[str]:
         yield from _refused(lambda: check_small_views(made[0], views, size))
     batch, settings = values["train"].batch_size or 32, method.settings
     samples = max(_SAMPLES, batch, *(20 * settings.get(key, 0) for key in ("clusters", "pool")))
-    context = MethodContext(samples, batch, _STEPS, _STEPS, 0)
+    context = RunContext(samples, batch, _STEPS, _STEPS, 0)
     supervised = METHODS.entry(method.name).flags.get("supervised", False)
     if not supervised:  # the others ask for classes, which only the data has
         yield from _refused(lambda: _check_method(method, made[0], mlp_projector(made[0].dim, 8, 8, 2, last_norm=False), context, views))

@@ -11,11 +11,11 @@ from typing import Any
 from kinshot.core.checkpoint import Checkpoint
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.auto import encoder_for
-from kinshot.encoders.base import InputSpec, Spec, spec_from_dict
+from kinshot.encoders.queue import queue_for
 from kinshot.encoders.torchvision_resnet import stem_for, stem_of
 from kinshot.recipes.recipe import Choice, Recipe, parse
+from kinshot.samples.spec import InputSpec, Spec, spec_from_dict
 from kinshot.ssl.interclr.settings import scaled_sizes
-from kinshot.ssl.queue import queue_for
 
 _BATCHES = ((64, 128), (128, 64))
 """(below this side in pixels, batch): what fits the memory of a laptop with the encoders of `auto`."""

@@ -11,14 +11,14 @@ from typing import Any, Literal, NamedTuple
 
 from kinshot.core.config import apply_override, dataclass_parameters, flatten, parse_override, read_yaml
 from kinshot.core.errors import ConfigError, suggest
-from kinshot.core.method import METHODS
 from kinshot.core.registry import Registry
 from kinshot.core.schema import check_parameters, shown
 from kinshot.datasets import SOURCES
 from kinshot.datasets.graphs import GRAPHS
+from kinshot.datasets.views import VIEWS
 from kinshot.encoders import ENCODERS
+from kinshot.learn import METHODS
 from kinshot.recipes.ranges import is_folder_name, out_of_range
-from kinshot.ssl import VIEWS
 from kinshot.ssl.distillation.settings import DistillSettings, check_distill
 from kinshot.ssl.structure.settings import StructureSettings, check_structure
 

@@ -1,8 +1,4 @@
-"""Pretraining without labels: methods and views, one file each, found by name without importing them.
+"""Learning without labels: methods, one file each, and their parts.
 
 The folder is called `ssl`, the import is always `kinshot.ssl`: a top-level `ssl` would replace Python's own module.
 """
-
-from kinshot.core.registry import Registry
-
-VIEWS = Registry("views", "kinshot.ssl.views")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from kinshot.core.errors import DataError
-from kinshot.core.graph import RelationGraph, read_graph
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
+from kinshot.kin.graph import RelationGraph, read_graph
 
 
 @GRAPHS.register("edges")

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.features import raw_features
-from kinshot.core.graph import RelationGraph, from_knn
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
+from kinshot.kin.graph import RelationGraph, from_knn
+from kinshot.samples.raw import raw_features
 
 _CHUNK = 1024
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from kinshot.core.errors import ConfigError, DataError, suggest
-from kinshot.core.graph import RelationGraph, from_metadata
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
+from kinshot.kin.graph import RelationGraph, from_metadata
 
 
 @GRAPHS.register("labels")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from kinshot.core.errors import DataError
-from kinshot.core.graph import RelationGraph
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
+from kinshot.kin.graph import RelationGraph
 
 
 @GRAPHS.register("own")

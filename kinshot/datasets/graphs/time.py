@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kinshot.core.graph import RelationGraph, from_time
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
 from kinshot.datasets.graphs.labels import label_column
+from kinshot.kin.graph import RelationGraph, from_time
 
 
 @GRAPHS.register("time")

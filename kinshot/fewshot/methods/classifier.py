@@ -7,12 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import Method, MethodContext
 from kinshot.encoders.build import keyed_initialisation
-from kinshot.fewshot.cosine_rows import CosineRows
+from kinshot.encoders.cosine_rows import CosineRows
 from kinshot.fewshot.training_episodes import class_labels
+from kinshot.learn import METHODS
+from kinshot.learn.method import Method
 
 
 @METHODS.register("classifier")
@@ -38,7 +39,7 @@ class Classifier(Method):
         self,
         encoder: nn.Module,
         projector: nn.Module,
-        context: MethodContext,
+        context: RunContext,
         *,
         kind: Literal["cosine", "linear"] = "cosine",
         scale: float = 10.0,

@@ -8,13 +8,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.gauges import feature_std
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import Method, MethodContext
 from kinshot.encoders.build import keyed_initialisation
-from kinshot.fewshot.cosine_rows import CosineRows
+from kinshot.encoders.cosine_rows import CosineRows
 from kinshot.fewshot.training_episodes import class_labels
+from kinshot.learn import METHODS
+from kinshot.learn.gauges import feature_std
+from kinshot.learn.method import Method
 from kinshot.objectives.align_uniform import alignment, class_uniformity, uniformity
 from kinshot.objectives.common import check_above, check_choice
 from kinshot.objectives.cross_entropy import cross_entropy
@@ -67,7 +68,7 @@ class DualPath(Method):
         self,
         encoder: nn.Module,
         projector: nn.Module,
-        context: MethodContext,
+        context: RunContext,
         *,
         classification: float = 1.0,
         structural: float = 1.0,
@@ -147,7 +148,7 @@ class DualPath(Method):
             return class_uniformity(rows, target, t=self.uniformity_sharpness)
         return uniformity(rows, t=self.uniformity_sharpness)
 
-    def _check(self, context: MethodContext) -> None:
+    def _check(self, context: RunContext) -> None:
         for name, weight in self.weights.items():
             if not weight >= 0:
                 raise ConfigError(f"dual_path: {name}: expected a weight of at least 0, got {weight}: 0 switches the term off")

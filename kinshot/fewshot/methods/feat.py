@@ -7,13 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import Method, MethodContext
 from kinshot.encoders.build import keyed_initialisation
 from kinshot.fewshot.set_attention import SetAttention
 from kinshot.fewshot.training_episodes import EpisodeShape, episode_order
 from kinshot.fewshot.transforms import class_means, squared_distance
+from kinshot.learn import METHODS
+from kinshot.learn.method import Method
 from kinshot.objectives.common import at_least_float32, full_precision
 
 Adapt = Callable[[Tensor], Tensor]
@@ -51,7 +52,7 @@ class FEAT(Method):
         self,
         encoder: nn.Module,
         projector: nn.Module,
-        context: MethodContext,
+        context: RunContext,
         *,
         ways: int = 5,
         shots: int = 1,

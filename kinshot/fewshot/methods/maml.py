@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import Method, MethodContext
+from kinshot.core.context import RunContext
 from kinshot.encoders.build import keyed_initialisation
 from kinshot.fewshot.adaptation import Adaptation, Statistics, follow_statistics, maml_scores, normalised_by, unfused
 from kinshot.fewshot.inner_loop import linear_scores
 from kinshot.fewshot.training_episodes import EpisodeShape, episode_order
 from kinshot.fewshot.transforms import one_hot
+from kinshot.learn import METHODS
+from kinshot.learn.method import Method
 
 
 @METHODS.register("maml")
@@ -53,7 +54,7 @@ class MAML(Method):
         self,
         encoder: nn.Module,
         projector: nn.Module,
-        context: MethodContext,
+        context: RunContext,
         *,
         adapt: Literal["network", "head"] = "network",
         ways: int = 5,
@@ -109,7 +110,7 @@ class ANIL(Method):
         self,
         encoder: nn.Module,
         projector: nn.Module,
-        context: MethodContext,
+        context: RunContext,
         *,
         ways: int = 5,
         shots: int = 1,

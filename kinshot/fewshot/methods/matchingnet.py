@@ -6,14 +6,15 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import Method, MethodContext
 from kinshot.encoders.build import keyed_initialisation
 from kinshot.fewshot.full_context import FullContext
 from kinshot.fewshot.heads.matching import attention_scores
 from kinshot.fewshot.training_episodes import EpisodeShape, episode_order
 from kinshot.fewshot.transforms import one_hot
+from kinshot.learn import METHODS
+from kinshot.learn.method import Method
 from kinshot.objectives.common import at_least_float32, full_precision
 
 
@@ -48,7 +49,7 @@ class MatchingNet(Method):
         self,
         encoder: nn.Module,
         projector: nn.Module,
-        context: MethodContext,
+        context: RunContext,
         *,
         ways: int = 5,
         shots: int = 1,

@@ -7,11 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import Method, MethodContext
 from kinshot.fewshot.training_episodes import EpisodeShape, episode_order
 from kinshot.fewshot.transforms import class_means, similarity
+from kinshot.learn import METHODS
+from kinshot.learn.method import Method
 
 
 @METHODS.register("protonet")
@@ -38,7 +39,7 @@ class ProtoNet(Method):
         self,
         encoder: nn.Module,
         projector: nn.Module,
-        context: MethodContext,
+        context: RunContext,
         *,
         ways: int = 5,
         shots: int = 1,

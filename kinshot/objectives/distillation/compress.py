@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from kinshot.core.method.base import MethodContext
+from kinshot.core.context import RunContext
 from kinshot.objectives.common import check_above, check_choice, full_precision
 from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import common_width, directions, embeddings, same_shape, width
@@ -71,7 +71,7 @@ class Compress(nn.Module):
         self,
         student: tuple[int, ...],
         teacher: tuple[int, ...],
-        context: MethodContext,
+        context: RunContext,
         *,
         variant: Literal["1q", "2q"] = "2q",
         size: int = 128000,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from kinshot.core.method.base import MethodContext
+from kinshot.core.context import RunContext
 from kinshot.objectives.common import check_above, full_precision
 from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import embeddings, same_shape, width
@@ -41,7 +41,7 @@ class CorrelationCongruence(nn.Module):
         ConfigError: a setting out of range, or shapes that are not of embeddings.
     """
 
-    def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...], context: MethodContext, *, dim: int = 128) -> None:
+    def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...], context: RunContext, *, dim: int = 128) -> None:
         super().__init__()
         check_above("dim", dim)
         self.of_student = nn.Linear(width("correlation_congruence", "student", student), dim)

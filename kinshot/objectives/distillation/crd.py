@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinshot.core.method.base import MethodContext
+from kinshot.core.context import RunContext
 from kinshot.objectives.common import ABSENT, check_above, full_precision, products
 from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import directions, embeddings, same_shape, width
@@ -101,7 +101,7 @@ class CRD(nn.Module):
         self,
         student: tuple[int, ...],
         teacher: tuple[int, ...],
-        context: MethodContext,
+        context: RunContext,
         *,
         size: int = 16384,
         dim: int = 128,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method.base import MethodContext
 from kinshot.objectives.common import full_precision
 from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import embeddings, maps, same_shape
@@ -50,7 +50,7 @@ class FitNet(nn.Module):
         ConfigError: an embedding on one side and a map on the other, or neither.
     """
 
-    def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...], context: MethodContext) -> None:
+    def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...], context: RunContext) -> None:
         super().__init__()
         if len(student) != len(teacher) or len(student) not in (1, 3) or 0 in (*student, *teacher):
             got = f"student {tuple(student)} and teacher {tuple(teacher)}"

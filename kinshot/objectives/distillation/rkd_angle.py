@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method.base import MethodContext
 from kinshot.core.rng import keyed_generator
 from kinshot.objectives.common import at_least_float32, check_above, check_choice, full_precision
 from kinshot.objectives.distillation import DISTILLATIONS
@@ -108,7 +108,7 @@ class RKDAngle(nn.Module):
         self,
         student: tuple[int, ...],
         teacher: tuple[int, ...],
-        context: MethodContext,
+        context: RunContext,
         *,
         reduction: Literal["reference", "valid"] = "reference",
         chunk: int | None = None,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinshot.core.method.base import MethodContext
+from kinshot.core.context import RunContext
 from kinshot.objectives.common import check_above, full_precision
 from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import common_width, directions, embeddings, same_shape
@@ -78,7 +78,7 @@ class Seed(nn.Module):
         self,
         student: tuple[int, ...],
         teacher: tuple[int, ...],
-        context: MethodContext,
+        context: RunContext,
         *,
         size: int = 65536,
         student_temperature: float = 0.2,

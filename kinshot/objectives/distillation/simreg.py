@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from kinshot.core.method.base import MethodContext
+from kinshot.core.context import RunContext
 from kinshot.objectives.common import check_above, full_precision
 from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import directions, embeddings, same_shape, width
@@ -48,7 +48,7 @@ class SimReg(nn.Module):
         ConfigError: a setting out of range, or shapes that are not of embeddings.
     """
 
-    def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...], context: MethodContext, *, blocks: int = 2) -> None:
+    def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...], context: RunContext, *, blocks: int = 2) -> None:
         super().__init__()
         check_above("blocks", blocks)
         self._widths = width("simreg", "student", student), width("simreg", "teacher", teacher)

@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.gather import gather_rows
-from kinshot.core.method.base import Method, MethodContext
-from kinshot.core.method.wrapper import Wrapper
-from kinshot.core.taps import Taps, submodule
-from kinshot.encoders.base import InputSpec, Spec, TokenSpec
 from kinshot.encoders.build import keyed_initialisation
+from kinshot.learn.gather import gather_rows
+from kinshot.learn.method import Method
+from kinshot.learn.taps import Taps, submodule
+from kinshot.learn.wrapper import Wrapper
 from kinshot.objectives.common import unit
 from kinshot.objectives.distillation import DISTILLATIONS
+from kinshot.samples.spec import InputSpec, Spec, TokenSpec
 from kinshot.ssl.distillation.settings import DistillSettings, LossChoice, parse_loss
 from kinshot.ssl.distillation.teacher import Taught
 
@@ -67,7 +68,7 @@ class Distilling(Wrapper):
         input: what the student's encoder takes.
     """
 
-    def __init__(self, base: Method, teachers: Sequence[Taught], settings: DistillSettings, context: MethodContext, input: Spec) -> None:
+    def __init__(self, base: Method, teachers: Sequence[Taught], settings: DistillSettings, context: RunContext, input: Spec) -> None:
         super().__init__()
         self.base, self.settings = base, settings
         self._taught = list(teachers)
@@ -140,7 +141,7 @@ class Distilling(Wrapper):
             return rows
         return submodule(self.encoder, name, "student", ("backbone", "projector", "logits"))
 
-    def _build(self, choices: list[LossChoice], context: MethodContext, input: Spec) -> list[Term]:
+    def _build(self, choices: list[LossChoice], context: RunContext, input: Spec) -> list[Term]:
         """The losses, each tried on a batch of the run's size, so that shapes that do not fit are found before anything runs."""
         student = self._try_student(_blank(input))
         names = [choice.name for choice in choices]
@@ -193,7 +194,7 @@ def teacher_taps(choices: Sequence[LossChoice], number: int) -> list[str]:
     return sorted({choice.place.teacher for choice in choices if choice.place.of in (0, number + 1)})
 
 
-def _loss_of(choice: LossChoice, student: Tensor, teacher: Tensor, context: MethodContext) -> nn.Module:
+def _loss_of(choice: LossChoice, student: Tensor, teacher: Tensor, context: RunContext) -> nn.Module:
     if not inspect.isclass(DISTILLATIONS.get(choice.name)):
         return _Pure(choice)
     shapes = tuple(student.shape[1:]), tuple(teacher.shape[1:])

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.taps import Taps, submodule
-from kinshot.encoders.base import InputSpec, Spec, fitted, normalize
+from kinshot.learn.taps import Taps, submodule
+from kinshot.samples.spec import InputSpec, Spec, fitted, normalize
 
 
 class Teacher(nn.Module):

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kinshot.core.relations.constructors import listed
+from kinshot.encoders.queue import KeyQueue
+from kinshot.kin.constructors import listed
 from kinshot.objectives.info_nce import info_nce, relational_info_nce, unit
 from kinshot.ssl.interclr.bank import Bank, update_features_, update_labels_
 from kinshot.ssl.interclr.maintenance import cluster_health, repair_small_clusters_, update_centroids_
@@ -28,7 +29,6 @@ from kinshot.ssl.interclr.sampling import (
     members_by_label,
 )
 from kinshot.ssl.interclr.settings import StepSettings
-from kinshot.ssl.queue import KeyQueue
 
 
 @dataclass(frozen=True)

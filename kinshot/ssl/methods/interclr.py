@@ -8,10 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import DataError, DivergedError, KinshotError
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import Extract, Method, MethodContext
 from kinshot.core.rng import keyed_generator
+from kinshot.encoders.momentum import KeyNetwork
+from kinshot.encoders.queue import KeyQueue, embedding_dim, queue_length
+from kinshot.learn import METHODS
+from kinshot.learn.method import Extract, Method
 from kinshot.objectives.info_nce import info_nce, unit
 from kinshot.objectives.nt_xent import nt_xent
 from kinshot.ssl.interclr.bank import Bank, fill_bank_
@@ -19,8 +22,6 @@ from kinshot.ssl.interclr.neighbors import mutual_neighbors
 from kinshot.ssl.interclr.settings import StepSettings, at_least, scaled_sizes
 from kinshot.ssl.interclr.step import advance_, choose, inter_loss
 from kinshot.ssl.methods.simclr import embed_pair
-from kinshot.ssl.momentum import KeyNetwork
-from kinshot.ssl.queue import KeyQueue, embedding_dim, queue_length
 
 
 @METHODS.register("interclr")
@@ -72,7 +73,7 @@ class InterCLR(Method):
         self,
         encoder: nn.Module,
         projector: nn.Module,
-        context: MethodContext,
+        context: RunContext,
         *,
         clusters: int = 0,
         min_cluster: int = 0,

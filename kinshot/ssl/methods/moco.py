@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import Extract, Method, MethodContext
+from kinshot.encoders.momentum import KeyNetwork
+from kinshot.encoders.queue import KeyQueue, embedding_dim, queue_length
+from kinshot.learn import METHODS
+from kinshot.learn.method import Extract, Method
 from kinshot.objectives.info_nce import info_nce, unit
-from kinshot.ssl.momentum import KeyNetwork
-from kinshot.ssl.queue import KeyQueue, embedding_dim, queue_length
 
 
 @METHODS.register("moco")
@@ -34,7 +35,7 @@ class MoCo(Method):
         self,
         encoder: nn.Module,
         projector: nn.Module,
-        context: MethodContext,
+        context: RunContext,
         *,
         queue: int = 4096,
         key_momentum: float = 0.999,

@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import Method, MethodContext
-from kinshot.encoders.base import FeatureSpec, InputSpec, TokenSpec
 from kinshot.encoders.build import keyed_initialisation
-from kinshot.ssl.queue import embedding_dim
+from kinshot.encoders.queue import embedding_dim
+from kinshot.learn import METHODS
+from kinshot.learn.method import Method
+from kinshot.samples.spec import FeatureSpec, InputSpec, TokenSpec
 
 
 @METHODS.register("reconstruction")
@@ -33,7 +34,7 @@ class Reconstruction(Method):
     view_count = 1
     needs_clean = True
 
-    def __init__(self, encoder: nn.Module, projector: nn.Module, context: MethodContext, *, hidden: int = 256) -> None:
+    def __init__(self, encoder: nn.Module, projector: nn.Module, context: RunContext, *, hidden: int = 256) -> None:
         super().__init__()
         if hidden < 1:
             raise ConfigError(f"reconstruction: hidden must be at least 1, got {hidden}")

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import Method, MethodContext
+from kinshot.learn import METHODS
+from kinshot.learn.method import Method
 from kinshot.objectives.nt_xent import nt_xent
 
 
@@ -25,7 +26,7 @@ class SimCLR(Method):
         temperature: divides every cosine similarity.
     """
 
-    def __init__(self, encoder: nn.Module, projector: nn.Module, context: MethodContext, *, temperature: float = 0.5) -> None:
+    def __init__(self, encoder: nn.Module, projector: nn.Module, context: RunContext, *, temperature: float = 0.5) -> None:
         super().__init__()
         if not temperature > 0:
             raise ConfigError(f"temperature: expected a number above 0, got {temperature}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.method import METHODS
-from kinshot.core.method.base import Method, MethodContext
+from kinshot.learn import METHODS
+from kinshot.learn.method import Method
 
 
 @METHODS.register("student")
@@ -23,7 +24,7 @@ class Student(Method):
 
     taught_only = True
 
-    def __init__(self, encoder: nn.Module, projector: nn.Module, context: MethodContext, *, views: int = 1) -> None:
+    def __init__(self, encoder: nn.Module, projector: nn.Module, context: RunContext, *, views: int = 1) -> None:
         super().__init__()
         if views < 1:
             raise ConfigError(f"student: views must be at least 1, got {views}")

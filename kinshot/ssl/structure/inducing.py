@@ -7,11 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kinshot.core.graph import RelationGraph
-from kinshot.core.method.base import Method, MethodContext
-from kinshot.core.method.wrapper import Wrapper
-from kinshot.core.relations import Listed, Relation, constructors
-from kinshot.core.taps import Taps
+from kinshot.core.context import RunContext
+from kinshot.kin import constructors
+from kinshot.kin.graph import RelationGraph
+from kinshot.kin.parts import Listed
+from kinshot.kin.relation import Relation
+from kinshot.learn.method import Method
+from kinshot.learn.taps import Taps
+from kinshot.learn.wrapper import Wrapper
 from kinshot.objectives.margin_contrastive import margin_contrastive
 from kinshot.objectives.multi_similarity import multi_similarity
 from kinshot.objectives.triplet import triplet
@@ -44,7 +47,7 @@ class StructureInducing(Wrapper):
     """
 
     def __init__(
-        self, base: Method, graph: RelationGraph, settings: StructureSettings, context: MethodContext, *, gauge_every: int = 10
+        self, base: Method, graph: RelationGraph, settings: StructureSettings, context: RunContext, *, gauge_every: int = 10
     ) -> None:
         super().__init__()
         self.base, self.settings, self.context = base, require_structure(settings), context

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinshot.core.graph import RelationGraph
 from kinshot.core.rng import keyed_numpy
+from kinshot.kin.graph import RelationGraph
 from kinshot.ssl.structure.settings import StructureSettings
 
 

@@ -1,0 +1,28 @@
+"""What a part of a run may know of the run that it is built for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a method, or a term with state, may know of the run that it is built for.
+
+    Args:
+        num_samples: N, rows of the training source; sample indices are 0..N-1.
+        batch_size: samples in every step (the last partial batch is dropped).
+        steps_per_epoch: steps in one epoch.
+        total_steps: steps in the whole run.
+        seed: the run's seed, for `kinshot.core.rng`.
+        labels: class of every sample, int64 (N,), 0..C-1, for a method that is `supervised`; None for all others.
+    """
+
+    num_samples: int
+    batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    seed: int
+    labels: Tensor | None = None

@@ -1,0 +1,1 @@
+"""A recipe run to a checkpoint, and a finished run read back."""

@@ -1,0 +1,290 @@
+"""What surrounds the training loop: records, probes, checkpoints, and the closing report of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import kinshot
+from kinshot.core.atomic import write_json, write_text
+from kinshot.core.checkpoint import chosen, pack_optimizer, prune, save_checkpoint
+from kinshot.core.config import flatten, to_yaml
+from kinshot.learn.features import weights_hash
+from kinshot.learn.gauges import alignment, effective_rank, feature_std, uniformity
+from kinshot.kin.graph import RelationGraph, neighbor_retrieval
+from kinshot.learn.loop import Run, StepResult
+from kinshot.learn.monitor import Monitor
+from kinshot.core.progress import Progress
+from kinshot.core.rng import keyed_numpy
+from kinshot.samples.spec import InputSpec, spec_to_dict
+from kinshot.runs.begun import recorded, stand_in_count
+from kinshot.runs.diagnose import numbers_of
+from kinshot.runs.label_free import view_quality
+from kinshot.recipes.recipe import TrainConfig
+from kinshot.runs.validation import Validator
+from kinshot.learn.knn import knn_accuracy, rows_by_class
+
+if TYPE_CHECKING:
+    from kinshot.runs.train import Job
+
+RETRIEVAL_SAMPLES = 500
+Say = Callable[[str], None]
+
+
+class RunHooks:
+    """Records, probes and checkpoints of one run; follows `kinshot.learn.loop.Hooks`.
+
+    Everything that is recorded of a step is in the files before its checkpoint is, and what is not, the best step so far, is in the
+    checkpoint: wherever a run is killed, the one that goes on from its newest checkpoint leaves the same files.
+
+    `resumed_cpu` is what to add to the process's CPU clock: seconds of earlier processes, less what this one did before the run.
+    """
+
+    def __init__(self, job: Job, out: Path, say: Say, resumed_cpu: float, quiet: bool) -> None:
+        self.job, self.out, self.say = job, out, say
+        self.resumed_cpu = resumed_cpu
+        self.saved_step = -1
+        self.validator = Validator(job.recipe, out, job.begun) if job.recipe.validation.split else None
+        self.samples = recorded(job.source)
+        # a run that begins anew drops also the records of step 0 that one killed before its first checkpoint left
+        self.monitor = Monitor(out, resume_step=-1 if job.begun is None else job.run.step, tensorboard=job.recipe.monitor.tensorboard)
+        self.final = {tag: value for tag, value in self.monitor.latest.items() if tag == "train/loss" or tag.startswith("eval/")}
+        self.progress = Progress(job.plan.total_steps, job.run.step, quiet=quiet)
+        write_text(out / "config.yaml", to_yaml(job.recipe.to_dict()))
+
+    def before_first_step(self, run: Run) -> None:
+        """Where there are no labels, record how good the untrained encoder is by the views: what later figures are compared with."""
+        if self.job.source.labels is None and self.job.recipe.monitor.knn_every:
+            self.monitor.scalars(0, self._views(run), epoch=0)
+
+    def after_step(self, run: Run, result: StepResult, epoch: int) -> None:
+        """Record losses, rate, gauges and throughput every `log_every` steps and at the last one."""
+        due = run.step % self.job.plan.log_every == 0 or run.step == self.job.plan.total_steps
+        rate = len(result.indices) / max(result.seconds, 1e-9)
+        self.progress.update(run.step, epoch=epoch, loss=result.terms["loss"], rate=rate)
+        if run.step in (1, self.job.plan.total_steps // 2 + 1):
+            self._picture(run.step, result)
+        if due:
+            scalars = {"train/loss": float(result.terms["loss"]), "train/lr": result.lr, "train/grad_norm": float(result.grad_norm)}
+            scalars |= {f"train/{name}": float(value) for name, value in result.terms.items() if name != "loss"}
+            scalars |= {f"{self.job.recipe.method.name}/{name}": float(value) for name, value in result.gauges.items()}
+            scalars |= self._collapse(run, result.views)
+            scalars |= {"time/images_per_second": rate, "time/data_share": result.data_seconds / max(result.seconds, 1e-9)}
+            self.monitor.scalars(run.step, scalars, epoch=epoch)
+            self.final |= {"train/loss": scalars["train/loss"]}
+
+    def after_epoch(self, run: Run, epoch: int) -> None:
+        """Validate and probe when it is due; a step that is better than ever gets its checkpoint, which becomes the chosen one."""
+        last = run.step == self.job.plan.total_steps
+        better = False
+        if self.validator is not None and (last or (epoch + 1) % self.validator.settings.every == 0):
+            better = self._validate(self.validator, run, epoch)
+        every = self.job.recipe.monitor.knn_every
+        if every and (last or (epoch + 1) % every == 0):
+            self._probe(run, epoch)
+        if self.validator is not None and better:
+            self.save(run)
+            self.validator.write()
+
+    def _probe(self, run: Run, epoch: int) -> None:
+        """Probe by kNN where there are labels, else by what two views say of each other; and the graph, if there is one."""
+        with exported(run):
+            labelled = self.job.source.labels is not None
+            found = {f"eval/knn/{name}": value for name, value in self._knn().items()} if labelled else self._views(run)
+            found |= {f"eval/graph/{name}": value for name, value in self._retrieval().items()}
+        self.final |= found
+        if found:
+            self.monitor.scalars(run.step, found, epoch=epoch)
+
+    def save(self, run: Run) -> None:
+        """Write `checkpoints/step-N`, then delete the oldest beyond `monitor.keep`; once for every step."""
+        job = self.job
+        if self.saved_step == run.step:
+            return
+        self.saved_step = run.step
+        self.monitor.flush()
+        exported = run.average.state if run.average else run.method.state_dict()
+        prefix = run.method.prefix
+        optimizer, optimizer_meta = pack_optimizer(run.optimizer)
+        training = {f"method/{k}": v for k, v in run.method.state_dict().items()}
+        training |= {f"optimizer/{k}": v for k, v in optimizer.items()}
+        training |= {f"average/{k}": v for k, v in (run.average.state if run.average else {}).items()}
+        training |= {f"data/{k}": v for k, v in self.samples.items()}
+        state = {
+            "step": run.step,
+            "total_steps": job.plan.total_steps,
+            "steps_per_epoch": job.plan.steps_per_epoch,
+            "epoch": run.step // job.plan.steps_per_epoch,
+            "seed": job.plan.seed,
+            "input": spec_to_dict(job.input),
+            "source": job.source.fingerprint(),
+            "samples": len(job.source),
+            "optimizer": optimizer_meta,
+            "cpu_seconds": round(self.resumed_cpu + time.process_time(), 3),
+            "threads": torch.get_num_threads(),
+            "computed": job.computed,
+            "overrides": list(job.recipe.overrides),
+            **({"best": self.validator.best} if self.validator else {}),
+        }
+        save_checkpoint(
+            self.out / "checkpoints" / f"step-{run.step:08d}",
+            encoder=_part(exported, f"{prefix}encoder."),
+            projector=_part(exported, f"{prefix}projector."),
+            training=training,
+            state=state,
+            config=job.recipe.to_dict(),
+        )
+        prune(self.out, keep=job.recipe.monitor.keep)
+
+    def diverged(self, run: Run, indices: Tensor, reason: str) -> None:
+        """Leave `diverged.json`: the step, the reason and the samples of the batch."""
+        write_json(self.out / "diverged.json", {"step": run.step, "reason": reason, "samples": indices.tolist()})
+
+    def finish(self, run: Run, seconds: float) -> dict[str, Any]:
+        """Embedding projector, hparams and `result.json`; returns the result."""
+        prune(self.out, keep=self.job.recipe.monitor.keep)  # a run killed after its last checkpoint was saved did not come to it
+        points = self.job.recipe.monitor.projector_points
+        if points and self.monitor.tensorboard:
+            self._projector(points, run.step)
+        self.monitor.hparams(flatten(self.job.recipe.to_dict()), self.final)
+        result = {
+            "schema_version": 1,
+            "recipe": self.job.recipe.name,
+            "out": str(self.out),
+            "checkpoint": str(chosen(self.out)),
+            "steps": run.step,
+            **extension(self.job.recipe.train),
+            **stand_in_count(self.job.source),
+            "weights": weights_hash(run.method.encoder.state_dict()),
+            "cpu_minutes": round((self.resumed_cpu + time.process_time()) / 60, 2),
+            "wall_minutes": round(seconds / 60, 2),
+            **({"best": self.validator.best} if self.validator else {}),
+            "metrics": {name: round(value, 6) for name, value in self.final.items()},
+            "versions": {"kinshot": kinshot.__version__, "torch": torch.__version__, "training": ", then ".join(self.job.computed)},
+        }
+        write_json(self.out / "result.json", result)
+        return result
+
+    def close(self) -> None:
+        """Flush and close the records."""
+        self.progress.close()
+        self.monitor.close()
+
+    def graph(self, found: Mapping[str, Any]) -> None:
+        """Record what is known of the graph before training, as scalars `graph/...` of step 0."""
+        if self.job.begun is None:
+            self.monitor.scalars(0, {f"graph/{name}": value for name, value in numbers_of(found).items()}, epoch=0)
+
+    def _picture(self, step: int, result: StepResult) -> None:
+        """Show a few samples beside their views, as they look: at the beginning, and in the middle, when views may be others."""
+        if step == 1:
+            self.monitor.guide()
+        if isinstance(self.job.input, InputSpec) and self.monitor.tensorboard:
+            originals = self.job.source.load(result.indices[:8].cpu().numpy())
+            self.monitor.view_grid(_pixels(result.views, self.job.input), originals, step)
+
+    def _collapse(self, run: Run, views: list[Tensor]) -> dict[str, float]:
+        """Collapse gauges of up to 256 samples, or pairs of views, in evaluation mode, so that training state is not touched."""
+        run.method.eval()
+        with torch.no_grad():
+            z = [run.method.embed(view[:256])["projector"].float() for view in views[: min(2, run.method.view_count)]]
+        run.method.train()
+        found = {"feature_std": feature_std(z[0]), "effective_rank": effective_rank(z[0]), "uniformity": uniformity(z[0])}
+        if len(z) == 2:
+            found["alignment"] = alignment(z[0], z[1])
+        return {f"collapse/{name}": float(value) for name, value in found.items()}
+
+    def _validate(self, validator: Validator, run: Run, epoch: int) -> bool:
+        """Measure the validation episodes; whether the run is better than ever."""
+        with exported(run):
+            trained = run.method.trains_head == validator.settings.head
+            weights = getattr(run.method, "base", run.method).network.state_dict() if trained else None
+            measured = validator.accuracy(self.job.embed_source(validator.source)[validator.settings.feature], weights)
+        self.monitor.scalars(run.step, {"eval/validation/accuracy": measured}, epoch=epoch)
+        self.final["eval/validation/accuracy"] = measured
+        return validator.improved(run.step, measured)
+
+    def _views(self, run: Run) -> dict[str, float]:
+        """Quality without labels, on two views that are never trained on and are the same in every epoch."""
+        job, last = self.job, self.job.plan.epochs
+        run.method.eval()
+        found = view_quality(job.source, job.views.views, run.method.embed, seed=job.plan.seed, epoch=last, device=job.plan.device)
+        run.method.train()
+        return {f"eval/views/{name}": value for name, value in found.items()}
+
+    def _knn(self) -> dict[str, float]:
+        job = self.job
+        every = np.asarray(job.source.labels)
+        rows = rows_by_class(every, job.recipe.monitor.knn_samples, job.plan.seed)
+        if not len(rows):
+            return {}
+        labels = torch.as_tensor(every[rows])
+        accuracy = {}
+        for name, head in (("projector", None), ("backbone", torch.nn.Identity())):
+            z = job.embed(head, rows)
+            accuracy[name] = knn_accuracy(z[0::2], labels[0::2], z[1::2], labels[1::2], k=job.recipe.monitor.knn_k)
+        return accuracy
+
+    def _retrieval(self) -> dict[str, float]:
+        """How well distances give the graph back, on up to RETRIEVAL_SAMPLES samples that are linked among themselves."""
+        job = self.job
+        if job.graph is None:
+            return {}
+        rows = _linked_rows(job.graph, job.plan.seed)
+        head = None if job.recipe.structure.features == "projector" else torch.nn.Identity()
+        return neighbor_retrieval(job.embed(head, rows).numpy(), job.graph, rows) if len(rows) else {}
+
+    def _projector(self, points: int, step: int) -> None:
+        source = self.job.source
+        rows, names = np.zeros(0, dtype=np.int64), None
+        if source.labels is not None:
+            rows = rows_by_class(np.asarray(source.labels), points, self.job.plan.seed)
+            names = [source.class_names[label] for label in source.labels[rows]]
+        if not len(rows):
+            rows, names = np.linspace(0, len(source) - 1, min(points, len(source))).astype(np.int64), None
+        images = source.load(rows) if source.kind == "image" else None
+        self.monitor.embedding(self.job.embed(None, rows), images, names, step)
+
+
+def extension(train: TrainConfig) -> dict[str, Any]:
+    """What a result says of a run that was extended."""
+    return {"extended": {"epochs": list(train.extend), "schedule": train.extend_schedule}} if train.extend else {}
+
+
+@contextmanager
+def exported(run: Run) -> Iterator[None]:
+    """Inside, the method has the weights that checkpoints export: with `train.ema`, the averaged ones."""
+    if run.average is None:
+        yield
+        return
+    live = {name: value.clone() for name, value in run.method.state_dict().items()}
+    try:
+        run.method.load_state_dict(run.average.state)
+        yield
+    finally:
+        run.method.load_state_dict(live)
+
+
+def _pixels(views: list[Tensor], spec: InputSpec) -> list[Tensor]:
+    """A few images of each view, as they look."""
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
+    return [(view[:8].float().cpu() * std + mean).clamp(0, 1) for view in views]
+
+
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _linked_rows(graph: RelationGraph, seed: int) -> np.ndarray:
+    """Some samples in keyed order, each with one of its neighbors, so that there is something to retrieve in any graph."""
+    rng = keyed_numpy(seed, "probe/graph")
+    linked = np.flatnonzero(graph.degrees())
+    chosen = rng.permutation(linked)[: RETRIEVAL_SAMPLES // 2]
+    return np.unique(np.concatenate([chosen, graph.sample_positives(chosen, 1, rng).ravel()]))

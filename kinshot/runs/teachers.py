@@ -1,0 +1,220 @@
+"""Teachers of a recipe: kinshot's checkpoints, torchvision's and timm's models with weights in a file, ONNX files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinshot.core.checkpoint import Checkpoint, load_checkpoint
+from kinshot.core.errors import CheckpointError, ConfigError, suggest
+from kinshot.learn.features import cached_features, extract, weights_hash
+from kinshot.core.context import RunContext
+from kinshot.learn.method import Method
+from kinshot.core.misfit import misfit
+from kinshot.core.small_files import check_regular
+from kinshot.datasets.base import Source
+from kinshot.samples.spec import InputSpec, Spec, fitted, normalize
+from kinshot.encoders.onnx_encoder import OnnxEncoder
+from kinshot.encoders.cosine_rows import CosineRows
+from kinshot.runs.class_rows import classifier_state
+from kinshot.runs.embedder import from_checkpoint
+from kinshot.recipes.recipe import Recipe, parse
+from kinshot.ssl.distillation.distilling import Distilling, teacher_taps
+from kinshot.ssl.distillation.settings import DistillSettings, parse_loss
+from kinshot.ssl.distillation.teacher import Taught, Teacher, check_inputs
+
+_LIBRARIES = ("torchvision", "timm")
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation that torchvision's weights were trained with."""
+
+
+def distilling(base: Method, recipe: Recipe, source: Source, input: Spec, context: RunContext, device: torch.device) -> Distilling:
+    """A method wrapped with the distillation that its recipe asks for; computes and caches what teachers say of clean samples.
+
+    Raises:
+        ConfigError: no teacher, one that cannot see the student's samples, or an output that it does not have.
+        CheckpointError: a teacher that is missing or damaged.
+    """
+    settings = recipe.distill
+    if not settings.teachers:
+        raise ConfigError(f"recipe {recipe.name} learns from a teacher, and none is given: add teacher=CHECKPOINT")
+    choices = [parse_loss(text) for text in settings.losses]
+    taught = []
+    for number, text in enumerate(settings.teachers):
+        names = teacher_taps(choices, number)
+        if not names:
+            raise ConfigError(
+                f"distill.teachers: no loss is of teacher {number + 1} ({text}): leave it out, or set of={number + 1} in a loss"
+            )
+        teacher = load_teacher(text, settings, input)
+        check_inputs(teacher, input, settings.adapt)
+        teacher.check_taps(names)
+        taught.append(_taught(teacher, names, settings, source, input, device))
+    return Distilling(base, taught, settings, context, input)
+
+
+def _taught(teacher: Teacher, names: list[str], settings: DistillSettings, source: Source, input: Spec, device: torch.device) -> Taught:
+    """Outputs of the whole source where they can be kept: vectors of clean samples. Maps would outgrow the memory, views differ."""
+    vectors = set(names) <= {"backbone", *teacher.heads}
+    if settings.view == "same" or not vectors:
+        return Taught(teacher, input, settings.adapt)
+    parts = {
+        "teacher": teacher.fingerprint,
+        "outputs": json.dumps(names),
+        "input": repr(teacher.input),
+        "source": source.fingerprint(),
+        "adapt": str(settings.adapt),
+        "device": device.type,
+    }
+
+    def prepare(samples: Tensor) -> Tensor:
+        return normalize(_pixels(samples, teacher.input, settings.adapt), teacher.input)
+
+    def compute() -> dict[str, Tensor]:
+        teacher.to(device)
+        return extract(lambda x: teacher.outputs(x, names), source, prepare, device=device)
+
+    return Taught(teacher, input, settings.adapt, cached_features(parts, compute))
+
+
+def _pixels(samples: Tensor, spec: Spec, adapt: bool) -> Tensor:
+    if not adapt or not isinstance(spec, InputSpec):
+        return samples
+    return fitted(samples.float().div(255) if samples.dtype == torch.uint8 else samples, spec)
+
+
+def load_teacher(text: str, settings: DistillSettings, student: Spec) -> Teacher:
+    """A teacher from what a recipe calls it. Raises ConfigError or CheckpointError."""
+    library, _, rest = text.partition(":")
+    if library in _LIBRARIES and rest:
+        return _library_teacher(text, library, rest, student)
+    if "," in text and not Path(text).exists():
+        raise ConfigError(f"there is no teacher {text}: write several as teacher=[{text.replace(',', ', ')}]")
+    if text.endswith(".onnx"):
+        return _onnx_teacher(Path(text), settings)
+    return checkpoint_teacher(load_checkpoint(Path(text), parts=("encoder", "projector", "training")), text)
+
+
+def checkpoint_teacher(checkpoint: Checkpoint, name: str) -> Teacher:
+    """The model of a checkpoint, loaded with its part `training`; one that learned a classifier has `logits`."""
+    model = from_checkpoint(checkpoint)
+    heads: dict[str, nn.Module] = {"projector": model.projector}
+    rows = _classifier(checkpoint)
+    if rows is not None:
+        on_projector = parse(checkpoint.config, "").method.settings.get("feature") == "projector"
+        heads["logits"] = nn.Sequential(model.projector, rows) if on_projector else rows
+    return Teacher(name, model.encoder, heads, model.input, _hash(model.state_dict(), rows))
+
+
+def _classifier(checkpoint: Checkpoint) -> nn.Module | None:
+    """The classifier that the checkpoint's method learned, cosine or linear."""
+    found = classifier_state(checkpoint)
+    if not found:
+        return None
+    classes, dim = found["weight"].shape
+    rows: nn.Module = CosineRows(dim, classes) if "scale" in found else nn.Linear(dim, classes, bias="bias" in found)
+    rows.load_state_dict(found)
+    return rows
+
+
+def _library_teacher(text: str, library: str, rest: str, student: Spec) -> Teacher:
+    """`torchvision:MODEL:FILE.safetensors` or `timm:MODEL:FILE.safetensors`; weights are never downloaded."""
+    name, _, file = rest.partition(":")
+    if not isinstance(student, InputSpec):
+        raise ConfigError(f"teacher {text} takes images, and the student's samples are {student.kind}: choose a checkpoint of kinshot")
+    if not file.endswith(".safetensors"):
+        raise ConfigError(
+            f"teacher {text}: expected {library}:{name}:FILE.safetensors with the model's weights, which are never downloaded; "
+            "pickled weights (.pth) are not read: convert them with safetensors.torch.save_file"
+        )
+    weights = _read_weights(Path(file))
+    model, logits, size, mean, std = (_torchvision if library == "torchvision" else _timm)(name, weights, text)
+    spec = InputSpec(3, size, tuple(mean), tuple(std))
+    return Teacher(text, model, {} if logits is None else {"logits": logits}, spec, _hash(weights))
+
+
+def _torchvision(name: str, weights: Mapping[str, Tensor], text: str) -> tuple[nn.Module, nn.Module | None, int, Any, Any]:
+    import torchvision
+
+    if name not in torchvision.models.list_models(torchvision.models):
+        known = torchvision.models.list_models(torchvision.models)
+        raise ConfigError(f"teacher {text}: torchvision has no classifier {name!r}: {suggest(name, known)}")
+    model = torchvision.models.get_model(name, weights=None, num_classes=_classes(weights, text))
+    _load(model, weights, text)
+    last = "fc" if isinstance(getattr(model, "fc", None), nn.Linear) else "classifier"
+    head = getattr(model, last, None)
+    logits = head[-1] if isinstance(head, nn.Sequential) else head
+    if not isinstance(logits, nn.Linear):
+        raise ConfigError(f"teacher {text}: {name} does not end in a linear classifier: choose another model")
+    if isinstance(head, nn.Sequential):
+        head[-1] = nn.Identity()
+    else:
+        setattr(model, last, nn.Identity())
+    return model, logits, 224, *IMAGENET
+
+
+def _timm(name: str, weights: Mapping[str, Tensor], text: str) -> tuple[nn.Module, nn.Module | None, int, Any, Any]:
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"teacher {text} needs the package timm, which is not installed: run pip install timm") from error
+    if not timm.is_model(name):
+        raise ConfigError(f"teacher {text}: timm has no model {name!r}: {suggest(name, timm.list_models())}")
+    model: Any = timm.create_model(name, pretrained=False, num_classes=_classes(weights, text))
+    _load(model, weights, text)
+    config = model.pretrained_cfg
+    logits = model.get_classifier()
+    model.reset_classifier(0)
+    return model, logits if isinstance(logits, nn.Linear) else None, config["input_size"][1], config["mean"], config["std"]
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    check_regular(path, error=CheckpointError, remedy="give a complete safetensors file")
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read the teacher's weights {path}: {error}; give a complete safetensors file") from error
+
+
+def _classes(weights: Mapping[str, Tensor], text: str) -> int:
+    """Rows of the classifier: the last matrix of the file."""
+    matrices = [value for name, value in weights.items() if name.endswith("weight") and value.dim() == 2 and _last_layer(name)]
+    if not matrices:
+        raise CheckpointError(f"teacher {text}: the file has no classifier (fc, head or classifier): give the complete model")
+    return len(matrices[-1])
+
+
+def _last_layer(name: str) -> bool:
+    return any(part in ("fc", "head", "classifier", "heads") for part in name.split("."))
+
+
+def _load(model: nn.Module, weights: Mapping[str, Tensor], text: str) -> None:
+    problem = misfit(model, weights)
+    if problem:
+        raise CheckpointError(f"teacher {text}: the file's weights do not fit the model: {problem}")
+    model.load_state_dict(weights)
+
+
+def _onnx_teacher(path: Path, settings: DistillSettings) -> Teacher:
+    encoder = OnnxEncoder(path)
+    mean, std = encoder.normalisation or (settings.mean, settings.std)
+    if len(mean) != encoder.channels:
+        raise ConfigError(
+            f"teacher {path}: it takes {encoder.channels} channels and does not say how pixels are normalised: "
+            f"set distill.mean and distill.std to {encoder.channels} numbers each"
+        )
+    return Teacher(str(path), encoder, {}, InputSpec(encoder.channels, encoder.size, tuple(mean), tuple(std)), encoder.fingerprint)
+
+
+def _hash(state: Mapping[str, Tensor], rows: nn.Module | None = None) -> str:
+    extra = weights_hash(rows.state_dict()) if rows is not None else ""
+    return hashlib.sha256((weights_hash(state) + extra).encode()).hexdigest()

@@ -1,0 +1,84 @@
+"""What a checkpoint's training gives to the heads that need more than features: FEAT's and MatchingNet's networks, MAML's start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinshot.core.checkpoint import Checkpoint
+from kinshot.core.errors import ConfigError
+from kinshot.learn import METHODS
+from kinshot.learn.method import WRAPPED
+from kinshot.datasets.base import Source
+from kinshot.fewshot.evaluate import build_head, takes
+from kinshot.fewshot.records import Head
+from kinshot.runs.embedder import Embedder
+from kinshot.recipes.recipe import parse
+
+INPUT = "input"
+"""The feature of heads that take the encoder itself: the samples, normalised and flattened."""
+NEED_NETWORK = ("feat", "anil", "maml")
+"""Heads that cannot do without their trained network; where there is none, on references and on other features, they are left out."""
+
+
+@dataclass(frozen=True)
+class TrainedHeads:
+    """Builds heads for one model.
+
+    Args:
+        network: weights that the checkpoint's method trained for a head, on the backbone's features; or None.
+        trains: that head's name.
+        model: the encoder, for heads that adapt it; None for raw pixels and references.
+    """
+
+    network: Mapping[str, Tensor] | None = None
+    trains: str = ""
+    model: Embedder | None = None
+
+    def build(self, name: str, settings: Mapping[str, Any], feature: str, base: Any = None) -> Head | None:
+        """The head on a feature, or None where it has nothing to say about this feature.
+
+        Raises ConfigError where a head was trained by no checkpoint at all.
+        """
+        whole = takes(name, "encoder")
+        if whole != (feature == INPUT):
+            return None
+        fitting = self.network if name == self.trains and feature in ("backbone", INPUT) else None
+        if fitting is None and name in NEED_NETWORK:
+            if self.model is not None and self.trains != name:
+                raise ConfigError(
+                    f"head {name} needs what `fewshot train` learns with method {name}; this checkpoint has none: leave it out"
+                )
+            return None
+        extra: dict[str, Any] = {"network": fitting} if fitting is not None else {}
+        if whole and self.model is not None:
+            extra["encoder"] = nn.Sequential(nn.Unflatten(1, input_shape(self.model)), self.model.encoder)
+        return build_head(name, settings, base=base, **extra)
+
+
+def trained_heads(checkpoint: Checkpoint, model: Embedder | None) -> TrainedHeads:
+    """What a checkpoint, loaded with its part `training`, gives to heads. EMA weights come first, as they do for the encoder."""
+    method: Any = METHODS.get(parse(checkpoint.config, "").method.name)
+    tensors = checkpoint.tensors.get("training", {})
+    for prefix in (f"{part}/{wrapped}network." for part in ("average", "method") for wrapped in ("", WRAPPED)):
+        found = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+        if found and method.trains_head:
+            return TrainedHeads(found, method.trains_head, model)
+    return TrainedHeads(None, "", model)
+
+
+def input_shape(model: Embedder) -> tuple[int, ...]:
+    """Shape of one sample as the encoder takes it. Raises ConfigError for tokens, which cannot be adapted by their values."""
+    spec: Any = model.input
+    if spec.kind == "tokens":
+        raise ConfigError("a head that adapts the whole encoder needs images or features, and this encoder takes tokens: leave it out")
+    return (spec.channels, spec.size, spec.size) if spec.kind == "image" else (spec.dim,)
+
+
+def flat_inputs(model: Embedder, source: Source) -> Tensor:
+    """Every sample of a source as the encoder takes it, one row each: float32 (N, D)."""
+    return torch.cat([model.prepare(source.load(part)).flatten(1).contiguous() for part in torch.arange(len(source)).split(1024)])

@@ -1,0 +1,1 @@
+"""What a sample is, and what an encoder may know of it."""

@@ -1,1 +1,0 @@
-"""Batched augmentation pipelines, one file each."""

@@ -1,0 +1,1 @@
+"""Everything that is measured on checkpoints, and what is written of it."""

@@ -1,0 +1,63 @@
+"""The classifier that a run learned over its base classes: `method/rows.*` of its checkpoint."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from kinshot.core.errors import CheckpointError, ConfigError
+from kinshot.runs.class_rows import classifier_state
+from kinshot.runs.embedder import Embedder
+from kinshot.studies.study import Trained
+
+
+class BaseClassifier(NamedTuple):
+    """Rows (C, D) of base classes in the order of their labels, the factor on the cosine, and the feature that both stand on."""
+
+    weight: Tensor
+    scale: float
+    feature: str
+
+
+def base_classifier(run: Trained) -> BaseClassifier | None:
+    """The classifier of a run whose checkpoint was loaded with the part `training`, or None where its method has none.
+
+    A run that exports averaged weights gives the averaged rows: they belong to the encoder that was exported.
+    """
+    part = "average" if run.recipe.train.ema else "method"
+    found = classifier_state(run.checkpoint, (part,))
+    weight, scale = (found.get(name) for name in ("weight", "scale"))
+    if weight is None or scale is None:
+        return None
+    return BaseClassifier(weight, float(scale), str(run.recipe.method.settings.get("feature", "backbone")))
+
+
+def needed_classifier(run: Trained, classes: int) -> BaseClassifier:
+    """The same, over `classes` base classes.
+
+    Raises:
+        ConfigError: the run has no cosine classifier.
+        CheckpointError: its rows are for other classes or features.
+    """
+    found = base_classifier(run)
+    if found is None:
+        raise ConfigError(f"{run.path} has no cosine classifier (its method is {run.recipe.method.name}): train one with method=classifier")
+    width = feature_width(run, found.feature)
+    if found.weight.shape != (classes, width) or not found.scale > 0:
+        raise CheckpointError(
+            f"{run.path}: rows {tuple(found.weight.shape)} and scale {found.scale:g}, expected ({classes}, {width}) and a "
+            f"scale above 0, for the base classes and the {found.feature}: was the data changed since training?"
+        )
+    return found
+
+
+def feature_width(run: Trained, feature: str) -> int:
+    """Numbers in a run's feature `backbone` or `projector`."""
+    projector = run.recipe.projector
+    return projector.dim if feature == "projector" and projector.layers else int(run.model.encoder.dim)  # type: ignore[arg-type]
+
+
+def network_of(model: Embedder, feature: str) -> nn.Module:
+    """What gives a model's feature `backbone` or `projector` of prepared samples, as one module to train."""
+    return nn.Sequential(model.encoder, model.projector) if feature == "projector" else model.encoder

@@ -1,0 +1,153 @@
+"""Where results come from: the commands that made runs, and what they were computed with."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import kinshot
+from kinshot.core.checkpoint import Checkpoint, load_checkpoint
+from kinshot.core.errors import KinshotError
+from kinshot.core.runtime import describe_compute
+from kinshot.recipes.recipe import PARTS, Recipe, differences, load_recipe, parse, recipe_names, train_command
+from kinshot.runs.reached import run_folder
+from kinshot.runs.sweep_folder import sweep_command
+
+CONFIG = "config.yaml"
+_MEANT = {"teacher": "distill.teachers"}
+
+
+def commands_behind(runs: Iterable[tuple[Path, Checkpoint]]) -> list[str]:
+    """What to type to have these runs: each command once, those of the runs that others start or learn from first.
+
+    Such other runs count as far as they lie where the recipe says; what is written down of a run is never a reason to fail.
+
+    Args:
+        runs: each run's path and checkpoint.
+    """
+    found: dict[str, None] = {}
+    _collect(runs, found, set())
+    return list(found)
+
+
+def _collect(runs: Iterable[tuple[Path, Checkpoint]], found: dict[str, None], seen: set[Path]) -> None:
+    for path, checkpoint in runs:
+        if (place := path.resolve()) in seen:
+            continue  # also a run that has since replaced the one that it started from
+        seen.add(place)
+        recipe = parse(checkpoint.config, "")
+        _collect(_named_by(recipe, seen), found, seen)
+        sweep = sweep_command(run_folder(path))
+        found.setdefault(sweep if _explains(sweep, recipe) else training_command(recipe, path, checkpoint.path))
+
+
+def training_command(recipe: Recipe, path: Path, checkpoint: Path | None = None) -> str:
+    """The command that trains one run again: a shipped recipe, its seed and what it set otherwise, or else the run's own `config.yaml`.
+
+    A shipped recipe is named only where the command, read as a user's, gives this very recipe back. Any other recipe's file may have
+    changed since, or be gone: the run keeps what it was trained by.
+
+    Args:
+        recipe: what trained the run.
+        path: the run's folder, or a checkpoint.
+        checkpoint: the folder of the checkpoint that was read, whose config.yaml is named where the run has none of this recipe.
+    """
+    run = run_folder(path)
+    command = train_command(recipe).split()
+    if recipe.name in recipe_names():
+        given = [f"{key}={_typed(value)}" for key, value in _changes(load_recipe(recipe.name), recipe).items()]
+        if _gives(recipe.name, [*given, f"seed={recipe.seed}"], recipe):
+            return shlex.join([*command, recipe.name, *given, "--seed", str(recipe.seed), "--out", str(run)])
+    kept = [place / CONFIG for place in (run, path) if _gives(str(place / CONFIG), [], recipe)]
+    config = kept[0] if kept else (checkpoint or run) / CONFIG
+    return shlex.join([*command, str(config), "--out", f"{run}-again"])
+
+
+def _gives(name: str, overrides: list[str], recipe: Recipe) -> bool:
+    """Whether a recipe's name or file with overrides is this recipe, in everything that decides results."""
+    try:
+        return not differences(load_recipe(name, overrides), recipe)
+    except (KinshotError, OSError):
+        return False
+
+
+def _explains(command: str, recipe: Recipe) -> bool:
+    """Whether a sweep's command, as it was noted, still makes a recipe: its file is there, and what it does not set is as there."""
+    try:
+        words = shlex.split(command)[2:]
+    except ValueError:
+        return False  # a damaged note
+    found = [word for word in words if "=" not in word and (word in recipe_names() or Path(word).is_file())]
+    if not found:
+        return False
+    given = {"seed", *(_MEANT.get(key, key) for key, equals, _ in (word.partition("=") for word in words) if equals)}
+    given |= {"structure"} if "graph" in given else set()
+    try:
+        changed = differences(load_recipe(found[0]), recipe)
+    except KinshotError:
+        return True  # a recipe that needs settings to be one: they stand in the command
+    return all(any(key == one or key.startswith(f"{one.removesuffix('.name')}.") for one in given) for key in changed)
+
+
+def _changes(old: Recipe, new: Recipe) -> dict[str, Any]:
+    """What to set to make one recipe of another: settings of a part that was exchanged are those that are not its defaults."""
+    sections = new.to_dict().keys() - PARTS.keys() - {"seed"}
+    changed = {key: after for key, (_, after) in differences(old, new).items() if key.partition(".")[0] in sections}
+    for section, registry in PARTS.items():
+        was, now = getattr(old, section), getattr(new, section)
+        if now is None:
+            changed.update({section: None} if was else {})
+            continue
+        if was and was.name == now.name:
+            before = was.settings
+        else:
+            changed[section] = now.name
+            before = {key: parameter.default for key, parameter in registry.entry(now.name).parameters.items()}
+        changed.update({f"{section}.{key}": value for key, value in now.settings.items() if _typed(value) != _typed(before.get(key))})
+    return changed
+
+
+def _typed(value: Any) -> str:
+    """A setting's value as a user types it."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_typed, value))}]"
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def versions(checkpoints: Iterable[Checkpoint], device: torch.device) -> dict[str, str]:
+    """What a measurement and the training before it were computed with: libraries, precision, threads, processor."""
+    trained = dict.fromkeys(f"{_computed(c)}, torch {c.versions.get('torch_version') or 'unknown'}" for c in checkpoints)
+    return {
+        "kinshot": kinshot.__version__,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "evaluation": describe_compute("fp32", device),
+        "training": "; ".join(trained),
+    }
+
+
+def _computed(checkpoint: Checkpoint) -> str:
+    """What a checkpoint's state says of the machines that trained it; older ones know their threads alone."""
+    found = checkpoint.state.get("computed")
+    if isinstance(found, list) and found:
+        return ", then ".join(map(str, found))
+    threads = checkpoint.state.get("threads", "unknown")
+    return f"precision and processor not recorded, threads {threads}"
+
+
+def _named_by(recipe: Recipe, seen: set[Path]) -> list[tuple[Path, Checkpoint]]:
+    """The runs that a recipe names and that were not seen yet: a teacher of many students is read once."""
+    found = []
+    for place in filter(None, (recipe.init, *recipe.distill.teachers)):
+        try:
+            if Path(place).is_dir() and Path(place).resolve() not in seen:
+                found.append((Path(place), load_checkpoint(Path(place), parts=("encoder",))))
+        except (KinshotError, OSError):
+            continue
+    return found

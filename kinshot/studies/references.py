@@ -1,0 +1,50 @@
+"""What any training must beat: the encoder as it was before training, and raw pixels, each measured on data as that encoder sees it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+from kinshot.learn.features import weights_hash
+from kinshot.runs.embedder import Embedder, untrained
+from kinshot.studies.fields import build_key
+from kinshot.studies.study import Trained
+from kinshot.studies.summaries import RAW, UNTRAINED
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference of some runs.
+
+    Args:
+        label: what rows call it; the run's name is in it where runs have different ones.
+        model: the untrained encoder; None for raw pixels.
+        run: the run whose encoder or input it is.
+    """
+
+    label: str
+    model: Embedder | None
+    run: Trained
+
+
+def references(runs: Sequence[Trained]) -> list[Reference]:
+    """One untrained encoder for every architecture and input, raw pixels for every input.
+
+    Each is that of the run with the lowest seed among those that share it, whatever the order in which they were given.
+    """
+    ordered = sorted(runs, key=lambda run: (run.recipe.seed, weights_hash(run.checkpoint.encoder)))
+    found = [Reference(label, untrained(run.checkpoint), run) for label, run in _owners(UNTRAINED, ordered, _architecture)]
+    return found + [Reference(label, None, run) for label, run in _owners(RAW, ordered, lambda run: build_key(run.input))]
+
+
+def _owners(name: str, runs: Sequence[Trained], key: Callable[[Trained], Hashable]) -> list[tuple[str, Trained]]:
+    first: dict[Hashable, Trained] = {}
+    for run in runs:
+        first.setdefault(key(run), run)
+    return [(f"{name} ({run.label})" if len(first) > 1 else name, run) for run in first.values()]
+
+
+def _architecture(run: Trained) -> Hashable:
+    settings = run.recipe.to_dict()
+    return json.dumps([settings["encoder"], settings["projector"], build_key(run.input)], sort_keys=True, default=str)

@@ -1,0 +1,75 @@
+"""Samples as a page shows them: pictures no larger than needed, or text."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from kinshot.datasets.base import Source
+from kinshot.samples.tokens import FIRST_CHARACTER, MASK, PADDING
+
+_SIDE = 96
+"""Pixels that a picture has at most on a side: twice what the page gives it, for sharp screens."""
+_SMALL = 48
+"""Up to this side colour pictures are kept as they are; beyond, JPEG takes a fifth of the bytes."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample: a picture, or where there is none its text."""
+
+    picture: Image.Image | None = None
+    text: str = ""
+
+    def data_uri(self) -> str:
+        """The picture as a `data:` address."""
+        if self.picture is None:
+            return ""
+        photo = self.picture.mode == "RGB" and max(self.picture.size) > _SMALL
+        file = io.BytesIO()
+        if photo:
+            self.picture.save(file, format="JPEG", quality=85)
+        else:
+            self.picture.save(file, format="PNG", optimize=True)
+        kind = "jpeg" if photo else "png"
+        return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def load_samples(source: Source, indices: Sequence[int]) -> dict[int, Sample]:
+    """Samples of a source by their number."""
+    chosen = sorted(set(indices))
+    if not chosen:
+        return {}
+    batch = source.load(np.array(chosen, dtype=np.int64)).numpy()
+    if source.kind == "image":
+        return {index: Sample(picture=picture_of(pixels)) for index, pixels in zip(chosen, batch, strict=True)}
+    if source.kind == "tokens":
+        return {index: Sample(text=text_of(ids, source.alphabet)) for index, ids in zip(chosen, batch, strict=True)}
+    return {index: Sample(text=f"sample {index}") for index in chosen}
+
+
+def picture_of(pixels: np.ndarray) -> Image.Image:
+    """uint8 (C, H, W) as a picture: gray for one channel, colour for three, else the mean of the channels."""
+    if len(pixels) == 3:
+        picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    else:
+        picture = Image.fromarray(pixels.mean(axis=0).round().astype(np.uint8))
+    if max(picture.size) > _SIDE:
+        picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    return picture
+
+
+def text_of(ids: np.ndarray, alphabet: str) -> str:
+    """Token ids (L,) as text; what is hidden or unknown has a sign of its own."""
+    special = {MASK: "\u2592"}
+    letters = [
+        alphabet[i - FIRST_CHARACTER] if 0 <= i - FIRST_CHARACTER < len(alphabet) else special.get(i, "\ufffd")
+        for i in ids.tolist()
+        if i != PADDING
+    ]
+    return "".join(letters)
