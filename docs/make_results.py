@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kinshot.recipes.result_intervals import mend_folder
-from kinshot.recipes.results import insert_block, result_block, write_page
+from kinshot.studies.result_intervals import mend_folder
+from kinshot.studies.results import insert_block, result_block, write_page
 
 DOCS = Path(__file__).resolve().parent
 README_RESULTS = ("glyphs_demo", "omniglot_interclr", "protonet_omniglot")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,8 @@ from scipy import stats
 from kinshot.core.errors import DataError
 from kinshot.studies.result_intervals import mended
 from kinshot.studies.results import result_block, results_page, write_results
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def row(label: str, metric: str, mean: float, **more: float) -> dict:
@@ -220,6 +225,16 @@ def test_old_p_values_get_holm_within_their_task() -> None:
 
 
 def test_published_files_have_all_the_parts_that_they_can_have() -> None:
-    for path in sorted((Path(__file__).parents[1] / "docs" / "results").glob("*.json")):
+    for path in sorted((REPOSITORY / "docs" / "results").glob("*.json")):
         document = json.loads(path.read_text(encoding="utf-8"))
         assert mended(document) == document, f"{path.name}: run make results"
+
+
+def test_make_results_writes_what_is_there(tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("*.png"))
+    shutil.copy(REPOSITORY / "README.md", tmp_path)
+    line = [sys.executable, tmp_path / "docs" / "make_results.py"]
+    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    for page in ("README.md", "docs/results.md"):
+        assert (tmp_path / page).read_text() == (REPOSITORY / page).read_text(), f"{page}: run make results"
