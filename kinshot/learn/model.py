@@ -1,0 +1,122 @@
+"""The one home of features: an encoder with what stands on it, and their outputs by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from kinshot.core.errors import ConfigError, suggest
+
+BACKBONE, PROJECTOR, LOGITS = "backbone", "projector", "logits"
+EXPORTED = ("encoder", "projector", "rows", "network")
+"""Parts of a model that checkpoints keep for whoever reads them, each under its own name."""
+
+
+class Staged(Protocol):
+    """An encoder whose stages can be looked at: `forward(x)` is `pool` of the last stage's map."""
+
+    stages: tuple[str, ...]
+
+    def maps(self, x: Tensor, stages: Sequence[str]) -> list[StageMap]: ...  # noqa: D102 - the class says it
+
+    def pool(self, last: StageMap) -> Tensor: ...  # noqa: D102 - the class says it
+
+
+class StageMap(Protocol):
+    """What a stage gives, see `kinshot.encoders.maps`."""
+
+    values: Tensor
+
+
+class Model(nn.Module):
+    """An encoder, a projector, rows of classes and a head's network: everything that says something of a sample.
+
+    A method has one and trains it, a checkpoint loads one, a teacher is a frozen one.
+
+    Args:
+        encoder: normalised samples to features (B, dim).
+        projector: features (B, dim) to (B, D); one with several outputs has `outputs(z) -> dict` of them. None for none.
+        rows: features (B, dim or D) to scores of classes (B, C); None for none.
+        rows_on: what the rows stand on.
+        network: what a few-shot head was trained with; no output of its own. None for none.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        projector: nn.Module | None = None,
+        *,
+        rows: nn.Module | None = None,
+        rows_on: Literal["backbone", "projector"] = "backbone",
+        network: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.projector, self.rows, self.network = encoder, projector, rows, network
+        self.rows_on = rows_on
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a backbone feature."""
+        return int(cast(int, self.encoder.dim))
+
+    def parts(self) -> dict[str, nn.Module]:
+        """What there is of `EXPORTED`."""
+        return {name: part for name in EXPORTED if (part := getattr(self, name)) is not None}
+
+    def names(self) -> tuple[str, ...]:
+        """Every output that can be asked for."""
+        return (*self._heads(), *getattr(self.encoder, "stages", ()))
+
+    def check(self, names: Sequence[str], whose: str) -> None:
+        """Raises ConfigError, with the closest name, for an output that this model, `whose` in messages, does not have."""
+        for name in names:
+            if name == LOGITS and self.rows is None:
+                raise ConfigError(f"{whose} has no logits, it learned no classifier: use backbone or projector")
+            if name not in self.names():
+                raise ConfigError(f"{whose} has no output {name!r}: {suggest(name, self.names())}")
+
+    def outputs(self, x: Tensor, names: Sequence[str] = (BACKBONE,)) -> dict[str, Tensor]:
+        """Outputs of normalised samples by name, each (B, ...), in one pass of the encoder; `backbone` is always among them.
+
+        Args:
+            x: (B, ...), as the encoder takes it.
+            names: backbone, projector, an output of the projector, logits, or a stage of the encoder.
+        """
+        wanted = [name for name in names if name not in self._heads()]
+        if not wanted:
+            return self.of_features(self.encoder(x), names)
+        encoder = cast(Staged, self.encoder)
+        last = encoder.stages[-1]
+        maps = dict(zip([*wanted, last], encoder.maps(x, [*wanted, last]), strict=True))
+        return {**self.of_features(encoder.pool(maps[last]), names), **{name: maps[name].values for name in wanted}}
+
+    def of_features(self, z: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """The same outputs, stages aside, of backbone features z (B, dim)."""
+        found = {BACKBONE: z}
+        named = self._named_outputs()
+        below_rows = LOGITS in names and self.rows_on == PROJECTOR
+        if self.projector is not None and (below_rows or {PROJECTOR, *named} & set(names)):
+            outputs: Mapping[str, Tensor] = self.projector.outputs(z) if named else {}  # type: ignore[operator]
+            found |= outputs
+            if not named or PROJECTOR in names or below_rows:
+                found[PROJECTOR] = torch.cat(list(outputs.values()), dim=1) if named else self.projector(z)
+        if LOGITS in names and self.rows is not None:
+            found[LOGITS] = self.rows(found[self.rows_on])
+        return found
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        """Features of normalised samples as evaluation sees them, float32: `backbone`, `projector` and the projector's outputs."""
+        found = self.of_features(self.encoder(x), (BACKBONE, PROJECTOR))
+        return {name: value.float() for name, value in found.items()}
+
+    def _named_outputs(self) -> tuple[str, ...]:
+        """Names of the projector's outputs where it has several."""
+        return tuple(getattr(self.projector, "names", ())) if hasattr(self.projector, "outputs") else ()
+
+    def _heads(self) -> tuple[str, ...]:
+        projected = () if self.projector is None else (PROJECTOR, *self._named_outputs())
+        return (BACKBONE, *projected, *((LOGITS,) if self.rows is not None else ()))

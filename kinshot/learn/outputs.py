@@ -1,0 +1,57 @@
+"""What a method says of a batch: tensors by name, with the sample and the view that each row shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kinshot.learn.model import Model
+from kinshot.samples.batch import Batch
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Outputs of one pass over some views of a batch; rows of a view stand together, in the order of the batch.
+
+    Args:
+        values: by name, each (R, ...), with gradients.
+        samples: int64 (R,), the sample that each row shows.
+        views: number of the view that each block of R / len(views) rows shows.
+        inputs: what the networks were given, whose rows are these rows.
+    """
+
+    values: Mapping[str, Tensor]
+    samples: Tensor
+    views: tuple[int, ...]
+    inputs: tuple[Tensor, ...]
+
+    def __getitem__(self, name: str) -> Tensor:
+        """All rows of an output, (R, ...)."""
+        return self.values[name]
+
+    def blocks(self, name: str) -> tuple[Tensor, ...]:
+        """Rows of an output by view, each (B, ...)."""
+        rows = self.values[name]
+        return rows.split(len(rows) // len(self.views)) if len(self.views) > 1 else (rows,)
+
+
+def outputs_of(model: Model, batch: Batch, views: Sequence[int], names: Sequence[str], *, joint: bool = True) -> Outputs:
+    """A model's outputs on some views of a batch.
+
+    Args:
+        model: the networks.
+        batch: of B samples.
+        views: numbers of the views that are shown.
+        names: outputs wanted, see `Model.outputs`.
+        joint: pass views of one size as one batch, so that batch normalisation sees all of them; else one pass each.
+    """
+    shown = [batch.views[number] for number in views]
+    if len(shown) > 1 and joint and len({x.shape for x in shown}) == 1:
+        shown = [torch.cat(shown)]
+    found = [model.outputs(x, names) for x in shown]
+    values = {name: found[0][name] if len(found) == 1 else torch.cat([one[name] for one in found]) for name in found[0]}
+    samples = batch.indices if len(views) == 1 else batch.indices.repeat(len(views))
+    return Outputs(values, samples, tuple(views), tuple(shown))

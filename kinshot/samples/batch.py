@@ -1,0 +1,33 @@
+"""What one step of training sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Partners(NamedTuple):
+    """Further samples that a term asked for beside a batch, normalised: `ids` int64 (P,), `samples` (P, ...)."""
+
+    ids: Tensor
+    samples: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The samples of one step, on the device of the networks, normalised.
+
+    Args:
+        indices: int64 (B,), which samples of the training source these are.
+        views: augmented batches, each (B, ...), in the order of the recipe's views.
+        clean: the same samples as evaluation sees them, (B, ...), where somebody asked for them.
+        partners: what each term asked for, by the term's number.
+    """
+
+    indices: Tensor
+    views: Sequence[Tensor]
+    clean: Tensor | None = None
+    partners: Mapping[int, Partners] = field(default_factory=dict)
