@@ -16,6 +16,8 @@ from kinshot.core.registry import Registry
 from kinshot.samples.tokens import PADDING, vocabulary_size
 
 KINDS = ("image", "features", "tokens")
+INTERPOLATIONS = ("bilinear", "bicubic")
+"""Filters that resize images, both antialiased, as Pillow's of these names are."""
 _LARGEST = 2**24
 
 
@@ -28,6 +30,7 @@ class InputSpec:
         size: height and width in pixels.
         mean: per-channel mean of pixels in [0, 1].
         std: per-channel standard deviation of pixels in [0, 1].
+        interpolation: filter by which images of another size are brought to this one, a name in INTERPOLATIONS.
     """
 
     kind: ClassVar[str] = "image"
@@ -35,6 +38,7 @@ class InputSpec:
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    interpolation: str = "bilinear"
 
 
 @dataclass(frozen=True)
@@ -114,11 +118,13 @@ def normalize(batch: Tensor, spec: Spec) -> Tensor:
 
 
 def fitted(pixels: Tensor, spec: InputSpec) -> Tensor:
-    """Float images (B, C, H, W) in the channels and size of a specification."""
+    """Images (B, C, H, W) of [0, 1] in the channels and size of a specification, resized by its filter."""
     if pixels.shape[1] != spec.channels:
         pixels = pixels.mean(1, keepdim=True) if spec.channels == 1 else pixels.mean(1, keepdim=True).expand(-1, spec.channels, -1, -1)
     if pixels.shape[-2:] != (spec.size, spec.size):
-        pixels = interpolate(pixels, size=(spec.size, spec.size), mode="bilinear", antialias=True, align_corners=False)
+        pixels = interpolate(pixels, size=(spec.size, spec.size), mode=spec.interpolation, antialias=True, align_corners=False)
+        if spec.interpolation == "bicubic":
+            pixels = pixels.clamp(0, 1)  # a cubic overshoots at edges, and no pixel does
     return pixels
 
 
@@ -148,7 +154,12 @@ def spec_from_dict(given: Mapping[str, Any]) -> Spec:
     count = _positive(given[counted])
     if not len(mean) == len(std) == count or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
         raise ValueError(f"expected {count} finite means and {count} spreads above 0, got {len(mean)} and {len(std)} numbers")
-    return InputSpec(count, _positive(given["size"]), mean, std) if kind == "image" else FeatureSpec(count, mean, std)
+    if kind == "features":
+        return FeatureSpec(count, mean, std)
+    interpolation = given.get("interpolation", "bilinear")  # which all resized by before there was a choice
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"unknown interpolation {interpolation!r}, known are {', '.join(INTERPOLATIONS)}")
+    return InputSpec(count, _positive(given["size"]), mean, std, interpolation)
 
 
 def _positive(value: Any) -> int:
