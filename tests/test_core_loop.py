@@ -53,7 +53,7 @@ def test_optimizers_lower_a_quadratic(name: str) -> None:
 
 def test_weight_average_follows_its_recursion() -> None:
     layer = torch.nn.BatchNorm1d(2)
-    average = WeightAverage(layer, 0.9)
+    average = WeightAverage(layer.state_dict(), 0.9)
     expected = layer.weight.detach().double().numpy().copy()
     for step in range(5):
         with torch.no_grad():
@@ -62,7 +62,7 @@ def test_weight_average_follows_its_recursion() -> None:
             layer.num_batches_tracked.add_(1)
         decay = min(0.9, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * layer.weight.detach().double().numpy()
-        average.update(layer, step)
+        average.update(layer.state_dict(), step)
     np.testing.assert_allclose(average.state["weight"].numpy(), expected, rtol=1e-6)
     assert int(average.state["num_batches_tracked"]) == 5
 

@@ -106,7 +106,7 @@ def test_a_real_kill_between_the_best_checkpoint_and_its_note(tmp_path: Path) ->
     assert run("fewshot", *arguments, cwd=tmp_path).returncode == 0
     expected = left(tmp_path / "run")
     shutil.rmtree(tmp_path / "run")
-    killed = "import os, sys\nfrom kinshot.recipes import validation\n"
+    killed = "import os, sys\nfrom kinshot.runs import validation\n"
     killed += "validation.Validator.write = lambda self: os.kill(os.getpid(), 9)\n"
     killed += "from kinshot.cli.fewshot import main\nmain(sys.argv[1:])\n"
     line = [command("fewshot")[0], "-c", killed, *arguments]

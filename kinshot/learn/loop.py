@@ -139,7 +139,7 @@ def _step(run: Run, plan: Plan, images: Tensor, indices: Tensor, make_views: Any
     run.optimizer.step()
     gauges = run.method.after_step(step)
     if run.average is not None:
-        run.average.update(run.method, step)
+        run.average.update(run.method.exported(), step)
     run.step = step + 1
     return StepResult({name: value.detach() for name, value in terms.items()}, gauges, views, indices, lr, norm)
 

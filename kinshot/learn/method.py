@@ -12,6 +12,8 @@ from kinshot.learn.features import named_features
 
 WRAPPED = "base."
 """What stands before a method's names in `state_dict` when another one wraps it."""
+EXPORTED = ("encoder", "projector", "rows", "network")
+"""Submodules that readers of a checkpoint take: what is averaged where a run averages its weights. A queue or a bank is none of them."""
 
 
 class Extract(Protocol):
@@ -74,6 +76,11 @@ class Method(nn.Module):
 
     def start_epoch(self, epoch: int, extract: Extract) -> None:
         """Called before each epoch, also of a resumed run that starts an epoch."""
+
+    def exported(self) -> dict[str, Tensor]:
+        """What of `state_dict` a checkpoint is read for; the tensors are the method's own."""
+        starts = tuple(f"{self.prefix}{part}." for part in EXPORTED)
+        return {name: value for name, value in self.state_dict().items() if name.startswith(starts)}
 
     @torch.no_grad()
     def embed(self, x: Tensor) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -69,22 +69,22 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 class WeightAverage:
-    """Exponential moving average of every floating-point entry of a state dict; other entries are copied.
+    """Exponential moving average of every floating-point tensor of a state; other tensors are copied.
 
     The decay ramps up as min(decay, (1 + t) / (10 + t)), so that a short run is not dominated by its first weights.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, state: Mapping[str, Tensor], decay: float) -> None:
         self.decay = decay
-        self.state = {name: value.detach().clone() for name, value in module.state_dict().items()}
+        self.state = {name: value.detach().clone() for name, value in state.items()}
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        """Move towards the module's current weights after 0-based `step`."""
+    def update(self, state: Mapping[str, Tensor], step: int) -> None:
+        """Move towards the current weights after 0-based `step`."""
         decay = min(self.decay, (1 + step) / (10 + step))
         averaged: list[Tensor] = []
         current: list[Tensor] = []
-        for name, value in module.state_dict().items():
+        for name, value in state.items():
             if value.is_floating_point():
                 averaged.append(self.state[name])
                 current.append(value.detach())
@@ -92,7 +92,7 @@ class WeightAverage:
                 self.state[name].copy_(value)
         torch._foreach_lerp_(averaged, current, 1.0 - decay)
 
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from saved averages."""
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from saved averages. Those of tensors that are not averaged are left: checkpoints once held them for queues too."""
         for name, value in self.state.items():
             value.copy_(state[name])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import kinshot
 from kinshot.core.atomic import write_json, write_text
-from kinshot.core.checkpoint import chosen, pack_optimizer, prune, save_checkpoint
+from kinshot.core.checkpoint import load_checkpoint, pack_optimizer, prune, save_checkpoint
 from kinshot.core.config import flatten, to_yaml
 from kinshot.learn.features import weights_hash
 from kinshot.learn.gauges import alignment, effective_rank, feature_std, uniformity
@@ -110,7 +110,7 @@ class RunHooks:
             return
         self.saved_step = run.step
         self.monitor.flush()
-        exported = run.average.state if run.average else run.method.state_dict()
+        exported = run.average.state if run.average else run.method.exported()
         prefix = run.method.prefix
         optimizer, optimizer_meta = pack_optimizer(run.optimizer)
         training = {f"method/{k}": v for k, v in run.method.state_dict().items()}
@@ -152,17 +152,19 @@ class RunHooks:
         prune(self.out, keep=self.job.recipe.monitor.keep)  # a run killed after its last checkpoint was saved did not come to it
         points = self.job.recipe.monitor.projector_points
         if points and self.monitor.tensorboard:
-            self._projector(points, run.step)
+            with exported(run):
+                self._projector(points, run.step)
         self.monitor.hparams(flatten(self.job.recipe.to_dict()), self.final)
+        known_by = load_checkpoint(self.out, parts=("encoder",))
         result = {
             "schema_version": 1,
             "recipe": self.job.recipe.name,
             "out": str(self.out),
-            "checkpoint": str(chosen(self.out)),
+            "checkpoint": str(known_by.path),
             "steps": run.step,
             **extension(self.job.recipe.train),
             **stand_in_count(self.job.source),
-            "weights": weights_hash(run.method.encoder.state_dict()),
+            "weights": weights_hash(known_by.encoder),
             "cpu_minutes": round((self.resumed_cpu + time.process_time()) / 60, 2),
             "wall_minutes": round(seconds / 60, 2),
             **({"best": self.validator.best} if self.validator else {}),
@@ -264,12 +266,12 @@ def exported(run: Run) -> Iterator[None]:
     if run.average is None:
         yield
         return
-    live = {name: value.clone() for name, value in run.method.state_dict().items()}
+    live = {name: value.clone() for name, value in run.method.exported().items()}
     try:
-        run.method.load_state_dict(run.average.state)
+        run.method.load_state_dict(run.average.state, strict=False)  # it has no queue and no bank
         yield
     finally:
-        run.method.load_state_dict(live)
+        run.method.load_state_dict(live, strict=False)
 
 
 def _pixels(views: list[Tensor], spec: InputSpec) -> list[Tensor]:

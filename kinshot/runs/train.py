@@ -214,7 +214,7 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     if t.channels_last:
         method = method.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(t.optimizer, method, lr=t.lr, weight_decay=t.weight_decay, momentum=t.momentum)
-    average = WeightAverage(method, t.ema) if t.ema else None
+    average = WeightAverage(method.exported(), t.ema) if t.ema else None
     course = partial(
         extended_factor, parts=parts, restart=t.extend_schedule == "restart", schedule=t.schedule, warmup=t.warmup, final=t.final_lr
     )
