@@ -21,7 +21,7 @@ import kinshot
 from kinshot.core.atomic import write_json
 from kinshot.core.rng import keyed_generator
 from kinshot.core.runtime import allocator_obstacle, describe_machine, set_threads, tune_allocator
-from kinshot.core.statistics import interval
+from kinshot.core.statistics.means import mean_of
 from kinshot.datasets.base import ArraySource
 from kinshot.datasets.glyphs import glyphs
 
@@ -52,8 +52,8 @@ class Measured:
 
     def row(self) -> dict[str, Any]:
         """The row of a result file: mean and 95 % half-width (Student t) over rounds, median and range."""
-        half = interval(torch.tensor(self.values).numpy()).half_width if len(self.values) > 1 else 0.0
-        figures = {"mean": statistics.fmean(self.values), "ci95": half, "median": statistics.median(self.values)}
+        found = mean_of(self.values)
+        figures = {"mean": found.mean, "ci95": found.half_width, "median": statistics.median(self.values)}
         figures |= {"min": min(self.values), "max": max(self.values)}
         row: dict[str, Any] = {"label": self.label, "metric": self.metric, "n": len(self.values)}
         return row | {name: float(f"{value:.4g}") for name, value in figures.items()} | ({"bar": self.bar} if self.bar else {})

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from kinshot.core.checkpoint import load_checkpoint, save_checkpoint
-from kinshot.core.statistics import paired_test
-from kinshot.core.variance import crossed
+from kinshot.core.statistics.means import crossed
+from kinshot.core.statistics.pairing import paired_test
 from kinshot.studies.intervals import Intervals
 from kinshot.studies.pooling import Pool, differences, pooled
 from kinshot.studies.results import COVERS, ROUGH, result_block

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError, suggest
-from kinshot.core.statistics import interval
+from kinshot.core.statistics.means import RULE, crossed
 from kinshot.fewshot import HEADS
 from kinshot.fewshot.base_statistics import BaseStatistics
 from kinshot.fewshot.episodes import Episodes
@@ -70,9 +70,20 @@ def make_row(
     seconds: float | None = None,
 ) -> Row:
     """A `Row` from per-episode accuracies. Raises DataError for fewer than two episodes."""
-    found = interval(accuracy)
+    found = crossed(accuracy)
     return Row(
-        features, head, ways, shots, queries, found.count, seed, found.mean, found.half_width, found.rule, dict(settings or {}), seconds
+        features,
+        head,
+        ways,
+        shots,
+        queries,
+        np.shape(accuracy)[-1],
+        seed,
+        found.mean,
+        found.half_width,
+        RULE,
+        dict(settings or {}),
+        seconds,
     )
 
 

@@ -68,3 +68,16 @@ class EpisodeGroups:
 def grouped(episodes: Episodes | EpisodeGroups) -> EpisodeGroups:
     """Episodes of one shape as the only group; groups as they are."""
     return episodes if isinstance(episodes, EpisodeGroups) else EpisodeGroups((episodes,), (torch.arange(len(episodes)),))
+
+
+def memberships(episodes: Episodes | EpisodeGroups) -> np.ndarray:
+    """Which classes play in which episode, bool (E, K), for the K classes that play at all, ascending by label."""
+    groups = grouped(episodes)
+    classes = np.unique(np.concatenate([group.classes.numpy().ravel() for group in groups.groups]))
+
+    def played(group: Episodes) -> np.ndarray:
+        found = np.zeros((len(group), len(classes)), dtype=bool)
+        np.put_along_axis(found, np.searchsorted(classes, group.classes.numpy()), True, axis=1)
+        return found
+
+    return groups.in_order([played(group) for group in groups.groups])

@@ -23,7 +23,7 @@ class LowShot:
 
     Args:
         shots: labelled images of each class.
-        accuracy: share of right answers in each draw of the labelled images, (draws,); `statistics.interval` makes its interval.
+        accuracy: share of right answers in each draw of the labelled images, (draws,); `statistics.means.crossed` makes its interval.
         class_mean: mean over classes of each draw's accuracy by class, (draws,).
         tested: images that each draw was tested on.
     """

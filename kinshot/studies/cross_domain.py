@@ -14,7 +14,7 @@ import torch
 
 from kinshot.core.errors import ConfigError
 from kinshot.core.runtime import resolve_device
-from kinshot.core.statistics import RULE
+from kinshot.core.statistics.means import RULE
 from kinshot.fewshot.cross_domain import cross_domain
 from kinshot.fewshot.evaluate import takes
 from kinshot.recipes.recipe import Choice, Recipe

@@ -17,7 +17,7 @@ from torch import Tensor
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.core.progress import Work
 from kinshot.core.runtime import resolve_device
-from kinshot.core.statistics import RULE
+from kinshot.core.statistics.means import RULE
 from kinshot.datasets.base import Source
 from kinshot.fewshot.generalized import Generalized
 from kinshot.fewshot.imprinting import imprint_rows

@@ -19,7 +19,7 @@ import torch
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.core.progress import Work
 from kinshot.core.runtime import resolve_device
-from kinshot.core.statistics import RULE
+from kinshot.core.statistics.means import RULE
 from kinshot.datasets.base import Source
 from kinshot.encoders.build import keyed_initialisation
 from kinshot.encoders.cosine_rows import CosineRows

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from kinshot.core.statistics import RULE
-from kinshot.core.variance import Estimate, Part, checked, columns_part, estimate, rows_part
-from kinshot.fewshot.class_spread import classes_part, memberships
+from kinshot.core.statistics.jackknife import classes_part
+from kinshot.core.statistics.means import RULE, checked, columns_part, rows_part
+from kinshot.core.statistics.parts import Estimate, Part, estimate
+from kinshot.fewshot.groups import memberships
 from kinshot.recipes.specs import Task
 from kinshot.studies.tasks import Tasks
 
@@ -44,7 +45,7 @@ class Intervals:
 
     def _columns(self, values: np.ndarray, task: Task) -> list[Part]:
         classes = [] if self.played is None else [classes_part(values.mean(axis=0), self.played[task])]
-        return [*classes, columns_part(values, "episodes")]
+        return [*classes, *columns_part(values, "episodes")]
 
     def rule(self, several: bool) -> str:
         """What ± is, in words; `several` says that there are rows of several checkpoints."""

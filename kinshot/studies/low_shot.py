@@ -13,7 +13,7 @@ from torch import Tensor
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.core.progress import Work
 from kinshot.core.runtime import resolve_device
-from kinshot.core.statistics import RULE
+from kinshot.core.statistics.means import RULE
 from kinshot.datasets.base import Source
 from kinshot.fewshot.evaluate import build_head, takes
 from kinshot.fewshot.low_shot import low_shot_probe

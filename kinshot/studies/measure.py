@@ -13,7 +13,7 @@ import torch
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.core.rng import keyed_numpy
 from kinshot.core.runtime import cpu_model, resolve_device
-from kinshot.core.statistics import RULE
+from kinshot.core.statistics.means import RULE
 from kinshot.datasets.base import Source
 from kinshot.learn.knn import leave_one_out
 from kinshot.recipes.recipe import Choice

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kinshot.core.statistics import interval
-from kinshot.core.variance import crossed
+from kinshot.core.statistics.means import crossed, mean_of
 from kinshot.recipes.specs import Task
 from kinshot.studies.footprint import Footprint
 from kinshot.studies.latency import Latency
@@ -57,8 +56,8 @@ class Model:
 
 def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
     """Mean and interval of one figure per run or episode."""
-    found = np.asarray(values, dtype=np.float64)
-    return Estimate(float(found.mean()), interval(found).half_width if len(found) > 1 else 0.0, len(found))
+    found = mean_of(values)
+    return Estimate(found.mean, found.half_width, len(values))
 
 
 def accuracy_of(model: Model, task: Task) -> Estimate:

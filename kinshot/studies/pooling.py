@@ -11,7 +11,8 @@ import numpy as np
 
 from kinshot.core.config import flatten
 from kinshot.core.errors import ConfigError
-from kinshot.core.variance import Estimate
+from kinshot.core.statistics.pairing import paired_by
+from kinshot.core.statistics.parts import Estimate
 from kinshot.recipes.recipe import Recipe
 from kinshot.recipes.specs import Task
 from kinshot.studies.intervals import Intervals
@@ -80,9 +81,9 @@ def differences(measured: Sequence[Measured], pools: Sequence[Pool], intervals: 
 def _difference(of: Mapping[str, Measured], a: Pool, b: Pool, intervals: Intervals, task: Task) -> tuple[Estimate, int, bool]:
     """a minus b: by seed where they share two or more, by episode alone otherwise; what it is over, and whether by seed."""
     mine, theirs = ({seed: name for name, seed in pool.seeds.items()} for pool in (a, b))
-    shared = sorted(mine.keys() & theirs.keys())
+    shared = paired_by(mine, theirs).values()
     if len(shared) >= 2:
-        found = np.stack([of[mine[seed]].accuracy - of[theirs[seed]].accuracy for seed in shared])
+        found = np.stack([of[one].accuracy - of[other].accuracy for one, other in shared])
         return intervals.of(found, task), len(shared), True
     first, second = (np.stack([of[name].accuracy for name in pool.seeds]) for pool in (a, b))
     count = first.shape[1] if len(first) == len(second) == 1 else min(len(rows) for rows in (first, second) if len(rows) > 1)

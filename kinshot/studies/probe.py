@@ -17,7 +17,8 @@ from kinshot.core.config import flatten
 from kinshot.core.errors import ConfigError, DataError, suggest
 from kinshot.core.progress import Work
 from kinshot.core.runtime import resolve_device
-from kinshot.core.statistics import interval
+from kinshot.core.statistics.means import mean_of
+from kinshot.core.statistics.pairing import paired_by
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
 from kinshot.kin.graph import local_consistency
@@ -159,11 +160,11 @@ def _differences(label: str, group: list[Measured], compare: str) -> list[Summar
     if len(values) != 2:
         raise ConfigError(f"--compare {compare}: expected two values, got {', '.join(map(str, values))}")
     before, after = ({m.seed: m for m in group if m.settings.get(compare) == value} for value in values)
-    seeds = sorted(before.keys() & after.keys())
-    if not seeds:
+    pairs = paired_by(after, before).values()
+    if not pairs:
         raise ConfigError(f"--compare {compare}: no seed was run with both {values[0]} and {values[1]}")
     title = ", ".join(part for part in (label, f"{compare} {values[0]} to {values[1]}, paired") if part)
-    return [_summary(title, name, [after[s].values[name] - before[s].values[name] for s in seeds]) for name in group[0].values]
+    return [_summary(title, name, [new.values[name] - old.values[name] for new, old in pairs]) for name in group[0].values]
 
 
 def _predictions(label: str, found: list[dict[str, float]]) -> list[Summary]:
@@ -174,8 +175,8 @@ def _predictions(label: str, found: list[dict[str, float]]) -> list[Summary]:
 
 
 def _summary(label: str, name: tuple[str, str], values: list[float]) -> Summary:
-    half = interval(np.array(values)).half_width if len(values) > 1 else 0.0
-    return Summary(label or "all runs", f"{name[1]} of {name[0]}, %", round(float(np.mean(values)), 3), round(half, 3), len(values))
+    found = mean_of(values)
+    return Summary(label or "all runs", f"{name[1]} of {name[0]}, %", round(found.mean, 3), round(found.half_width, 3), len(values))
 
 
 def _values(model: Embedder, source: Source, wanted: Probe, device: torch.device) -> dict[tuple[str, str], float]:

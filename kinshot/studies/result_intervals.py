@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from kinshot.core.atomic import write_json
-from kinshot.core.variance import holm
+from kinshot.core.statistics.multiple import holm
+from kinshot.core.statistics.parts import Part, half_width, quantile
 from kinshot.studies.intervals import SEEDS_ALONE, accuracies, roughness, several_rule
 from kinshot.studies.results import COVERS, ROUGH
 
@@ -132,8 +133,6 @@ def _of_value(value: dict[str, float], what: str, metric: str, singles: Sequence
 
 def _predictions_once(rows: Sequence[Row]) -> list[Row]:
     """What a graph predicts was counted for both runs of every seed; the spread of pairs of equal values gives that of the values."""
-    from scipy.special import stdtrit
-
     found = []
     for row in rows:
         n = row["n"]
@@ -142,10 +141,10 @@ def _predictions_once(rows: Sequence[Row]) -> list[Row]:
         elif row["ci95"] == 0:
             found.append({**row, "n": 1})
         else:
-            squares = (row["ci95"] / stdtrit(n - 1, 0.975)) ** 2 * n * (n - 1) / 2
+            squares = (row["ci95"] / quantile(n - 1)) ** 2 * n * (n - 1) / 2
             half = n // 2
-            error = np.sqrt(squares / (half - 1) / half)
-            found.append({**row, "ci95": round(float(stdtrit(half - 1, 0.975) * error), 3), "n": half})
+            once = Part("seeds", squares / (half - 1) / half, half - 1)
+            found.append({**row, "ci95": round(half_width([once]), 3), "n": half})
     return found
 
 

@@ -14,7 +14,7 @@ import torch
 
 from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.errors import ConfigError, DataError
-from kinshot.core.variance import Estimate, crossed, estimate, rows_part
+from kinshot.core.statistics.means import mean_of
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.datasets.class_lists import names_a_list, other_part
@@ -150,17 +150,9 @@ def feasible(shots: Sequence[int], labels: np.ndarray, name: str, say: Say, *, b
 def make_row(label: str, block: str, column: str, values: Sequence[float] | np.ndarray) -> Row:
     """Mean and 95 % half-width (0 for a single value) of one figure per draw (E,), or of several checkpoints' on the same draws (C, E)."""
     found = np.asarray(values, dtype=np.float64)
-    over = over_draws(found)
+    over = mean_of(found)
     row = {"label": label, "metric": f"{block}: {column}", "mean": over.mean, "ci95": over.half_width, "n": len(found)}
     return {**row, "block": block, "column": column, _VALUES: found}
-
-
-def over_draws(values: np.ndarray) -> Estimate:
-    """Mean and interval over draws (E,), or over checkpoints and the draws that they share (C, E); what was not drawn twice has no part."""
-    found = np.atleast_2d(values)
-    if found.shape[1] > 1:
-        return crossed(found)
-    return estimate(float(found.mean()), rows_part(found, "checkpoints"))
 
 
 def over_runs(found: dict[str, list[Row]], groups: Mapping[str, Sequence[str]], *, always: bool = False) -> list[Row]:

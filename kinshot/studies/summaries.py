@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kinshot.core.variance import holm
+from kinshot.core.statistics.multiple import holm
+from kinshot.core.statistics.pairing import tally
 from kinshot.recipes.specs import Task
 from kinshot.studies.intervals import Intervals
 
@@ -107,10 +108,9 @@ def head_differences(measured: Iterable[Measured], intervals: Intervals) -> list
         if against is not m:
             difference = m.accuracy - against.accuracy
             over = intervals.of(difference, m.task)
-            each = np.atleast_2d(difference).mean(axis=0)
-            wins, losses = int((each > 0).sum()), int((each < 0).sum())
+            counted = tally(difference)
             task = (m.model, m.feature, m.head, against.head, m.ways, m.shots)
-            found.append(Difference(*task, over.mean, over.half_width, over.p, wins, losses, m.count))
+            found.append(Difference(*task, over.mean, over.half_width, over.p, counted.wins, counted.losses, m.count))
     return corrected(found, lambda d: (d.model, d.feature, d.ways, d.shots))
 
 

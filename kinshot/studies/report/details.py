@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.sparse import csr_array
 
-from kinshot.core.statistics import extreme_episodes, interval
+from kinshot.core.statistics.means import crossed
+from kinshot.core.statistics.ranks import extreme_episodes
 from kinshot.fewshot.calibration import calibration_error
 from kinshot.fewshot.records import Records, class_accuracy, confusion_matrix
 from kinshot.studies.report.content import (
@@ -115,7 +116,7 @@ def _without_nan(values: np.ndarray) -> list[float | None]:
 def spread_of(records: Records, names: Names) -> EpisodeSpread:
     """How accuracy differs between episodes."""
     percent = 100 * records.accuracy
-    found = interval(percent)
+    found = crossed(percent)
     counts, edges = np.histogram(percent, bins=BINS, range=(0, 100))
     classes = records.episodes.classes.numpy()
 

@@ -16,25 +16,10 @@ from __future__ import annotations
 import numpy as np
 
 from kinshot.core.errors import DataError
-from kinshot.core.variance import Part
-from kinshot.fewshot.episodes import Episodes
-from kinshot.fewshot.groups import EpisodeGroups, grouped
+from kinshot.core.statistics.parts import Part
 
 LEAST = 2
 """Episodes without a class below which nothing can be said of leaving it out."""
-
-
-def memberships(episodes: Episodes | EpisodeGroups) -> np.ndarray:
-    """Which classes play in which episode, bool (E, K), for the K classes that play at all, ascending by label."""
-    groups = grouped(episodes)
-    classes = np.unique(np.concatenate([group.classes.numpy().ravel() for group in groups.groups]))
-
-    def played(group: Episodes) -> np.ndarray:
-        found = np.zeros((len(group), len(classes)), dtype=bool)
-        np.put_along_axis(found, np.searchsorted(classes, group.classes.numpy()), True, axis=1)
-        return found
-
-    return groups.in_order([played(group) for group in groups.groups])
 
 
 def classes_part(values: np.ndarray, played: np.ndarray) -> Part:

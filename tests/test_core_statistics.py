@@ -1,27 +1,45 @@
-"""Intervals whose error has several parts: crossed checkpoints and episodes, classes; coverage by simulation; Holm's correction."""
+"""Means and their intervals, of one and of several parts, with coverage by simulation; pairing, Holm's correction, extremes; the edges."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinshot.core.errors import DataError
 from kinshot.core.rng import keyed_numpy
-from kinshot.core.statistics import interval, paired_test
-from kinshot.core.variance import Part, columns_part, crossed, estimate, half_width, holm, p_value
-from kinshot.fewshot.class_spread import classes_part, memberships
+from kinshot.core.statistics.jackknife import classes_part
+from kinshot.core.statistics.means import columns_part, crossed, mean_of
+from kinshot.core.statistics.multiple import holm
+from kinshot.core.statistics.pairing import paired_by, paired_test, tally
+from kinshot.core.statistics.parts import Part, estimate, half_width, p_value, quantile
+from kinshot.core.statistics.ranks import extreme_episodes
+from kinshot.fewshot.groups import memberships
 from kinshot.fewshot.protocols import variable_episodes
 
 
 def test_one_checkpoint_has_students_interval_and_p():
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(1, 2, (2, 30))
-    found, alone = crossed(a - b), paired_test(a, b)
-    assert (found.mean, found.half_width, found.p) == pytest.approx((alone.difference.mean, alone.difference.half_width, alone.p))
-    assert interval(a).half_width == pytest.approx(crossed(a).half_width)
+    values = np.random.default_rng(0).uniform(-1, 2, size=12)
+    found, reference = crossed(values), scipy.stats.ttest_1samp(values, 0)
+    low, high = reference.confidence_interval(0.95)
+    assert (found.mean, found.low, found.high, found.p) == pytest.approx((values.mean(), low, high, reference.pvalue), rel=1e-9)
+    assert mean_of(values) == crossed(values[None]) == found
+    assert quantile(11) == pytest.approx(scipy.stats.t.ppf(0.975, 11))
+
+
+def test_what_was_drawn_once_has_no_part():
+    assert (mean_of([3.0]).mean, mean_of([3.0]).half_width, mean_of([3.0]).parts) == (3.0, 0.0, ())
+    once = mean_of([[1.0], [2.0], [6.0]])  # three checkpoints, one episode
+    assert (once.mean, once.half_width) == (crossed([1.0, 2.0, 6.0]).mean, crossed([1.0, 2.0, 6.0]).half_width)
+    assert [part.over for part in once.parts] == ["checkpoints"]
+    assert (mean_of([2.0]).p, mean_of([0.0]).p) == (0, 1)
+    for nothing in ([], np.ones((0, 3)), np.ones((2, 2, 2))):
+        with pytest.raises(DataError, match="a mean needs a figure"):
+            mean_of(nothing)
+    with pytest.raises(DataError, match="episode 0 has a figure that is not finite"):
+        mean_of([np.inf])
 
 
 def test_several_checkpoints_add_their_part_to_that_of_the_episodes():
@@ -44,8 +62,9 @@ def test_p_is_the_level_at_which_the_interval_reaches_zero(mean, a, b, freedom):
 
 
 def test_what_has_no_interval_is_refused():
-    with pytest.raises(DataError, match="at least 2 episodes"):
-        crossed(np.ones((3, 1)))
+    for once in (np.ones((3, 1)), np.ones(1), np.ones(0)):
+        with pytest.raises(DataError, match="at least 2 episodes"):
+            crossed(once)
     with pytest.raises(DataError, match="episode 1 has a figure that is not finite"):
         crossed(np.array([[1, 1, 1], [1, np.nan, 1]]))
 
@@ -61,7 +80,7 @@ def test_the_mean_of_checkpoints_on_the_same_episodes_is_covered(checkpoints, sp
         values = own + rng.normal(0, 5, (checkpoints, episodes))
         found = crossed(values)
         held += abs(found.mean) <= found.half_width
-        alone += abs(found.mean) <= interval(values.mean(1)).half_width
+        alone += abs(found.mean) <= mean_of(values.mean(1)).half_width
     assert held / count >= 0.945
     if spread < 1:
         assert alone / count < 0.93
@@ -122,7 +141,7 @@ def test_other_classes_of_the_population_are_covered(classes):
     for _ in range(count):
         accuracy, played = confused(rng, classes, 400, 5)
         part = columns_part(accuracy[None], "episodes")
-        over = [estimate(float(accuracy.mean()), parts) for parts in ([part], [part, classes_part(accuracy, played)])]
+        over = [estimate(float(accuracy.mean()), parts) for parts in (part, [*part, classes_part(accuracy, played)])]
         alone, held = (n + (abs(o.mean - truth) <= o.half_width) for n, o in zip((alone, held), over, strict=True))
     assert held / count >= 0.86
     assert alone / count < 0.6
@@ -136,3 +155,64 @@ def test_holm_steps_down():
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
     assert holm([0.2]) == [0.2]
     assert holm([]) == []
+
+
+# ------------------------------------------------------------------------------------------------------------ paired tests
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(2, 40))
+def test_paired_test_is_scipys(seed, count):
+    rng = np.random.default_rng(seed)
+    a, b = np.round(rng.uniform(size=(2, count)), 1)
+    b[0] = a[0] + 0.35  # a spread that is not 0
+    got = paired_test(a, b)
+    reference = scipy.stats.ttest_rel(a, b)
+    assert got.p == pytest.approx(reference.pvalue, rel=1e-9)
+    low, high = reference.confidence_interval(0.95)
+    assert (got.difference.low, got.difference.high) == pytest.approx((low, high), rel=1e-9)
+    assert (got.tally.wins, got.tally.ties, got.tally.losses) == ((a > b).sum(), (a == b).sum(), (a < b).sum())
+    other = paired_test(b, a)
+    assert (other.difference.mean, other.p, other.tally.wins) == pytest.approx((-got.difference.mean, got.p, got.tally.losses))
+
+
+def test_paired_test_of_equal_and_of_shifted_results():
+    a = np.array([0.25, 0.5, 0.75])
+    same, shifted = paired_test(a, a), paired_test(a, a - 0.125)
+    assert (same.p, same.difference.mean, same.tally.ties) == (1, 0, 3)
+    assert (shifted.p, shifted.tally.wins, shifted.difference.half_width) == (0, 3, 0)
+
+
+def test_paired_test_refuses_what_is_not_paired():
+    with pytest.raises(DataError, match=r"same episodes twice, got shapes \(3,\) and \(2,\)"):
+        paired_test(np.ones(3), np.ones(2))
+    with pytest.raises(DataError, match="at least 2 episodes"):
+        paired_test(np.ones(1), np.ones(1))
+    with pytest.raises(DataError, match="episode 1 has a figure that is not finite"):
+        paired_test(np.array([1, np.nan]), np.ones(2))
+
+
+def test_several_checkpoints_are_paired_episode_by_episode():
+    a, b = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 4.0]]), np.array([[1.0, 3.0, 1.0], [2.0, 1.0, 2.0]])
+    found = paired_test(a, b)
+    assert found.difference == crossed(a - b)
+    assert tally(a - b) == found.tally
+    assert (found.tally.wins, found.tally.ties, found.tally.losses) == (2, 1, 0)
+
+
+def test_pairs_are_what_both_sides_have():
+    assert paired_by({2: "a", 0: "b", 5: "c"}, {5: "z", 2: "x", 9: "y"}) == {2: ("a", "x"), 5: ("c", "z")}
+    assert paired_by({0: 1}, {1: 1}) == {}
+
+
+# ------------------------------------------------------------------------------------------------------------ extremes
+
+
+def test_extreme_episodes():
+    best, worst = extreme_episodes(np.array([0.5, 0.9, 0.1, 0.9, 0.5]), count=3)
+    assert best.tolist() == [1, 3, 0]
+    assert worst.tolist() == [2, 0, 4]
+    assert len(extreme_episodes(np.array([0.5]), count=3)[0]) == 1
+    for bad in (np.array([]), np.array([0.1, np.nan]), np.ones((2, 2))):
+        with pytest.raises(DataError, match="best and worst"):
+            extreme_episodes(bad)
