@@ -43,10 +43,10 @@ KEPT_IN = {
     "tensorboard": ("learn/",),
     "pickletools": ("datasets/safe_pickle", "datasets/cifar"),
 }
+TORCH_LOAD_IN = "core/weight_files.py"
 SAFE_IN_C = "getattr(yaml, 'CSafeLoader', yaml.SafeLoader)"
 NEVER_IMPORTED = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "random"}
 FORBIDDEN_CALLS = {
-    "torch.load": "files are read by safetensors",
     "torch.save": "files are written by safetensors",
     "eval": "text is never run",
     "exec": "text is never run",
@@ -143,6 +143,8 @@ def call_complaints(call: ast.Call, inside: str, safe_loaders: set[str]) -> Iter
     if name.startswith("np.random.") and name.split(".")[2] not in NUMPY_RANDOM:
         yield f"{name}: draws from the global state"
     keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    if name == "torch.load" and (inside != TORCH_LOAD_IN or keywords.get("weights_only") != "True"):
+        yield f"torch.load: files are read by safetensors; other people's, by {TORCH_LOAD_IN} alone, with weights_only=True"
     if name == "np.load" and keywords.get("allow_pickle") != "False":
         yield "np.load without allow_pickle=False"
     if name == "yaml.load" and keywords.get("Loader", ast.unparse(call.args[-1]) if call.args else "") not in safe_loaders:
@@ -183,6 +185,9 @@ def test_every_file_keeps_the_rule(rule: Callable[[Source], list[str]]) -> None:
         ("core/x.py", "print('hello')", forbidden),
         ("core/x.py", "assert True", forbidden),
         ("core/x.py", "torch.load('x')", forbidden),
+        ("core/x.py", "torch.load('x', weights_only=True)", forbidden),
+        ("core/weight_files.py", "torch.load('x')", forbidden),
+        ("core/weight_files.py", "torch.load('x', weights_only=False)", forbidden),
         ("core/x.py", "numpy.load('x')", forbidden),
         ("core/x.py", "np.load('x', allow_pickle=True)", forbidden),
         ("core/x.py", "yaml.load(text, Loader=yaml.Loader)", forbidden),
@@ -205,6 +210,7 @@ def test_a_rule_can_fail(inside: str, line: str, rule: Callable[[Source], list[s
         ("cli/x.py", "import click; from rich import print; print('hello')", foreign),
         ("cli/x.py", "print('hello')", forbidden),
         ("datasets/cifar.py", "import pickletools", foreign),
+        ("core/weight_files.py", "torch.load('x', weights_only=True)", forbidden),
         ("core/x.py", "class Strict(yaml.SafeLoader): pass\nyaml.load(text, Strict); yaml.load(text, Loader=Strict)", forbidden),
         ("core/x.py", "np.load('x', allow_pickle=False); np.random.default_rng(0); torch.Generator().manual_seed(0)", forbidden),
     ],
