@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per process: with several test processes, or on a busy machine, more threads only get in each other's way.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install demo test numerics learn2learn lint results sbom lock clean distclean
+.PHONY: help install demo test numerics learn2learn lint results api sbom lock clean distclean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9]+:.*##' Makefile | sed -E 's/^([a-z0-9]+):[^#]*## /  make \1\t/' | expand -t 21
@@ -47,7 +47,7 @@ demo: $(STAMP) ## pretrain on glyphs without labels, then score it on new classe
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check .
-	$(BIN)/mypy kinshot
+	$(BIN)/mypy kinshot tests/types_of_the_face.py
 
 test: lint ## lint, then every test
 	$(THREADS) $(BIN)/python -m pytest -q -n $(JOBS)
@@ -70,6 +70,9 @@ learn2learn: $(STAMP) ## the tests against learn2learn and easyfsl, in a second 
 
 results: $(STAMP) ## regenerate docs/results.md and the results in README.md from docs/results/*.json
 	$(BIN)/python docs/make_results.py
+
+api: $(STAMP) ## regenerate docs/api.md and kinshot/typed from names and docstrings
+	$(BIN)/python docs/make_api.py
 
 # An environment of its own: what lists the packages is none of them.
 sbom: $(STAMP) ## every pinned package with its hashes as CycloneDX, build/sbom.json, for whoever audits them

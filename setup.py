@@ -36,6 +36,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["kinshot", "kinshot.*"]),
     package_data={
+        "kinshot": ["py.typed", "typed/*.pyi"],
         "kinshot.recipes": ["configs/*.yaml"],
         "kinshot.datasets": ["splits/*.json"],
     },

@@ -1,17 +1,27 @@
-"""kinshot: learn representations from relations, recognise new things from a few examples."""
+"""kinshot: learn representations from relations, recognise new things from a few examples.
+
+What this package shows is loaded when it is first used, so that `import kinshot` imports neither torch nor numpy.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+from kinshot.core.lazy import Declared, face
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
 
+if TYPE_CHECKING:  # every name that the package shows: docs/api.md says what each is
+    from kinshot import encoders as encoders
+    from kinshot import graphs as graphs
+    from kinshot import heads as heads
+    from kinshot import kin as kin
+    from kinshot import methods as methods
+    from kinshot import objectives as objectives
+    from kinshot import sources as sources
+    from kinshot import views as views
+    from kinshot.kin.graph.graph import RelationGraph as RelationGraph
+    from kinshot.kin.relation import Relation as Relation
+    from kinshot.runs.embedder import load as load
 
-def __getattr__(name: str) -> Any:
-    """`kinshot.load`, imported on first use so that `import kinshot` stays free of torch."""
-    if name == "load":
-        from kinshot.runs.embedder import load
-
-        return load
-    raise AttributeError(f"module 'kinshot' has no attribute {name!r}")
+face(__name__, Declared(__name__, __file__))

@@ -16,6 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kinshot
+from kinshot.cli import ssl
 from kinshot.core.errors import CheckpointError, ConfigError, DataError, DivergedError, Interrupted, KinshotError, suggest
 from kinshot.core.registry import Registry
 from kinshot.core.schema import REQUIRED, Parameter, check_parameters, convert, read_parameters
@@ -284,33 +286,27 @@ def test_a_default_that_is_no_literal_is_named() -> None:
         read_parameters(node, "")
 
 
-class Point:
-    name, module = "mine", "fake.parts.one"
+# -- kinshot's own registries
 
 
-def test_plugins_join_through_entry_points(fake: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = fake(one=PARTS)
-    monkeypatch.setattr(registry, "packages", ("fake",))
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Point] if group == "kinshot.widget" else [])
-    assert registry.get("second")(1) == (1, True, "n")
+def own_registries() -> list[tuple[str, str]]:
+    """Module and name of every registry in kinshot's source."""
+    package = Path(kinshot.__file__).parent
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        for line in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(line, ast.Assign) and isinstance(line.value, ast.Call) and ast.unparse(line.value.func) == "Registry":
+                module = ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
+                found.append((module, ast.unparse(line.targets[0])))
+    return found
 
 
-def test_a_missing_plugin_is_named(fake: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = fake(one=PARTS)
-    monkeypatch.setattr(Point, "module", "absent.package.module")
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Point])
-    with pytest.raises(ConfigError, match=r"plug-in 'mine' names the missing module absent\.package\.module"):
-        registry.names()
+REGISTRIES = own_registries()
 
 
-REGISTRIES = [
-    ("kinshot.learn", "METHODS"),
-    ("kinshot.ssl", "VIEWS"),
-    ("kinshot.fewshot", "HEADS"),
-    ("kinshot.datasets", "SOURCES"),
-    ("kinshot.encoders", "ENCODERS"),
-    ("kinshot.objectives.distillation", "DISTILLATIONS"),
-]
+def test_commands_know_every_registry() -> None:
+    assert {"kinshot.learn", "kinshot.fewshot", "kinshot.datasets"} <= {module for module, _ in REGISTRIES}
+    assert {id(getattr(importlib.import_module(module), name)) for module, name in REGISTRIES} == set(map(id, ssl.REGISTRIES))
 
 
 @pytest.mark.parametrize(("module", "name"), REGISTRIES)

@@ -22,10 +22,11 @@ from kinshot.core.config import dataclass_parameters
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.core.schema import Parameter
 from kinshot.encoders.student import student_of
+from kinshot.fewshot import HEADS
 from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.recipes.recipe import PARTS, SECTIONS, load_recipe, recipe_names, recipe_path, train_command
 
-REGISTRIES = [*PARTS.values(), DISTILLATIONS]
+REGISTRIES = [*PARTS.values(), HEADS, DISTILLATIONS]
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.metadata
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kinshot.core.errors import ConfigError, DataError, resource_error, suggest
+from kinshot.core.errors import ConfigError, DataError, KinshotError, resource_error, suggest
+from kinshot.core.plugins import Plugin, plugins
 from kinshot.core.schema import Parameter, check_parameters, read_parameters, shown
 
 Part = TypeVar("Part", bound=Callable[..., Any])
@@ -28,11 +29,13 @@ Part = TypeVar("Part", bound=Callable[..., Any])
 class Entry:
     """Where a part lives and what can be said of it without importing it.
 
-    `flags` are its class's attributes set to True or False, `facts` what its decorator says beside the name.
+    `symbol` is its name in its file, `flags` are its class's attributes set to True or False, `facts` what its decorator says beside
+    the name.
     """
 
     name: str
     module: str
+    symbol: str
     summary: str
     docstring: str
     parameters: dict[str, Parameter]
@@ -70,14 +73,15 @@ class Registry:
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
-        """Every part by name, read from source text alone."""
+        """Every part by name, read from source text alone. Raises ConfigError for a plug-in that cannot be read, naming it and its file."""
+        read = [_read_entries(self, module, path) for package in self.packages for module, path in _folder_modules(package)]
+        read += [_read_plugin(self, plugin) for plugin in plugins(self.kind)]
         found: dict[str, Entry] = {}
-        folders = [module for package in self.packages for module in _folder_modules(package)]
-        for module, path in [*folders, *self._plugin_modules()]:
-            for entry in _read_entries(module, path):
-                if entry.name in found:
-                    raise ConfigError(f"{self.kind} {entry.name!r} is registered by {found[entry.name].module} and by {module}: rename one")
-                found[entry.name] = entry
+        for entry in [entry for entries in read for entry in entries]:
+            if entry.name in found:
+                both = f"{found[entry.name].module} and by {entry.module}"
+                raise ConfigError(f"{self.kind} {entry.name!r} is registered by {both}: rename one")
+            found[entry.name] = entry
         return dict(sorted(found.items()))
 
     def names(self) -> list[str]:
@@ -95,12 +99,26 @@ class Registry:
         return check_parameters(settings, self.entry(name).parameters, where or f"{self.kind} {name}")
 
     def get(self, name: str) -> Callable[..., Any]:
-        """The part itself; imports its module. Raises ConfigError with the closest valid name."""
+        """The part itself; imports its module.
+
+        Raises ConfigError with the closest valid name, or for a plug-in whose module cannot be imported, naming it and its file.
+        """
         module = self.entry(name).module
-        importlib.import_module(module)
+        plugin = next((one for one in plugins(self.kind) if one.module == module), None)
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            if plugin is None or isinstance(error, KinshotError):
+                raise
+            problem = f"{self.kind} {name!r} cannot be loaded: {plugin}, {plugin.file()}: {type(error).__name__}: {error}"
+            raise ConfigError(f"{problem}; mend or uninstall the package") from error
         if name not in self._parts:  # the source text says `.register(name)`, of another registry
             raise ConfigError(f"{module} does not register {self.kind} {name!r} with the registry of {self.kind}s: fix its decorator")
         return self._parts[name]
+
+    def loaded(self, name: str) -> Callable[..., Any] | None:
+        """The part itself if its module was imported already, else None."""
+        return self._parts.get(name)
 
     def build(self, name: str, *args: Any, settings: dict[str, Any] | None = None, **wired: Any) -> Any:
         """Call the part with wired arguments and checked settings.
@@ -123,17 +141,6 @@ class Registry:
                 f"{self.kind} {name} cannot be made with {given}: {' '.join(str(problem).split()) or type(problem).__name__}; change them"
             ) from problem
 
-    def _plugin_modules(self) -> list[tuple[str, Path]]:
-        found = []
-        for point in importlib.metadata.entry_points(group="kinshot." + self.kind.replace(" ", "_")):
-            try:
-                spec = importlib.util.find_spec(point.module)
-            except ImportError as error:
-                raise ConfigError(f"plug-in {point.name!r} names the missing module {point.module}: uninstall or fix it") from error
-            if spec is not None and spec.origin:
-                found.append((point.module, Path(spec.origin)))
-        return found
-
 
 def _folder_modules(package: str) -> list[tuple[str, Path]]:
     spec = importlib.util.find_spec(package)
@@ -143,18 +150,47 @@ def _folder_modules(package: str) -> list[tuple[str, Path]]:
     return [(f"{package}.{path.stem}", path) for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
 
 
-def _read_entries(module: str, path: Path) -> list[Entry]:
+def _read_entries(registry: Registry, module: str, path: Path) -> list[Entry]:
     text = path.read_text(encoding="utf-8")
     if ".register(" not in text:
         return []
+    tree = ast.parse(text, filename=str(path))
+    others = _other_registries(registry, tree)
     entries = []
-    for node in ast.parse(text).body:
+    for node in tree.body:
         if not isinstance(node, ast.ClassDef | ast.FunctionDef):
             continue
-        for name, facts in _registrations(node):
+        for name, facts in _registrations(node, others):
             doc = ast.get_docstring(node) or ""
-            entries.append(Entry(name, module, doc.split("\n", 1)[0], doc, read_parameters(node, doc), _flags(node), facts))
+            summary = doc.split("\n", 1)[0]
+            entries.append(Entry(name, module, node.name, summary, doc, read_parameters(node, doc), _flags(node), facts))
     return entries
+
+
+def _read_plugin(registry: Registry, plugin: Plugin) -> list[Entry]:
+    """The parts of a plug-in's file. Raises ConfigError that names package and file where it is no Python or registers none."""
+    path = plugin.file()
+    try:
+        found = _read_entries(registry, plugin.module, path)
+    except (ConfigError, OSError, SyntaxError, ValueError) as error:
+        raise ConfigError(f"{plugin}, {path}: {error}; mend or uninstall the package") from error
+    if not found:
+        raise ConfigError(f"{plugin}, {path}: registers no {registry.kind}: decorate one, or leave the entry point out")
+    return found
+
+
+def _other_registries(registry: Registry, tree: ast.Module) -> set[str]:
+    """Names under which a file imports registries of other kinds; one that is not loaded yet cannot be this one."""
+    found = set()
+    for line in tree.body:
+        if isinstance(line, ast.ImportFrom) and line.module:
+            home = sys.modules.get(line.module)
+            for one in line.names:
+                value = vars(home).get(one.name) if home else None
+                unknown = home is None and line.module.startswith("kinshot.") and one.name.isupper()
+                if unknown or (isinstance(value, Registry) and value is not registry):
+                    found.add(one.asname or one.name)
+    return found
 
 
 def _flags(node: ast.ClassDef | ast.FunctionDef) -> dict[str, bool]:
@@ -165,14 +201,15 @@ def _flags(node: ast.ClassDef | ast.FunctionDef) -> dict[str, bool]:
     return found
 
 
-def _registrations(node: ast.ClassDef | ast.FunctionDef) -> list[tuple[str, dict[str, Any]]]:
-    """Name and facts of every `register("name", fact=literal)` above a class or function."""
+def _registrations(node: ast.ClassDef | ast.FunctionDef, others: set[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Name and facts of every `register("name", fact=literal)` above a class or function, but for those of other registries."""
     return [
         (call.args[0].value, {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg})
         for call in node.decorator_list
         if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Attribute)
         and call.func.attr == "register"
+        and not (isinstance(call.func.value, ast.Name) and call.func.value.id in others)
         and call.args
         and isinstance(call.args[0], ast.Constant)
         and isinstance(call.args[0].value, str)

@@ -1,0 +1,184 @@
+"""Write docs/api.md and what type checkers know of the parts, kinshot/typed/*.pyi, from names and docstrings (`make api`).
+
+Read from source text alone, as `ssl list` reads it: nothing is imported but the faces themselves.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import kinshot
+from kinshot.core.lazy import Declared, Face
+from kinshot.core.registry import Registry
+from kinshot.core.schema import argument_help
+
+DOCS = Path(__file__).resolve().parent
+TYPED = DOCS.parent / "kinshot" / "typed"
+Node = ast.FunctionDef | ast.ClassDef
+
+
+class Name(NamedTuple):
+    """One name of a face, and where it is written."""
+
+    name: str
+    module: str
+    symbol: str
+
+
+def offered(face: Face) -> list[Name]:
+    """The names of a face that kinshot itself brings, without the faces and rooms among them."""
+    offer = face.__offer__
+    if isinstance(offer, Registry):
+        ours = [entry for entry in offer.entries.values() if entry.module.startswith("kinshot.")]
+        return [Name(entry.name, entry.module, entry.symbol) for entry in ours]
+    if isinstance(offer, Declared):
+        return [Name(name, *place) for name, place in offer.places.items() if place[0] != offer.module]
+    raise TypeError(f"{face.__name__} offers neither a registry nor what it declares")
+
+
+def faces() -> Iterator[tuple[str, Face]]:
+    """`kinshot` and every face that it shows, in the order in which they are declared."""
+    yield "kinshot", kinshot  # type: ignore[misc]
+    for name in sorted(kinshot.__offer__.names()):  # type: ignore[attr-defined]
+        module = getattr(kinshot, name) if kinshot.__offer__.places[name][0] == "kinshot" else None  # type: ignore[attr-defined]
+        if isinstance(module, Face):
+            yield name, module
+
+
+def definition(name: Name) -> Node:
+    """The class or function in its file."""
+    spec = importlib.util.find_spec(name.module)
+    if spec is None or spec.origin is None:
+        raise LookupError(f"{name.module}: no such module")
+    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+        if isinstance(node, Node) and node.name == name.symbol:
+            return node
+    raise LookupError(f"{name.module} defines no {name.symbol}")
+
+
+def signature(name: str, node: Node) -> str:
+    """How it is called, a line, or an argument a line where that is longer."""
+    if isinstance(node, ast.ClassDef):
+        inits = [line for line in node.body if isinstance(line, ast.FunctionDef) and line.name == "__init__"]
+        if not inits:  # a dataclass
+            fields = [ast.unparse(line) for line in node.body if isinstance(line, ast.AnnAssign)]
+            return _call(name, fields, "")
+        arguments, returns = inits[0].args, None
+        arguments = ast.arguments(arguments.posonlyargs, arguments.args[1:], *(getattr(arguments, f) for f in arguments._fields[2:]))
+    else:
+        arguments, returns = node.args, node.returns
+    return _call(name, _arguments(arguments), f" -> {ast.unparse(returns)}" if returns is not None else "")
+
+
+def _arguments(given: ast.arguments) -> list[str]:
+    """Each argument with its type and default, the star between them."""
+    positional = [*given.posonlyargs, *given.args]
+    defaults = [None] * (len(positional) - len(given.defaults)) + list(given.defaults)
+    found = [_argument(one, default) for one, default in zip(positional, defaults, strict=True)]
+    if given.vararg or given.kwonlyargs:
+        found.append(f"*{given.vararg.arg if given.vararg else ''}")
+    found += [_argument(one, default) for one, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    return [*found, *([f"**{given.kwarg.arg}"] if given.kwarg else [])]
+
+
+def _argument(one: ast.arg, default: ast.expr | None) -> str:
+    typed = f"{one.arg}: {ast.unparse(one.annotation)}" if one.annotation else one.arg
+    equals = " = " if one.annotation else "="
+    return typed if default is None else f"{typed}{equals}{ast.unparse(default)}"
+
+
+def _call(name: str, arguments: list[str], returns: str) -> str:
+    line = f"{name}({', '.join(arguments)}){returns}"
+    return line if len(line) <= 110 else "\n".join([f"{name}(", *(f"    {one}," for one in arguments), f"){returns}"])
+
+
+def paper(docstring: str) -> str:
+    """What follows `Paper:`, to the end of its paragraph or to the next line of that kind."""
+    found = re.search(r"^Paper: (.*?)(?=\n\n|\n[A-Z][a-z]+: |\Z)", docstring, re.MULTILINE | re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
+
+
+def example(docstring: str) -> str:
+    """The lines of the docstring's example."""
+    lines = docstring.splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith(">>> ")), None)
+    if first is None:
+        return ""
+    last = next((i for i in range(first, len(lines)) if not lines[i].strip()), len(lines))
+    return "\n".join(lines[first:last])
+
+
+def described(shown: str, name: Name) -> Iterator[str]:
+    """The page's lines about one name."""
+    node = definition(name)
+    docstring = ast.get_docstring(node) or ""
+    yield f"### {shown}\n"
+    yield f"{docstring.split(chr(10), 1)[0]}\n"
+    yield f"```python\n{signature(name.name, node)}\n```\n"
+    if source := paper(docstring):
+        yield f"Paper: {source}\n"
+    if helps := argument_help(inspect.cleandoc(docstring)):
+        yield "\n".join(f"- `{argument}`: {text}" for argument, text in helps.items()) + "\n"
+    if shows := example(docstring):
+        yield f"```pycon\n{shows}\n```\n"
+
+
+def page() -> str:
+    """The whole of docs/api.md."""
+    sections = [(name, face, offered(face)) for name, face in faces()]
+    head = [
+        "# kinshot in your own code\n",
+        "Every name below is loaded when it is first used; `import kinshot` alone imports neither torch nor numpy. Examples run as tests.",
+        "Names, signatures and texts are those of the docstrings: this page is written by `make api`. How a part is added says",
+        "[CONTRIBUTING.md](../CONTRIBUTING.md); what the words mean, [architecture.md](architecture.md).\n",
+    ]
+    for section, _, names in sections:
+        links = ", ".join(f"[{n.name}](#{_anchor(section, n)})" for n in names)
+        head.append(f"- [`{_dotted(section)}`](#{_dotted(section).replace('.', '')}): {links}")
+    body = []
+    for section, face, names in sections:
+        body += [f"\n## {_dotted(section)}\n", f"{(face.__doc__ or '').split(chr(10), 1)[0]}\n"]
+        body += [line for name in names for line in described(f"{_dotted(section)}.{name.name}", name)]
+    return "\n".join([*head, *body]).rstrip() + "\n"
+
+
+def _dotted(section: str) -> str:
+    return section if section == "kinshot" else f"kinshot.{section}"
+
+
+def _anchor(section: str, name: Name) -> str:
+    """GitHub's anchor of the heading."""
+    return f"{_dotted(section)}.{name.name}".lower().replace(".", "")
+
+
+def stub(section: str, names: list[Name]) -> str:
+    """What a type checker reads of the parts of one face."""
+    lines = [f'"""The parts of `kinshot.{section}` for type checkers, written by `make api`."""', ""]
+    lines += [f"from {n.module} import {n.symbol} as {n.name}" for n in sorted(names, key=lambda n: (n.module, n.name))]
+    return "\n".join([*lines, "", "__all__ = [", *(f'    "{n.name}",' for n in names), "]"]) + "\n"
+
+
+def written() -> dict[Path, str]:
+    """Every file that `make api` writes, with its text."""
+    stubs = {TYPED / f"{name}.pyi": stub(name, offered(face)) for name, face in faces() if isinstance(face.__offer__, Registry)}
+    return {DOCS / "api.md": page(), **stubs}
+
+
+def main() -> None:
+    """Write the page and the stubs; a stub of a face that is no more is removed."""
+    files = written()
+    for path in TYPED.glob("*.pyi"):
+        if path not in files and path.stem != "__init__":
+            path.unlink()
+    for path, text in files.items():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

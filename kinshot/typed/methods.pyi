@@ -1,0 +1,29 @@
+"""The parts of `kinshot.methods` for type checkers, written by `make api`."""
+
+from kinshot.fewshot.methods.classifier import Classifier as classifier
+from kinshot.fewshot.methods.dual_path import DualPath as dual_path
+from kinshot.fewshot.methods.feat import FEAT as feat
+from kinshot.fewshot.methods.maml import ANIL as anil
+from kinshot.fewshot.methods.maml import MAML as maml
+from kinshot.fewshot.methods.matchingnet import MatchingNet as matchingnet
+from kinshot.fewshot.methods.protonet import ProtoNet as protonet
+from kinshot.ssl.methods.interclr import InterCLR as interclr
+from kinshot.ssl.methods.moco import MoCo as moco
+from kinshot.ssl.methods.reconstruction import Reconstruction as reconstruction
+from kinshot.ssl.methods.simclr import SimCLR as simclr
+from kinshot.ssl.methods.student import Student as student
+
+__all__ = [
+    "anil",
+    "classifier",
+    "dual_path",
+    "feat",
+    "interclr",
+    "maml",
+    "matchingnet",
+    "moco",
+    "protonet",
+    "reconstruction",
+    "simclr",
+    "student",
+]

@@ -1,0 +1,27 @@
+"""The parts of `kinshot.sources` for type checkers, written by `make api`."""
+
+from kinshot.datasets.cifar import cifar10 as cifar10
+from kinshot.datasets.cifar import cifar100 as cifar100
+from kinshot.datasets.digits import digits as digits
+from kinshot.datasets.fashion_mnist import fashion_mnist as fashion_mnist
+from kinshot.datasets.folder import folder as folder
+from kinshot.datasets.glyphs import glyphs as glyphs
+from kinshot.datasets.grocery_store import grocery_store as grocery_store
+from kinshot.datasets.manifold import manifold as manifold
+from kinshot.datasets.omniglot import omniglot as omniglot
+from kinshot.datasets.table import table as table
+from kinshot.datasets.task_topology import task_topology as task_topology
+
+__all__ = [
+    "cifar10",
+    "cifar100",
+    "digits",
+    "fashion_mnist",
+    "folder",
+    "glyphs",
+    "grocery_store",
+    "manifold",
+    "omniglot",
+    "table",
+    "task_topology",
+]

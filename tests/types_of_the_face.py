@@ -1,0 +1,30 @@
+"""What a type checker knows of the names that kinshot shows; `make lint` reads this file, nothing runs it.
+
+A line that is wrong on purpose is marked: were its name without a type, the mark would be reported as unused.
+"""
+
+# mypy: warn-unused-ignores
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from torch import Tensor, nn
+
+import kinshot
+from kinshot.encoders.mlp import MLP
+from kinshot.heads import tim
+from kinshot.runs.embedder import Embedder
+from kinshot.samples.spec import FeatureSpec
+
+
+def shown(z: Tensor, y: Tensor, spec: FeatureSpec) -> None:
+    assert_type(kinshot.load("runs/x"), Embedder)
+    assert_type(kinshot.kin.labels(y), kinshot.Relation)
+    assert_type(kinshot.heads.prototype(z, y, z, 5), Tensor)
+    assert_type(tim(z, y, z, 5, steps=3), Tensor)
+    assert_type(kinshot.encoders.mlp(spec, widths=(8,)), MLP)
+    module: nn.Module = kinshot.methods.simclr(nn.Identity(), nn.Identity(), temperature=0.5)  # type: ignore[call-arg]
+    kinshot.heads.prototype(z, y, z, 5, distance="manhattan")  # type: ignore[arg-type]
+    kinshot.encoders.resnet18(module)  # type: ignore[arg-type]
+    kinshot.haeds  # type: ignore[attr-defined]  # noqa: B018
