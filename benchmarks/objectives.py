@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from benchmarks.common import BATCH, CLOCKS, SEED, Clock, Measured, alternate, parser, rate, ratios, say, settle, write_result
 from kinshot.core.rng import keyed_generator
-from kinshot.objectives.info_nce import info_nce
+from kinshot.kin.constructors import views
+from kinshot.objectives.info_nce import key_info_nce
 from kinshot.objectives.nt_xent import nt_xent
 
 DIM = 128
@@ -52,7 +53,7 @@ def simclr() -> dict[str, Loss]:
     ids = torch.randperm(100 * BATCH, generator=keyed_generator(SEED, "benchmark/ids"))[:BATCH]
     theirs = NTXentLoss(temperature=SIMCLR_TEMPERATURE)
     return {
-        "kinshot": lambda: nt_xent(first, second, SIMCLR_TEMPERATURE, ids),
+        "kinshot": lambda: nt_xent(torch.cat([first, second]), views(ids), temperature=SIMCLR_TEMPERATURE),
         "by hand": lambda: nt_xent_by_hand(first, second, SIMCLR_TEMPERATURE),
         "lightly": lambda: theirs(first, second),
     }
@@ -64,7 +65,7 @@ def moco(length: int) -> dict[str, Loss]:
     queue = F.normalize(rows(length, "queue"), dim=1)
     theirs = NTXentLoss(temperature=MOCO_TEMPERATURE, memory_bank_size=(length, DIM))
     return {
-        "kinshot": lambda: info_nce(query, key, queue, MOCO_TEMPERATURE, normalize="anchors"),
+        "kinshot": lambda: key_info_nce(query, key, queue, MOCO_TEMPERATURE, normalize="anchors"),
         "by hand": lambda: info_nce_by_hand(query, key, queue, MOCO_TEMPERATURE),
         "lightly": lambda: theirs(query, key),
     }

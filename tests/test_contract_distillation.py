@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
 from kinshot.encoders.build import keyed_initialisation
-from kinshot.objectives.distillation import DISTILLATIONS
+from kinshot.objectives import OBJECTIVES, taking
 
 BATCH, SAMPLES = 6, 40
 Shape = tuple[int, ...]
@@ -39,9 +39,9 @@ def _choices(annotation: str) -> tuple[Any, ...]:
 def _cases() -> list[Any]:
     """Each loss with its defaults, then with every other choice of every setting that lists its choices, for every kind of output."""
     cases = []
-    for name in DISTILLATIONS.names():
+    for name in taking("teacher"):
         settings: list[tuple[str, dict[str, Any]]] = [(name, {})]
-        for key, parameter in DISTILLATIONS.entry(name).parameters.items():
+        for key, parameter in OBJECTIVES.entry(name).parameters.items():
             others = [choice for choice in _choices(parameter.annotation) if choice != parameter.default]
             settings += [(f"{name}:{key}={choice}", {key: choice}) for choice in others]
         for label, chosen in settings:
@@ -51,22 +51,22 @@ def _cases() -> list[Any]:
 
 
 every_case = pytest.mark.parametrize(("name", "settings", "shapes"), _cases())
-every_loss = pytest.mark.parametrize("name", DISTILLATIONS.names())
+every_loss = pytest.mark.parametrize("name", taking("teacher"))
 
 
 def _build(name: str, settings: dict[str, Any], shapes: tuple[Shape, Shape]) -> nn.Module | None:
     """The loss, where it is a class."""
-    if not isinstance(DISTILLATIONS.get(name), type):
+    if not isinstance(OBJECTIVES.get(name), type):
         return None
     context = RunContext(num_samples=SAMPLES, batch_size=BATCH, steps_per_epoch=5, total_steps=10, seed=3)
     with keyed_initialisation(1, name):
-        return DISTILLATIONS.build(name, *shapes, context, settings=settings)
+        return OBJECTIVES.build(name, *shapes, context, settings=settings)
 
 
 def _loss(name: str, settings: dict[str, Any], module: nn.Module | None) -> Loss:
     """(student, teacher, step) -> loss, where the samples of step k are k * BATCH and those after it."""
     if module is None:
-        return lambda student, teacher, step=0: DISTILLATIONS.build(name, student, teacher, settings=settings)
+        return lambda student, teacher, step=0: OBJECTIVES.build(name, student, teacher, settings=settings)
     return lambda student, teacher, step=0: module(student, teacher, torch.arange(len(student)) + BATCH * step, step)
 
 
@@ -93,7 +93,7 @@ def _warm(name: str, settings: dict[str, Any], shapes: tuple[Shape, Shape]) -> t
 
 @every_loss
 def test_documentation(name: str) -> None:
-    entry = DISTILLATIONS.entry(name)
+    entry = OBJECTIVES.entry(name)
     assert "Paper:" in entry.docstring
     assert entry.summary.endswith(".")
     assert not [p.name for p in entry.parameters.values() if not p.help]
@@ -198,7 +198,7 @@ def test_the_order_of_the_batch_does_not_matter(name: str, settings: dict[str, A
 
 @every_loss
 def test_numbers_out_of_range_are_refused(name: str) -> None:
-    for key, parameter in DISTILLATIONS.entry(name).parameters.items():
+    for key, parameter in OBJECTIVES.entry(name).parameters.items():
         if {"int", "float"} & set(parameter.annotation.split(" | ")):
             shapes = SHAPES.get(name, [DIFFERENT])[0]
             with pytest.raises(ConfigError, match=key):

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinshot.core.errors import ConfigError
-from kinshot.kin.constructors import listed
+from kinshot.kin.constructors import listed, views
+from kinshot.objectives.common import unit
 from kinshot.objectives.indexed import indexed_similarity
-from kinshot.objectives.info_nce import info_nce, relational_info_nce, unit
+from kinshot.objectives.info_nce import info_nce, key_info_nce
 from kinshot.objectives.nt_xent import nt_xent
 from tests import reference_interclr as ref
 from tests import reference_objectives
@@ -23,25 +24,30 @@ def rows(*shape, seed=0, dtype=torch.float64):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
+def two_views(first, second, temperature, ids=None):
+    kin = views(torch.arange(len(first)) if ids is None else ids)
+    return nt_xent(torch.cat([first, second]), kin, temperature=temperature)
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
 @pytest.mark.parametrize("shape", [(7, 5), (4, 6, 5)])
 def test_info_nce_equals_loops(shape, dtype, tolerance):
     q, k, n = rows(4, 5), rows(4, 5, seed=1), rows(*shape, seed=2)
     expected = ref.info_nce(q.numpy(), k.numpy(), n.numpy(), 0.2)
-    assert info_nce(q.to(dtype), k.to(dtype), n.to(dtype), 0.2).item() == pytest.approx(expected, abs=tolerance)
+    assert key_info_nce(q.to(dtype), k.to(dtype), n.to(dtype), 0.2).item() == pytest.approx(expected, abs=tolerance)
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 6), st.floats(0.05, 2.0), st.integers(0, 1000))
 def test_nt_xent_equals_loops(batch, temperature, seed):
     a, b = rows(batch, 3, seed=seed), rows(batch, 3, seed=seed + 1)
-    assert nt_xent(a, b, temperature).item() == pytest.approx(ref.nt_xent(a.numpy(), b.numpy(), temperature), abs=1e-10)
+    assert two_views(a, b, temperature).item() == pytest.approx(ref.nt_xent(a.numpy(), b.numpy(), temperature), abs=1e-10)
 
 
 def test_nt_xent_equals_lightly():
     loss = pytest.importorskip("lightly.loss")
     a, b = rows(6, 8, dtype=torch.float32), rows(6, 8, seed=3, dtype=torch.float32)
-    assert nt_xent(a, b, 0.3).item() == pytest.approx(loss.NTXentLoss(temperature=0.3)(a, b).item(), abs=1e-6)
+    assert two_views(a, b, 0.3).item() == pytest.approx(loss.NTXentLoss(temperature=0.3)(a, b).item(), abs=1e-6)
 
 
 def test_rows_of_one_image_are_kin_not_negatives():
@@ -49,13 +55,13 @@ def test_rows_of_one_image_are_kin_not_negatives():
     ids = torch.tensor([7, 2, 7, 5])
     y = [*ids.tolist(), *ids.tolist()]
     z = np.concatenate([a.numpy(), b.numpy()])
-    assert nt_xent(a, b, 0.4, ids).item() == pytest.approx(reference_objectives.sup_con(z, y, 0.4), abs=1e-12)
-    assert nt_xent(a, b, 0.4, torch.tensor([3, 9, 1, 0])).item() == pytest.approx(nt_xent(a, b, 0.4).item(), abs=1e-12)
+    assert two_views(a, b, 0.4, ids).item() == pytest.approx(reference_objectives.sup_con(z, y, 0.4), abs=1e-12)
+    assert two_views(a, b, 0.4, torch.tensor([3, 9, 1, 0])).item() == pytest.approx(two_views(a, b, 0.4).item(), abs=1e-12)
 
 
 def test_nt_xent_is_symmetric_and_scale_free():
     a, b = rows(5, 4), rows(5, 4, seed=1)
-    assert nt_xent(a, b, 0.5).item() == pytest.approx(nt_xent(3 * b, 0.1 * a, 0.5).item(), abs=1e-12)
+    assert two_views(a, b, 0.5).item() == pytest.approx(two_views(3 * b, 0.1 * a, 0.5).item(), abs=1e-12)
 
 
 def test_indexed_similarity_equals_gathering_forwards_and_backwards():
@@ -80,9 +86,7 @@ def test_anchor_of_weight_zero_counts_in_the_mean_and_gives_no_gradient():
     q, bank = rows(3, 4).requires_grad_(), unit(rows(6, 4, seed=1))
     positive, negative = torch.tensor([0, 1, 2]), torch.tensor([[3, 4], [4, 5], [5, 3]])
     weights = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
-    loss = relational_info_nce(
-        q, listed(positive, negative, size=6), bank, temperature=0.5, anchor_weights=weights, positive_margin=lambda s: s - 0.1
-    )
+    loss = info_nce(q, listed(positive, negative, size=6), bank, temperature=0.5, anchor_weights=weights, positive_margin=lambda s: s - 0.1)
     loss.backward()
     s = (unit(q.detach()) @ bank.T).numpy()
     each = [ref.cross_entropy(s[b, b] - 0.1, [s[b, j] for j in negative[b].tolist()], 0.5) for b in range(3)]
@@ -94,32 +98,32 @@ def test_anchor_of_weight_zero_counts_in_the_mean_and_gives_no_gradient():
 
 def test_gradient_of_info_nce_is_that_of_its_definition():
     q, k, n = rows(3, 4).requires_grad_(), rows(3, 4, seed=1), rows(6, 4, seed=2)
-    assert torch.autograd.gradcheck(lambda x: info_nce(x, k, n, 0.3), (q,))
+    assert torch.autograd.gradcheck(lambda x: key_info_nce(x, k, n, 0.3), (q,))
 
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 def test_losses_are_float32_under_autocast_and_for_half_inputs(half):
     a, b, n = (rows(4, 8, seed=s, dtype=torch.float32) for s in range(3))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = [info_nce(a, b, n, 0.2), nt_xent(a, b, 0.2)]
-    plain = [info_nce(a, b, n, 0.2), nt_xent(a, b, 0.2)]
+        inside = [key_info_nce(a, b, n, 0.2), two_views(a, b, 0.2)]
+    plain = [key_info_nce(a, b, n, 0.2), two_views(a, b, 0.2)]
     for x, y in zip(inside, plain, strict=True):
         assert x.dtype == torch.float32
         assert x.item() == pytest.approx(y.item(), abs=1e-6)
-    assert info_nce(a.to(half), b.to(half), n.to(half), 0.2).dtype == torch.float32
+    assert key_info_nce(a.to(half), b.to(half), n.to(half), 0.2).dtype == torch.float32
     assert unit(a.to(half)).dtype == torch.float32
 
 
 def test_uniform_similarities_give_the_logarithm_of_the_number_of_candidates():
-    assert info_nce(torch.ones(2, 3), torch.ones(2, 3), torch.ones(9, 3), 0.1).item() == pytest.approx(math.log(10), abs=1e-6)
-    assert np.isclose(nt_xent(torch.ones(4, 3), torch.ones(4, 3), 0.7).item(), math.log(7))
+    assert key_info_nce(torch.ones(2, 3), torch.ones(2, 3), torch.ones(9, 3), 0.1).item() == pytest.approx(math.log(10), abs=1e-6)
+    assert np.isclose(two_views(torch.ones(4, 3), torch.ones(4, 3), 0.7).item(), math.log(7))
 
 
 def test_bad_arguments_are_named():
     a = torch.ones(2, 3)
     with pytest.raises(ConfigError, match="temperature"):
-        info_nce(a, a, a, 0.0)
+        key_info_nce(a, a, a, 0.0)
     with pytest.raises(ConfigError, match="temperature"):
-        nt_xent(a, a, -1.0)
+        two_views(a, a, -1.0)
     with pytest.raises(ConfigError, match="shape"):
-        nt_xent(a, torch.ones(3, 3), 1.0)
+        nt_xent(torch.ones(5, 3), views(torch.arange(2)))

@@ -15,7 +15,7 @@ import tests.reference_distillation as ref
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
 from kinshot.encoders.build import keyed_initialisation
-from kinshot.objectives.distillation import DISTILLATIONS
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.distillation.sample_queue import SampleQueue, queue_length
 
 WIDE, SAMPLES = 4, 30
@@ -28,7 +28,7 @@ def context(samples: int = SAMPLES) -> RunContext:
 def build(name: str, student: tuple[int, ...] = (WIDE,), teacher: tuple[int, ...] = (WIDE,), **settings: Any) -> Any:
     """The loss in float64, as the references are."""
     with keyed_initialisation(0, name):
-        return DISTILLATIONS.build(name, student, teacher, context(), settings=settings).double()
+        return OBJECTIVES.build(name, student, teacher, context(), settings=settings).double()
 
 
 def steps(count: int, batch: int = 3, wide: int = WIDE) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
@@ -231,7 +231,7 @@ def test_training_lowers_the_loss(name: str) -> None:
     x = torch.randn(SAMPLES, WIDE, generator=generator)
     teacher = x @ torch.randn(WIDE, 5, generator=generator)
     with keyed_initialisation(0, name):
-        student, loss = nn.Linear(WIDE, 3), DISTILLATIONS.build(name, (3,), (5,), context(), settings={})
+        student, loss = nn.Linear(WIDE, 3), OBJECTIVES.build(name, (3,), (5,), context(), settings={})
     optimizer = torch.optim.Adam([*student.parameters(), *loss.parameters()], lr=0.02)
     values = []
     for step in range(60):

@@ -15,7 +15,7 @@ from kinshot.kin import constructors as make
 from kinshot.kin.parts import Block, Listed, Mask
 from kinshot.kin.relation import Relation
 from kinshot.objectives.block import block_logsumexp
-from kinshot.objectives.info_nce import info_nce, relational_info_nce
+from kinshot.objectives.info_nce import info_nce, key_info_nce
 from kinshot.objectives.nt_xent import nt_xent
 from kinshot.objectives.sup_con import sup_con
 from tests import reference_objectives as ref
@@ -50,7 +50,7 @@ def test_equals_loops_whatever_form_the_relation_has(seed):
     for form, denominator in VARIANTS:
         expected = ref.info_nce(z.numpy(), r.numpy(), P, N, 0.3, form, denominator)
         for relation in (mask, listed, mixed):
-            got = relational_info_nce(z, relation, r, temperature=0.3, form=form, denominator=denominator, reduction="none")
+            got = info_nce(z, relation, r, temperature=0.3, form=form, denominator=denominator, reduction="none")
             np.testing.assert_allclose(got.numpy(), expected, atol=1e-11)
 
 
@@ -70,9 +70,7 @@ def test_gradients_do_not_depend_on_the_form(seed):
         Relation(Listed(kin), Mask(N), (5, 9)),
     ]
     for form, denominator in VARIANTS:
-        values = [
-            gradients(lambda a, b, f=f, d=denominator, k=form: relational_info_nce(a, f, b, form=k, denominator=d), z, r) for f in forms
-        ]
+        values = [gradients(lambda a, b, f=f, d=denominator, k=form: info_nce(a, f, b, form=k, denominator=d), z, r) for f in forms]
         for value, grads in values[1:]:
             close(value, values[0][0])
             for one, other in zip(grads, values[0][1], strict=True):
@@ -86,7 +84,7 @@ def test_gradcheck_with_an_anchor_alone_and_one_without_negatives(form, denomina
     relation = make.weights(P, N, diagonal=True)
 
     def loss(z, r):
-        return relational_info_nce(z, relation, r, temperature=0.5, form=form, denominator=denominator)
+        return info_nce(z, relation, r, temperature=0.5, form=form, denominator=denominator)
 
     assert torch.autograd.gradcheck(loss, (rows(3, 2).requires_grad_(), rows(3, 2, seed=1).requires_grad_()))
     _, (grad, _) = gradients(loss, rows(3, 2), rows(3, 2, seed=1))
@@ -107,7 +105,7 @@ def test_without_any_kin_the_loss_is_zero_with_a_gradient_of_zero(relation, dtyp
     for form, denominator in VARIANTS:
         for reduction in ("mean", "valid", "sum"):
             value, (grad,) = gradients(
-                lambda z, f=form, d=denominator, k=reduction: relational_info_nce(z, relation, form=f, denominator=d, reduction=k),
+                lambda z, f=form, d=denominator, k=reduction: info_nce(z, relation, form=f, denominator=d, reduction=k),
                 rows(3, 4, dtype=dtype),
             )
             assert value == 0
@@ -121,7 +119,7 @@ def test_chunks_give_the_same(form, denominator, chunk):
     z, queue = rows(7, 3), rows(4, 3, seed=1)
 
     def loss(a, b, size):
-        return relational_info_nce(a, kin, [a, b], form=form, denominator=denominator, chunk=size)
+        return info_nce(a, kin, [a, b], form=form, denominator=denominator, chunk=size)
 
     full, some = (gradients(lambda a, b, s=size: loss(a, b, s), z, queue) for size in (None, chunk))
     close(full[0], some[0])
@@ -135,18 +133,16 @@ def test_sets_of_references_count_as_one():
     parts = [torch.cat(p, dim=1) for p in zip(one.dense(), two.dense(), strict=True)]
     joined = make.weights(*parts, diagonal=True)
     for form, denominator in VARIANTS:
-        apart = relational_info_nce(z, [one, two], [r, s], form=form, denominator=denominator)
-        close(apart, relational_info_nce(z, joined, torch.cat([r, s]), form=form, denominator=denominator))
+        apart = info_nce(z, [one, two], [r, s], form=form, denominator=denominator)
+        close(apart, info_nce(z, joined, torch.cat([r, s]), form=form, denominator=denominator))
 
 
 def test_references_of_each_anchors_own():
     z, own = rows(4, 3), rows(4, 6, 3, seed=1)
     for relation in (random_relation(3), Relation(as_listed(random_relation(3).positive), as_listed(random_relation(3).negative), (4, 6))):
-        got = relational_info_nce(z, relation, own, reduction="none", temperature=0.4)
+        got = info_nce(z, relation, own, reduction="none", temperature=0.4)
         for i in range(4):
-            close(
-                got[i : i + 1], relational_info_nce(z[i : i + 1], relation.rows(slice(i, i + 1)), own[i], reduction="none", temperature=0.4)
-            )
+            close(got[i : i + 1], info_nce(z[i : i + 1], relation.rows(slice(i, i + 1)), own[i], reduction="none", temperature=0.4))
 
 
 def test_block_sum_passes_gradcheck_also_where_all_is_left_out():
@@ -159,27 +155,24 @@ def test_block_sum_passes_gradcheck_also_where_all_is_left_out():
 
 
 @pytest.mark.parametrize("copies", [1, 2, 3])
-def test_sup_con_with_labels_equals_loops_and_the_class_relation(copies):
+def test_sup_con_of_classes_equals_loops(copies):
     y = torch.tensor([0, 1, 0, 2, 1])
-    z = rows(5, copies, 4)
-    flat, all_y = z.transpose(0, 1).reshape(-1, 4).numpy(), y.repeat(copies).tolist()
-    for mode, anchors in (("all", None), ("one", range(5))):
-        expected = ref.sup_con(flat, all_y, 0.2, anchors)
-        assert sup_con(z, y, temperature=0.2, contrast_mode=mode).item() == pytest.approx(expected, abs=1e-12)
-        close(sup_con(z, y, contrast_mode=mode), sup_con(z, make.labels(y), contrast_mode=mode))
-    close(sup_con(z, y, temperature=0.2, base_temperature=0.07), sup_con(z, y, temperature=0.2) * 0.2 / 0.07)
-    close(sup_con(z[:, 0], y), sup_con(z[:, :1], y))
+    z = rows(5 * copies, 4)
+    kin = make.across_views(make.labels(y), copies)
+    assert sup_con(z, kin, temperature=0.2).item() == pytest.approx(ref.sup_con(z.numpy(), y.repeat(copies).tolist(), 0.2), abs=1e-12)
+    # only the first view's rows are anchors: the paper's contrast_mode="one"
+    one = sup_con(z[:5], kin.rows(slice(0, 5)), z, temperature=0.2)
+    assert one.item() == pytest.approx(ref.sup_con(z.numpy(), y.repeat(copies).tolist(), 0.2, range(5)), abs=1e-12)
+    close(sup_con(z, kin), sup_con(z, make.labels(y.repeat(copies))))
+    close(sup_con(z, kin, temperature=0.2, base_temperature=0.07), sup_con(z, kin, temperature=0.2) * 0.2 / 0.07)
 
 
 def test_sup_con_of_views_is_simclr():
-    a, b = rows(6, 4), rows(6, 4, seed=1)
-    z = torch.stack([a, b], dim=1)
-    eye = make.weights(torch.eye(6, dtype=torch.bool), diagonal=True)
-    for kin in (None, torch.arange(6), eye, make.labels(torch.arange(6))):
-        close(sup_con(z, kin, temperature=0.3), nt_xent(a, b, 0.3))
-    flat = torch.cat([a, b])
-    close(sup_con(flat, make.views(torch.arange(6), 2), temperature=0.3), nt_xent(a, b, 0.3))
-    close(sup_con(flat, torch.arange(6).repeat(2), temperature=0.3), nt_xent(a, b, 0.3))
+    z, ids = rows(12, 4), torch.arange(6)
+    expected = nt_xent(z, make.views(ids, 2), temperature=0.3)
+    eye = make.across_views(make.weights(torch.eye(6, dtype=torch.bool), diagonal=True), 2)
+    for kin in (make.views(ids, 2), make.labels(ids.repeat(2)), eye):
+        close(sup_con(z, kin, temperature=0.3), expected)
 
 
 def test_an_asymmetric_relation_is_read_by_rows():
@@ -193,7 +186,7 @@ def test_an_asymmetric_relation_is_read_by_rows():
 def test_relations_of_moco_equal_the_named_entry():
     q, k, queue = rows(4, 5), rows(4, 5, seed=1), rows(7, 5, seed=2)
     parts = [make.pairs(4), make.negatives(4, 7)]
-    close(relational_info_nce(q, parts, [k, queue], temperature=0.2), info_nce(q, k, queue, 0.2))
+    close(info_nce(q, parts, [k, queue], temperature=0.2), key_info_nce(q, k, queue, 0.2))
 
 
 def test_meow_leaves_the_positive_out_of_the_denominator():
@@ -202,24 +195,22 @@ def test_meow_leaves_the_positive_out_of_the_denominator():
     w = relation.dense()[1].double()
     s = torch.nn.functional.normalize(a) @ torch.nn.functional.normalize(b).T / 0.4
     expected = ((w * s.exp()).sum(1).log() - s.diagonal()).mean()
-    close(relational_info_nce(a, relation, b, temperature=0.4, denominator="negatives"), expected)
+    close(info_nce(a, relation, b, temperature=0.4, denominator="negatives"), expected)
 
 
 def test_autocast_and_half_inputs_compute_in_float32():
     z, relation = rows(6, 8, dtype=torch.float32), make.labels(torch.tensor([0, 1, 0, 1, 2, 2]))
-    plain = relational_info_nce(z, relation)
+    plain = info_nce(z, relation)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        close(relational_info_nce(z, relation, chunk=2), plain, 1e-6)
-    assert relational_info_nce(z.bfloat16(), relation).dtype == torch.float32
+        close(info_nce(z, relation, chunk=2), plain, 1e-6)
+    assert info_nce(z.bfloat16(), relation).dtype == torch.float32
 
 
 def test_large_logits_and_equal_rows_stay_finite():
     z = torch.ones(4, 3)
     for form, denominator in VARIANTS:
         value, (grad,) = gradients(
-            lambda a, f=form, d=denominator: relational_info_nce(
-                a, make.labels(torch.tensor([0, 0, 1, 1])), temperature=1e-3, form=f, denominator=d
-            ),
+            lambda a, f=form, d=denominator: info_nce(a, make.labels(torch.tensor([0, 0, 1, 1])), temperature=1e-3, form=f, denominator=d),
             z,
         )
         assert torch.isfinite(value)
@@ -228,10 +219,10 @@ def test_large_logits_and_equal_rows_stay_finite():
 
 def test_reductions():
     z, relation = rows(4, 3), make.labels(torch.tensor([0, 0, 1, -1]))
-    each = relational_info_nce(z, relation, reduction="none")
+    each = info_nce(z, relation, reduction="none")
     assert (each[2:] == 0).all()
     for reduction, expected in (("mean", each.mean()), ("valid", each[:2].mean()), ("sum", each.sum())):
-        close(relational_info_nce(z, relation, reduction=reduction), expected)
+        close(info_nce(z, relation, reduction=reduction), expected)
 
 
 @pytest.mark.parametrize(
@@ -253,13 +244,4 @@ def test_reductions():
 def test_mistakes_are_named(arguments, words):
     settings = {"z": torch.ones(4, 2), "relation": make.labels(torch.zeros(4, dtype=torch.int64)), **arguments}
     with pytest.raises(ConfigError, match=words):
-        relational_info_nce(**settings)
-
-
-def test_mistakes_of_sup_con_are_named():
-    with pytest.raises(ConfigError, match="contrast_mode"):
-        sup_con(torch.ones(4, 2), contrast_mode="both")
-    with pytest.raises(ConfigError, match="label"):
-        sup_con(torch.ones(4, 2), torch.zeros(3, dtype=torch.int64))
-    with pytest.raises(ConfigError, match="sup_con"):
-        sup_con(torch.ones(4))
+        info_nce(**settings)

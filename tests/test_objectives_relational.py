@@ -234,8 +234,8 @@ def test_sup_con_and_triplet_equal_pytorch_metric_learning():
     from kinshot.objectives.sup_con import sup_con
 
     z, y = rows(8, 5), torch.tensor([0, 1, 0, 1, 2, 3, 0, 1])
-    close(sup_con(z, y, temperature=0.2), losses.SupConLoss(temperature=0.2, reducer=reducers.MeanReducer())(z, y))
-    close(sup_con(z, y, temperature=0.2, reduction="valid"), losses.SupConLoss(temperature=0.2)(z, y))
+    close(sup_con(z, make.labels(y), temperature=0.2), losses.SupConLoss(temperature=0.2, reducer=reducers.MeanReducer())(z, y))
+    close(sup_con(z, make.labels(y), temperature=0.2, reduction="valid"), losses.SupConLoss(temperature=0.2)(z, y))
     close(triplet(z, make.labels(y), margin=0.2), losses.TripletMarginLoss(margin=0.2, reducer=reducers.MeanReducer())(z, y))
     close(triplet(z, make.labels(y), margin=0.2, reduction="valid"), losses.TripletMarginLoss(margin=0.2)(z, y))
 

@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.objectives.distillation import DISTILLATIONS, angle_sweep
+from kinshot.objectives import OBJECTIVES
+from kinshot.objectives.distillation import angle_sweep
 from kinshot.objectives.distillation.rkd_angle import RKDAngle, angle_relation, draw_triples, rkd_angle
 from kinshot.objectives.distillation.rkd_distance import distance_relation, rkd_distance
 
@@ -254,18 +255,18 @@ def test_drawn_triples_are_without_bias(reduction):
 def test_the_registered_angle_draws_anew_in_every_step():
     context = RunContext(num_samples=100, batch_size=16, steps_per_epoch=6, total_steps=60, seed=3)
     student, teacher, indices = rows(16, 4), rows(16, 3, seed=1), torch.arange(16)
-    drawn = DISTILLATIONS.build("rkd_angle", (4,), (3,), context, settings={"triplets": 50})
+    drawn = OBJECTIVES.build("rkd_angle", (4,), (3,), context, settings={"triplets": 50})
     values = [drawn(student, teacher, indices, step).item() for step in (0, 1, 0)]
     assert values[0] == values[2] != values[1]
-    whole = DISTILLATIONS.build("rkd_angle", (4,), (3,), context, settings={"reduction": "valid", "chunk": 5})
+    whole = OBJECTIVES.build("rkd_angle", (4,), (3,), context, settings={"reduction": "valid", "chunk": 5})
     torch.testing.assert_close(whole(student, teacher, indices, 0), rkd_angle(student, teacher, reduction="valid"))
     assert not drawn.state_dict()
 
 
 def test_settings_are_what_a_recipe_may_set():
-    assert list(DISTILLATIONS.entry("rkd_distance").parameters) == ["reduction"]
-    assert list(DISTILLATIONS.entry("rkd_angle").parameters) == ["reduction", "chunk", "triplets"]
-    found = DISTILLATIONS.build("rkd_distance", rows(4, 3), rows(4, 2, seed=1), settings={"reduction": "valid"})
+    assert list(OBJECTIVES.entry("rkd_distance").parameters) == ["reduction"]
+    assert list(OBJECTIVES.entry("rkd_angle").parameters) == ["reduction", "chunk", "triplets"]
+    found = OBJECTIVES.build("rkd_distance", rows(4, 3), rows(4, 2, seed=1), settings={"reduction": "valid"})
     torch.testing.assert_close(found, rkd_distance(rows(4, 3), rows(4, 2, seed=1)) * 4 / 3)
 
 

@@ -15,7 +15,7 @@ from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError, DataError, DivergedError, KinshotError
 from kinshot.core.rng import keyed_generator
 from kinshot.encoders.queue import KeyQueue
-from kinshot.objectives.info_nce import unit
+from kinshot.objectives.common import unit
 from kinshot.ssl.interclr.settings import StepSettings, scaled_sizes
 from kinshot.ssl.interclr.step import advance_, choose, inter_loss, iteration
 from kinshot.ssl.methods.interclr import InterCLR

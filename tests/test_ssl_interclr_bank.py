@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinshot.core.errors import ConfigError
-from kinshot.objectives.info_nce import unit
+from kinshot.objectives.common import unit
 from kinshot.ssl.interclr.bank import Bank, fill_bank_, last_occurrence, update_features_, update_labels_
 from kinshot.ssl.interclr.kmeans import cluster_means, kmeans
 from kinshot.ssl.interclr.maintenance import cluster_health, repair_small_clusters_, update_centroids_

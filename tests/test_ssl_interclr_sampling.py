@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinshot.objectives.info_nce import unit
+from kinshot.objectives.common import unit
 from kinshot.ssl.interclr import sampling as sa
 from kinshot.ssl.interclr.margins import apply_margin, arc_margin
 from kinshot.ssl.interclr.neighbors import draw_neighbors, mutual_neighbors

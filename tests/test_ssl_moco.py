@@ -14,7 +14,8 @@ from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
 from kinshot.encoders.momentum import KeyNetwork, follow_
 from kinshot.encoders.queue import KeyQueue, embedding_dim, queue_length
-from kinshot.objectives.info_nce import info_nce, unit
+from kinshot.objectives.common import unit
+from kinshot.objectives.info_nce import key_info_nce
 from kinshot.ssl.methods.moco import MoCo
 
 CONTEXT = RunContext(num_samples=32, batch_size=8, steps_per_epoch=4, total_steps=8, seed=3)
@@ -97,7 +98,7 @@ def test_loss_is_info_nce_against_the_queue():
     twin = copy.deepcopy(method)
     query = twin.projector(twin.encoder(v[0]))
     key = twin.key.heads[0](twin.key.encoder(v[1]))
-    expected = info_nce(query, key, twin.queue.keys, 0.3)
+    expected = key_info_nce(query, key, twin.queue.keys, 0.3)
     assert method.loss(v, torch.arange(8), 0)["loss"].item() == pytest.approx(expected.item(), abs=1e-6)
 
 

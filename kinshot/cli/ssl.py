@@ -20,13 +20,14 @@ from kinshot.cli.outputs import OUTPUT_FILE, printed_anyway
 from kinshot.cli.train import run_training, training_options
 from kinshot.core.config import dataclass_parameters
 from kinshot.core.errors import ConfigError, suggest
+from kinshot.core.registry import Entry
 from kinshot.core.schema import Parameter
 from kinshot.encoders.student import student_of
 from kinshot.fewshot import HEADS
-from kinshot.objectives.distillation import DISTILLATIONS
+from kinshot.objectives import OBJECTIVES
 from kinshot.recipes.recipe import PARTS, SECTIONS, load_recipe, recipe_names, recipe_path, train_command
 
-REGISTRIES = [*PARTS.values(), HEADS, DISTILLATIONS]
+REGISTRIES = [*PARTS.values(), HEADS, OBJECTIVES]
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 
@@ -74,7 +75,7 @@ def list_command(pattern: str, as_json: bool) -> None:
     pattern = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
     found: dict[str, dict[str, str]] = {"recipe": {name: load_recipe(name).description for name in recipe_names()}}
     for registry in REGISTRIES:
-        found[registry.kind] = {entry.name: entry.summary for entry in registry.entries.values()}
+        found[registry.kind] = {entry.name: _summary(entry) for entry in registry.entries.values()}
     found = {
         kind: {n: s for n, s in names.items() if fnmatch.fnmatch(kind, kinds) or fnmatch.fnmatch(n, pattern)}
         for kind, names in found.items()
@@ -234,6 +235,11 @@ def graph_inspect_command(file: Path, labels: Path | None, split: str, directed:
 
     found = inspect_graph(file, labels, split, directed)
     show(found, as_json, lambda: "\n".join(report_lines(found)))
+
+
+def _summary(entry: Entry) -> str:
+    """A part's line, after what an objective takes: a relation, classes, or a teacher."""
+    return f"({entry.facts['takes']}) {entry.summary}" if "takes" in entry.facts else entry.summary
 
 
 def _described(name: str) -> tuple[str, str, dict[str, Parameter]]:

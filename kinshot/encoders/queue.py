@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.core.rng import keyed_generator
-from kinshot.objectives.info_nce import unit
+from kinshot.objectives.common import unit
 
 
 class KeyQueue(nn.Module):

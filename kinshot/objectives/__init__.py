@@ -1,1 +1,32 @@
-"""Pure objective functions of embeddings and of who is kin to whom."""
+"""What it costs: losses of embeddings and of who is kin to whom, of labels, of two views, of a student and its teacher; one file each.
+
+Every one is usable alone, as a pure function or a module, and reachable from a recipe by the name it is registered under. What a
+part is given beside its settings, it says where it is registered, `takes=`:
+
+* `relation`: a function `(z (A, D), relation, refs=None, *, settings)` of anchors, of who is kin to them (`kinshot.kin.relation`),
+  and of references, which are the anchors themselves where there are none;
+* `teacher`: a function `(student (B, ...), teacher (B, ...), *, settings)` of two networks' outputs for the same samples, the
+  teacher's without gradient; or, where it learns or remembers something, a class built as `(student shape, teacher shape, context, *,
+  settings)` and called with `(student, teacher, indices, step)`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kinshot.core.lazy import face
+from kinshot.core.registry import Registry
+
+if TYPE_CHECKING:  # listed by `make api`; a part that is not listed has no type, and works
+    from kinshot.typed.objectives import *  # noqa: F403
+
+    def __getattr__(name: str) -> Any: ...
+
+
+OBJECTIVES = Registry("objective", "kinshot.objectives", "kinshot.objectives.distillation")
+face(__name__, OBJECTIVES)
+
+
+def taking(what: str) -> list[str]:
+    """Names of the objectives that take `what`, for example "relation" or "teacher", sorted."""
+    return [entry.name for entry in OBJECTIVES.entries.values() if entry.facts.get("takes") == what]

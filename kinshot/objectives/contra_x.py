@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from kinshot.kin.parts import Mask
 from kinshot.kin.relation import Relation
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import (
     ABSENT,
-    Normalize,
-    Reduction,
     Sets,
     by_chunks,
     check_above,
@@ -22,14 +23,15 @@ from kinshot.objectives.common import (
 )
 
 
+@OBJECTIVES.register("contra_x", takes="relation")
 def contra_x(
     z: Tensor,
     relation: Relation,
     refs: Tensor | None = None,
     *,
     temperature: float = 0.1,
-    reduction: Reduction = "mean",
-    normalize: Normalize = True,
+    reduction: Literal["mean", "valid", "sum", "none"] = "mean",
+    normalize: bool | Literal["anchors"] = True,
     chunk: int | None = None,
 ) -> Tensor:
     """Mean over anchors of KL(softmax(Y / t) || softmax(C / t)), rows of the relation Y and of cosines C. Add it to cross-entropy.

@@ -15,11 +15,11 @@ from kinshot.kin.constructors import negatives as all_negative
 from kinshot.kin.constructors import pairs
 from kinshot.kin.parts import Block, Listed, Mask, Part
 from kinshot.kin.relation import Relation
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.block import block_logsumexp
 from kinshot.objectives.common import (
     ABSENT,
     Normalize,
-    Reduction,
     Sets,
     by_chunks,
     check_above,
@@ -31,7 +31,6 @@ from kinshot.objectives.common import (
     prepare,
     products,
     reduce,
-    unit,
 )
 from kinshot.objectives.indexed import indexed_similarity
 
@@ -39,22 +38,21 @@ Form = Literal["out", "in"]
 Denominator = Literal["all", "own", "negatives"]
 Margin = Callable[[Tensor], Tensor]
 
-__all__ = ["full_precision", "indexed_similarity", "info_nce", "relational_info_nce", "unit"]
 
-
-def relational_info_nce(
+@OBJECTIVES.register("info_nce", takes="relation")
+def info_nce(
     z: Tensor,
     relation: Relation | Sequence[Relation],
     refs: Tensor | Sequence[Tensor] | None = None,
     *,
     temperature: float = 0.1,
     base_temperature: float | None = None,
-    form: Form = "out",
-    denominator: Denominator = "all",
+    form: Literal["out", "in"] = "out",
+    denominator: Literal["all", "own", "negatives"] = "all",
     positive_margin: Margin | None = None,
     anchor_weights: Tensor | None = None,
-    reduction: Reduction = "mean",
-    normalize: Normalize = True,
+    reduction: Literal["mean", "valid", "sum", "none"] = "mean",
+    normalize: bool | Literal["anchors"] = True,
     chunk: int | None = None,
 ) -> Tensor:
     """How badly each anchor's positives stand out from its negatives: -log(exp(s_p / t) / sum_a exp(s_a / t)), averaged over positives.
@@ -101,7 +99,7 @@ def relational_info_nce(
         return reduce(losses, valid, reduction)
 
 
-def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: float, *, normalize: Normalize = True) -> Tensor:
+def key_info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: float, *, normalize: Normalize = True) -> Tensor:
     """Mean InfoNCE loss of one positive row each against shared negatives, or a set for each query, by cosine.
 
     Paper: van den Oord, Li, Vinyals 2018, arXiv 1807.03748.
@@ -118,7 +116,7 @@ def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: fl
     """
     count = len(query)
     relations = [pairs(count, query.device), all_negative(count, negatives.shape[-2])]
-    return relational_info_nce(query, relations, [positive, negatives], temperature=temperature, normalize=normalize)
+    return info_nce(query, relations, [positive, negatives], temperature=temperature, normalize=normalize)
 
 
 @dataclass(frozen=True)

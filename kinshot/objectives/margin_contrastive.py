@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,9 +12,8 @@ from torch.nn import functional as F
 from kinshot.core.errors import ConfigError
 from kinshot.kin.parts import Listed, Part
 from kinshot.kin.relation import Relation
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import (
-    Normalize,
-    Reduction,
     Sets,
     by_chunks,
     dense_weights,
@@ -26,6 +26,7 @@ from kinshot.objectives.common import (
 )
 
 
+@OBJECTIVES.register("margin_contrastive", takes="relation")
 def margin_contrastive(
     z: Tensor,
     relation: Relation | Sequence[Relation],
@@ -34,8 +35,8 @@ def margin_contrastive(
     positive_margin: float = 0.0,
     negative_margin: float = 10.0,
     eps: float = 1e-6,
-    reduction: Reduction = "mean",
-    normalize: Normalize = False,
+    reduction: Literal["mean", "valid", "sum", "none"] = "mean",
+    normalize: bool | Literal["anchors"] = False,
     chunk: int | None = None,
 ) -> Tensor:
     """Mean over pairs of relu(d - m+) for kin and relu(m- - d) for the others, d the distance (not squared).

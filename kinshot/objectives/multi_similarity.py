@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError
 from kinshot.kin.relation import Relation
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import (
     ABSENT,
-    Normalize,
-    Reduction,
     Sets,
     by_chunks,
     check_above,
@@ -24,6 +24,7 @@ from kinshot.objectives.common import (
 )
 
 
+@OBJECTIVES.register("multi_similarity", takes="relation")
 def multi_similarity(
     z: Tensor,
     relation: Relation | Sequence[Relation],
@@ -33,8 +34,8 @@ def multi_similarity(
     negative_scale: float = 40.0,
     threshold: float = 0.5,
     mining_margin: float | None = 0.1,
-    reduction: Reduction = "valid",
-    normalize: Normalize = True,
+    reduction: Literal["mean", "valid", "sum", "none"] = "valid",
+    normalize: bool | Literal["anchors"] = True,
     chunk: int | None = None,
 ) -> Tensor:
     """Mean over anchors of log(1 + sum_P exp(-w+ (s - t))) / w+ + log(1 + sum_N exp(w- (s - t))) / w-.

@@ -1,34 +1,45 @@
-"""NT-Xent: the two views of each image against all other views of the batch."""
+"""NT-Xent: the views of each image against all other views of the batch."""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+from typing import Literal
+
 from torch import Tensor
 
-from kinshot.core.errors import ConfigError
-from kinshot.kin.constructors import views
-from kinshot.objectives.info_nce import relational_info_nce
+from kinshot.kin.relation import Relation
+from kinshot.objectives import OBJECTIVES
+from kinshot.objectives.info_nce import info_nce
 
 
-def nt_xent(first: Tensor, second: Tensor, temperature: float, ids: Tensor | None = None) -> Tensor:
-    """Normalised temperature-scaled cross-entropy, mean over the 2B views.
-
-    Each view's positive is the other view of its image, its negatives are the 2B - 2 views of the other images.
+@OBJECTIVES.register("nt_xent", takes="relation")
+def nt_xent(
+    z: Tensor,
+    relation: Relation | Sequence[Relation],
+    refs: Tensor | Sequence[Tensor] | None = None,
+    *,
+    temperature: float = 0.5,
+    reduction: Literal["mean", "valid", "sum", "none"] = "mean",
+    normalize: bool | Literal["anchors"] = True,
+    chunk: int | None = None,
+) -> Tensor:
+    """Normalised temperature-scaled cross-entropy: each view's kin against the views of all other images.
 
     Paper: Chen, Kornblith, Norouzi, Hinton 2020, arXiv 2002.05709.
 
+    It is `info_nce` with that paper's temperature for small images. Of the relation `views`, an anchor's positive is the other view of
+    its image, its negatives are the 2B - 2 views of the others, and rows that show one image are kin.
+
     Args:
-        first: (B, D), normalised here.
-        second: (B, D), row b shows the same image as `first[b]`.
-        temperature: divides every cosine; above 0.
-        ids: int64 (B,), which image each row shows; rows of one image are kin. None = all differ.
+        z: anchors (A, D).
+        relation: of anchors and references, or one for each set of references; of `views` it is the paper's loss.
+        refs: (R, D), (A, R, D), or one such for each relation; None = `z`.
+        temperature: divides every similarity; above 0.
+        reduction: "mean" over all anchors, "valid" over those that count, "sum", or "none": (A,).
+        normalize: cosines of anchors and references; "anchors" takes the references as they are (unit rows); False dot products.
+        chunk: anchors at a time, for less memory at the price of computing twice; the result is the same.
 
     Raises:
-        ConfigError: the temperature is not above 0, or shapes that do not fit together.
+        ConfigError: a setting out of range, or shapes that do not fit together.
     """
-    if first.shape != second.shape:
-        raise ConfigError(f"nt_xent: both views need one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
-    if ids is None:
-        ids = torch.arange(len(first))  # on the CPU, where that they differ is known at once
-    kin = views(ids, 2).to(first.device)
-    return relational_info_nce(torch.cat([first, second]), kin, temperature=temperature)
+    return info_nce(z, relation, refs, temperature=temperature, reduction=reduction, normalize=normalize, chunk=chunk)

@@ -11,9 +11,8 @@ from torch.nn import functional as F
 
 from kinshot.core.errors import ConfigError
 from kinshot.kin.relation import Relation
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import (
-    Normalize,
-    Reduction,
     Sets,
     by_chunks,
     check_choice,
@@ -25,19 +24,18 @@ from kinshot.objectives.common import (
     side_by_side,
 )
 
-Mining = Literal["all", "hard", "semi_hard"]
 
-
+@OBJECTIVES.register("triplet", takes="relation")
 def triplet(
     z: Tensor,
     relation: Relation | Sequence[Relation],
     refs: Tensor | Sequence[Tensor] | None = None,
     *,
     margin: float | None = 0.2,
-    mining: Mining = "all",
+    mining: Literal["all", "hard", "semi_hard"] = "all",
     distance: Literal["euclidean", "cosine"] = "euclidean",
-    reduction: Reduction = "mean",
-    normalize: Normalize = True,
+    reduction: Literal["mean", "valid", "sum", "none"] = "mean",
+    normalize: bool | Literal["anchors"] = True,
     chunk: int | None = None,
 ) -> Tensor:
     """Mean over triplets of relu(d(a, p) - d(a, n) + margin), or of softplus(d(a, p) - d(a, n)).

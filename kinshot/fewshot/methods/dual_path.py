@@ -13,6 +13,7 @@ from kinshot.core.errors import ConfigError
 from kinshot.encoders.build import keyed_initialisation
 from kinshot.encoders.cosine_rows import CosineRows
 from kinshot.fewshot.training_episodes import class_labels
+from kinshot.kin.constructors import labels
 from kinshot.learn import METHODS
 from kinshot.learn.gauges import feature_std
 from kinshot.learn.method import Method
@@ -141,7 +142,7 @@ class DualPath(Method):
             form, temperature = self.structural_form, self.structural_temperature
             return structural_similarity(*rows.chunk(2), indices, form=form, temperature=temperature)  # type: ignore[arg-type, misc]
         if name == "contrastive":
-            return sup_con(rows, target, temperature=self.temperature)
+            return sup_con(rows, labels(target), temperature=self.temperature)
         if name == "alignment":
             return alignment(rows, target, alpha=self.alignment_power)
         if self.uniformity_level == "classes":

@@ -1,5 +1,1 @@
 """What a student can be asked to keep of a teacher: losses of both sides' outputs for the same samples, one file each."""
-
-from kinshot.core.registry import Registry
-
-DISTILLATIONS = Registry("distillation loss", "kinshot.objectives.distillation")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import full_precision
-from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import directions, maps
 
 
-@DISTILLATIONS.register("attention_transfer")
+@OBJECTIVES.register("attention_transfer", takes="teacher")
 def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
     """mean (q_s - q_t)^2 over samples and places, q = the map of mean_c F_c^2, flattened and scaled to length 1.
 

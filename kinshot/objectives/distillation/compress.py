@@ -7,8 +7,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from kinshot.core.context import RunContext
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import check_above, check_choice, full_precision
-from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import common_width, directions, embeddings, same_shape, width
 from kinshot.objectives.distillation.sample_queue import SampleQueue, queue_length, similarities
 
@@ -45,7 +45,7 @@ def anchored_divergence(
         return (target.exp() * (target - logs)).sum(1).mean()
 
 
-@DISTILLATIONS.register("compress")
+@OBJECTIVES.register("compress", takes="teacher")
 class Compress(nn.Module):
     """KL of both sides' softmax over the similarities to the same anchors, the latest samples in a memory.
 

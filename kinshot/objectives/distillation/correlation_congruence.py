@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from kinshot.core.context import RunContext
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import check_above, full_precision
-from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import embeddings, same_shape, width
 
 
@@ -21,7 +21,7 @@ def neighbor_congruence(ours: Tensor, theirs: Tensor) -> Tensor:
     return (errors[:-1] * errors[1:]).sum(1).mean()
 
 
-@DISTILLATIONS.register("correlation_congruence")
+@OBJECTIVES.register("correlation_congruence", takes="teacher")
 class CorrelationCongruence(nn.Module):
     """mean_i < |s_i - t_i|, |s_(i+1) - t_(i+1)| > after learned linear maps of both sides; it depends on the order of the batch.
 

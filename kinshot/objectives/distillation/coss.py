@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import full_precision
-from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import directions, embeddings
 
 
-@DISTILLATIONS.register("coss")
+@OBJECTIVES.register("coss", takes="teacher")
 def coss(student: Tensor, teacher: Tensor) -> Tensor:
     """-mean cos(s_i, t_i) over rows - mean cos(s_d, t_d) over columns; -2 where both sides agree, 2 where they are opposite.
 

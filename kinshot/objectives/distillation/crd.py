@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinshot.core.context import RunContext
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import ABSENT, check_above, full_precision, products
-from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import directions, embeddings, same_shape, width
 from kinshot.objectives.distillation.sample_queue import SampleQueue, queue_length
 
@@ -70,7 +70,7 @@ def contrast_nce(scores: Scores, counted: Tensor, log_z: Tensor, n: int) -> Tens
     return (F.softplus(level - own) + negatives).masked_fill(count == 0, 0).mean()
 
 
-@DISTILLATIONS.register("crd")
+@OBJECTIVES.register("crd", takes="teacher")
 class CRD(nn.Module):
     """Noise-contrastive estimation between learned projections of both sides, against a queue of other samples' projections.
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import check_above, distances, full_precision
-from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import directions, embeddings
 
 
-@DISTILLATIONS.register("darkrank")
+@OBJECTIVES.register("darkrank", takes="teacher")
 def darkrank(student: Tensor, teacher: Tensor, *, alpha: float = 3.0, beta: float = 3.0, length: int = 4, normalize: bool = True) -> Tensor:
     """-mean_i sum_k log softmax_(j >= k) (-alpha d(s_i, s_pi(j))^beta): the likelihood of pi, the teacher's `length` nearest in order.
 

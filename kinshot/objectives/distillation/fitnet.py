@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import full_precision
-from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import embeddings, maps, same_shape
 
 
@@ -33,7 +33,7 @@ def hint_error(student: Tensor, teacher: Tensor, weight: Tensor, bias: Tensor) -
         return (mapped - theirs.movedim(1, -1)).square().mean()
 
 
-@DISTILLATIONS.register("fitnet")
+@OBJECTIVES.register("fitnet", takes="teacher")
 class FitNet(nn.Module):
     """mean (W s + b - t)^2, where W, learned, is a 1 x 1 convolution for feature maps and a linear map for embeddings.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import check_above, full_precision
-from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import embeddings
 
 
-@DISTILLATIONS.register("kd")
+@OBJECTIVES.register("kd", takes="teacher")
 def kd(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)), the mean over the batch; 0 where they agree up to a constant per row.
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import full_precision
-from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import directions, embeddings
 
 # Keeps the logarithm of opposite rows' probability, which is 0, finite; the same number as in the released code.
 _EPS = 1e-7
 
 
-@DISTILLATIONS.register("pkt")
+@OBJECTIVES.register("pkt", takes="teacher")
 def pkt(student: Tensor, teacher: Tensor) -> Tensor:
     """mean_ij p_ij log(p_ij / q_ij), p of the teacher and q of the student: (cos + 1) / 2, each row scaled to sum 1.
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
 from kinshot.core.rng import keyed_generator
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import at_least_float32, check_above, check_choice, full_precision
-from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.angle_sweep import COINCIDE, AngleSweep
 from kinshot.objectives.distillation.checks import embeddings
 from kinshot.objectives.distillation.relations import pair_distances, pair_places
@@ -82,7 +82,7 @@ def draw_triples(count: int, samples: int, generator: torch.Generator) -> Tensor
     return torch.randint(samples, (count, 3), generator=generator)
 
 
-@DISTILLATIONS.register("rkd_angle")
+@OBJECTIVES.register("rkd_angle", takes="teacher")
 class RKDAngle(nn.Module):
     """Angles among a batch's samples as the teacher sees them (RKD-A).
 

@@ -7,8 +7,8 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import at_least_float32, check_choice, full_precision
-from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import embeddings
 from kinshot.objectives.distillation.relations import pair_distances, square_form
 
@@ -28,7 +28,7 @@ def distance_relation(z: Tensor) -> Tensor:
         return square_form(_scaled(at_least_float32(z)), len(z))
 
 
-@DISTILLATIONS.register("rkd_distance")
+@OBJECTIVES.register("rkd_distance", takes="teacher")
 def rkd_distance(student: Tensor, teacher: Tensor, *, reduction: Literal["reference", "valid"] = "reference") -> Tensor:
     """Distances among a batch's samples as the teacher sees them, up to scale (RKD-D).
 

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinshot.core.context import RunContext
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import check_above, full_precision
-from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import common_width, directions, embeddings, same_shape
 from kinshot.objectives.distillation.sample_queue import SampleQueue, queue_length, similarities
 
@@ -52,7 +52,7 @@ def _logits(rows: Tensor, own: Tensor, queue: Tensor, held: Tensor | None, tempe
     return torch.cat([to_own, similarities(rows, queue, held, temperature)], dim=1)
 
 
-@DISTILLATIONS.register("seed")
+@OBJECTIVES.register("seed", takes="teacher")
 class Seed(nn.Module):
     """Cross-entropy of both sides' softmax over the similarities to a sample's own teacher key and to a queue of teacher keys.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import full_precision
-from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import both, directions
 
 
-@DISTILLATIONS.register("similarity_preserving")
+@OBJECTIVES.register("similarity_preserving", takes="teacher")
 def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
     """|| rownorm(S S^T) - rownorm(T T^T) ||_F^2 / B^2, where S and T have a flattened sample in each row.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from kinshot.core.context import RunContext
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import check_above, full_precision
-from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.objectives.distillation.checks import directions, embeddings, same_shape, width
 
 
@@ -27,7 +27,7 @@ def unit_regression(predicted: Tensor, teacher: Tensor) -> Tensor:
         return (directions(ours) - directions(theirs)).square().sum(1).mean()
 
 
-@DISTILLATIONS.register("simreg")
+@OBJECTIVES.register("simreg", takes="teacher")
 class SimReg(nn.Module):
     """mean_i || unit(head(s_i)) - unit(t_i) ||^2, where the head is learned and is no part of the student.
 

@@ -17,8 +17,8 @@ from kinshot.learn.gather import gather_rows
 from kinshot.learn.method import Method
 from kinshot.learn.taps import Taps, submodule
 from kinshot.learn.wrapper import Wrapper
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import unit
-from kinshot.objectives.distillation import DISTILLATIONS
 from kinshot.samples.spec import InputSpec, Spec, TokenSpec
 from kinshot.ssl.distillation.settings import DistillSettings, LossChoice, parse_loss
 from kinshot.ssl.distillation.teacher import Taught
@@ -179,7 +179,7 @@ class _Pure(nn.Module):
 
     def __init__(self, choice: LossChoice) -> None:
         super().__init__()
-        self.function, self.settings = DISTILLATIONS.get(choice.name), choice.settings
+        self.function, self.settings = OBJECTIVES.get(choice.name), choice.settings
 
     def forward(self, student: Tensor, teacher: Tensor, indices: Tensor, step: int) -> Tensor:
         """The loss of a batch."""
@@ -195,10 +195,10 @@ def teacher_taps(choices: Sequence[LossChoice], number: int) -> list[str]:
 
 
 def _loss_of(choice: LossChoice, student: Tensor, teacher: Tensor, context: RunContext) -> nn.Module:
-    if not inspect.isclass(DISTILLATIONS.get(choice.name)):
+    if not inspect.isclass(OBJECTIVES.get(choice.name)):
         return _Pure(choice)
     shapes = tuple(student.shape[1:]), tuple(teacher.shape[1:])
-    loss: nn.Module = DISTILLATIONS.build(choice.name, *shapes, context, settings=choice.settings)
+    loss: nn.Module = OBJECTIVES.build(choice.name, *shapes, context, settings=choice.settings)
     if not hasattr(loss, "after_step"):
         loss.after_step = lambda: None  # type: ignore[assignment]
     return loss

@@ -9,7 +9,7 @@ from kinshot.core.config import dataclass_parameters
 from kinshot.core.errors import ConfigError
 from kinshot.core.part_text import read_settings, split_text
 from kinshot.core.schema import check_parameters
-from kinshot.objectives.distillation import DISTILLATIONS
+from kinshot.objectives import OBJECTIVES, taking
 
 _EXAMPLE = "rkd_angle:weight=50"
 
@@ -72,10 +72,12 @@ class LossChoice:
 def parse_loss(text: str) -> LossChoice:
     """A loss from `rkd_angle:weight=50:student=projector`. Raises ConfigError naming what is wrong with it."""
     name, *assignments = split_text(text, ":", "distill.losses", _EXAMPLE)
-    DISTILLATIONS.entry(name)
+    takes = OBJECTIVES.entry(name).facts.get("takes")
+    if takes != "teacher":
+        raise ConfigError(f"distill.losses {name}: it takes no teacher's outputs (but {takes}): choose of {', '.join(taking('teacher'))}")
     given = read_settings(text, assignments, "distill.losses", f"{name}:weight=1:student=projector")
     places = dataclass_parameters(LossPlace)
-    checked, problems = check_parameters(given, {**places, **DISTILLATIONS.entry(name).parameters}, f"distill.losses {name}")
+    checked, problems = check_parameters(given, {**places, **OBJECTIVES.entry(name).parameters}, f"distill.losses {name}")
     if problems:
         raise ConfigError("; ".join(problems))
     place = LossPlace(**{key: checked.pop(key) for key in places})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kinshot.objectives.info_nce import full_precision, unit
+from kinshot.objectives.common import full_precision, unit
 from kinshot.ssl.interclr.kmeans import cluster_means, kmeans
 
 

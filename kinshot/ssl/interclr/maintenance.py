@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kinshot.objectives.info_nce import full_precision
+from kinshot.objectives.common import full_precision
 from kinshot.ssl.interclr.bank import Bank
 from kinshot.ssl.interclr.kmeans import cluster_means, kmeans
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinshot.objectives.info_nce import full_precision
+from kinshot.objectives.common import full_precision
 
 Sampler = Literal["hard", "semi_hard", "random", "semi_easy"]
 

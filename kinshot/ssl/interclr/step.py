@@ -14,7 +14,8 @@ from torch import Tensor
 
 from kinshot.encoders.queue import KeyQueue
 from kinshot.kin.constructors import listed
-from kinshot.objectives.info_nce import info_nce, relational_info_nce, unit
+from kinshot.objectives.common import unit
+from kinshot.objectives.info_nce import info_nce, key_info_nce
 from kinshot.ssl.interclr.bank import Bank, update_features_, update_labels_
 from kinshot.ssl.interclr.maintenance import cluster_health, repair_small_clusters_, update_centroids_
 from kinshot.ssl.interclr.margins import Margin, apply_margin
@@ -120,7 +121,7 @@ def inter_loss(
         margin_value: its value.
         weights: optional (B,) factors; the mean stays one over B.
     """
-    return relational_info_nce(
+    return info_nce(
         query,
         listed(positives, negatives, size=len(features)),
         features.detach(),
@@ -180,7 +181,7 @@ def iteration(
         settings: of the iteration.
     """
     chosen = choose(bank, query.detach(), indices, generator, settings)
-    intra = info_nce(query, key, queue.keys, settings.temperature)
+    intra = key_info_nce(query, key, queue.keys, settings.temperature)
     inter = inter_loss(
         query,
         bank.features,

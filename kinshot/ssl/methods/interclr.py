@@ -13,9 +13,11 @@ from kinshot.core.errors import DataError, DivergedError, KinshotError
 from kinshot.core.rng import keyed_generator
 from kinshot.encoders.momentum import KeyNetwork
 from kinshot.encoders.queue import KeyQueue, embedding_dim, queue_length
+from kinshot.kin import constructors as kin
 from kinshot.learn import METHODS
 from kinshot.learn.method import Extract, Method
-from kinshot.objectives.info_nce import info_nce, unit
+from kinshot.objectives.common import unit
+from kinshot.objectives.info_nce import key_info_nce
 from kinshot.objectives.nt_xent import nt_xent
 from kinshot.ssl.interclr.bank import Bank, fill_bank_
 from kinshot.ssl.interclr.neighbors import mutual_neighbors
@@ -212,10 +214,11 @@ class InterCLR(Method):
         temperature = self.settings.temperature
         if self.key is None or self.queue is None:
             first, second = embed_pair(self._embed, views)
-            loss = nt_xent(first[:, : self.dim], second[:, : self.dim], temperature, ids=indices)
+            rows = torch.cat([first[:, : self.dim], second[:, : self.dim]])
+            loss = nt_xent(rows, kin.views(indices), temperature=temperature)
             return first[:, -self.dim :], loss, second.detach()
         query, key = self._embed(views[0]), self.key(views[1], step)
-        loss = info_nce(query[:, : self.dim], unit(key[:, : self.dim]), self.queue.keys, temperature, normalize="anchors")
+        loss = key_info_nce(query[:, : self.dim], unit(key[:, : self.dim]), self.queue.keys, temperature, normalize="anchors")
         return query[:, -self.dim :], loss, key
 
     def _embed(self, x: Tensor) -> Tensor:

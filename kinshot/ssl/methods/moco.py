@@ -11,7 +11,8 @@ from kinshot.encoders.momentum import KeyNetwork
 from kinshot.encoders.queue import KeyQueue, embedding_dim, queue_length
 from kinshot.learn import METHODS
 from kinshot.learn.method import Extract, Method
-from kinshot.objectives.info_nce import info_nce, unit
+from kinshot.objectives.common import unit
+from kinshot.objectives.info_nce import key_info_nce
 
 
 @METHODS.register("moco")
@@ -66,7 +67,7 @@ class MoCo(Method):
         for query_view, key_view in pairs:
             query = self.projector(self.encoder(query_view))
             key = unit(self.key(key_view, step))
-            losses.append(info_nce(query, key, self.queue.keys, self.temperature, normalize="anchors"))
+            losses.append(key_info_nce(query, key, self.queue.keys, self.temperature, normalize="anchors"))
             keys.append(key)
         # kept for after_step: a step that diverges must leave no trace in the queue
         self._keys = torch.cat(keys)

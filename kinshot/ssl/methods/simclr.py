@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
+from kinshot.kin import constructors as kin
 from kinshot.learn import METHODS
 from kinshot.learn.method import Method
 from kinshot.objectives.nt_xent import nt_xent
@@ -38,7 +39,7 @@ class SimCLR(Method):
     def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
         """NT-Xent over both views of the batch; rows of one sample are kin."""
         first, second = embed_pair(lambda x: self.projector(self.encoder(x)), views)
-        return {"loss": nt_xent(first, second, self.temperature, ids=indices)}
+        return {"loss": nt_xent(torch.cat([first, second]), kin.views(indices), temperature=self.temperature)}
 
 
 def embed_pair(network: Callable[[Tensor], Tensor], views: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,47 @@
+"""The parts of `kinshot.objectives` for type checkers, written by `make api`."""
+
+from kinshot.objectives.contra_x import contra_x as contra_x
+from kinshot.objectives.distillation.attention_transfer import attention_transfer as attention_transfer
+from kinshot.objectives.distillation.compress import Compress as compress
+from kinshot.objectives.distillation.correlation_congruence import CorrelationCongruence as correlation_congruence
+from kinshot.objectives.distillation.coss import coss as coss
+from kinshot.objectives.distillation.crd import CRD as crd
+from kinshot.objectives.distillation.darkrank import darkrank as darkrank
+from kinshot.objectives.distillation.fitnet import FitNet as fitnet
+from kinshot.objectives.distillation.kd import kd as kd
+from kinshot.objectives.distillation.pkt import pkt as pkt
+from kinshot.objectives.distillation.rkd_angle import RKDAngle as rkd_angle
+from kinshot.objectives.distillation.rkd_distance import rkd_distance as rkd_distance
+from kinshot.objectives.distillation.seed import Seed as seed
+from kinshot.objectives.distillation.similarity_preserving import similarity_preserving as similarity_preserving
+from kinshot.objectives.distillation.simreg import SimReg as simreg
+from kinshot.objectives.info_nce import info_nce as info_nce
+from kinshot.objectives.margin_contrastive import margin_contrastive as margin_contrastive
+from kinshot.objectives.multi_similarity import multi_similarity as multi_similarity
+from kinshot.objectives.nt_xent import nt_xent as nt_xent
+from kinshot.objectives.sup_con import sup_con as sup_con
+from kinshot.objectives.triplet import triplet as triplet
+
+__all__ = [
+    "attention_transfer",
+    "compress",
+    "contra_x",
+    "correlation_congruence",
+    "coss",
+    "crd",
+    "darkrank",
+    "fitnet",
+    "info_nce",
+    "kd",
+    "margin_contrastive",
+    "multi_similarity",
+    "nt_xent",
+    "pkt",
+    "rkd_angle",
+    "rkd_distance",
+    "seed",
+    "similarity_preserving",
+    "simreg",
+    "sup_con",
+    "triplet",
+]
