@@ -36,7 +36,6 @@ def marked(name: str, *more: Any) -> Any:
     return pytest.param(name, *more, marks=[needs_timm] if name == "timm" else [])
 
 
-IMAGE_NAMES = [marked(name) for name in KINDS if "image" in KINDS[name]]
 EACH = [marked(name, spec) for name, kinds in KINDS.items() for kind in kinds for spec in SPECS[kind][:1]]
 EVERY = [marked(name, spec) for name, kinds in KINDS.items() for kind in kinds for spec in SPECS[kind]]
 each_encoder = pytest.mark.parametrize(("name", "spec"), EACH)
@@ -78,17 +77,6 @@ def test_contract(name: str, spec: Spec) -> None:
     assert features.isfinite().all()
     features.square().sum().backward()
     assert [key for key, p in encoder.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
-
-
-@pytest.mark.parametrize("name", IMAGE_NAMES)
-def test_feature_maps_have_the_stated_strides(name: str) -> None:
-    encoder = build(name, LARGE).eval()
-    if not hasattr(encoder, "strides"):
-        pytest.skip(f"{name} offers no feature maps at several strides")
-    with torch.no_grad():
-        maps = encoder.feature_maps(images(LARGE))
-    assert len(maps) == len(encoder.strides)
-    assert [m.shape[-2:] for m in maps] == [(96 // s, 96 // s) for s in encoder.strides]
 
 
 @each_encoder
@@ -165,7 +153,7 @@ def test_timm_reads_a_saved_encoder(tmp_path: Path) -> None:
 def test_stem(size: int, stem: str, kernel: int, strides: tuple[int, ...]) -> None:
     encoder = build("resnet18", InputSpec(1, size, (0.5,), (0.5,)), stem=stem)
     assert encoder.conv1.weight.shape == (64, 1, kernel, kernel)
-    assert encoder.strides == strides
+    assert tuple(encoder.strides.values()) == strides
     assert isinstance(encoder.maxpool, nn.Identity) == (kernel == 3)
 
 
@@ -240,8 +228,8 @@ def test_timm_families(model: str) -> None:
     encoder = build("timm", LARGE, model=model).eval()
     with torch.no_grad():
         assert encoder(images(LARGE)).shape == (2, encoder.dim)
-        maps = encoder.feature_maps(images(LARGE))
-    assert [m.shape[-1] for m in maps] == [96 // s for s in encoder.strides]
+        maps = encoder.maps(images(LARGE), encoder.stages)
+    assert [m.values.shape[-1] for m in maps] == [96 // m.stride for m in maps]
 
 
 def test_projector_structure() -> None:

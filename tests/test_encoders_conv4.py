@@ -102,7 +102,7 @@ def test_registered_with_its_settings_and_native_names():
         for i in range(4)
         for name in ("conv.weight", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var", "norm.num_batches_tracked")
     }
-    assert encoder.feature_maps(torch.randn(2, 1, 28, 28)).shape == (2, 8, 2, 2)
+    assert encoder.maps(torch.randn(2, 1, 28, 28), ("blocks.3",))[0].values.shape == (2, 8, 2, 2)
 
 
 def test_channels_last_and_contiguous_inputs_agree():

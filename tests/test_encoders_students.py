@@ -61,7 +61,7 @@ def test_resnet12_by_hand(width: float, depth: int) -> None:
         expected += 9 * (before * after + 2 * after * after) + before * after + 4 * 2 * after
     assert count("resnet12", width=width, depth=depth) == expected
     encoder: Any = build_encoder("resnet12", {"width": width, "depth": depth}, GRAY)
-    assert (encoder.dim, encoder.strides) == (widths[-1], (2, 4, 8, 16)[:depth])
+    assert (encoder.dim, tuple(encoder.strides.values())) == (widths[-1], (2, 4, 8, 16)[:depth])
 
 
 def basic(before: int, after: int, stride: int) -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kinshot.core.rng import keyed_seed
 from kinshot.encoders import ENCODERS
+from kinshot.encoders.maps import Maps
 from kinshot.samples.spec import Spec, check_kind
 
 
@@ -26,10 +27,31 @@ def keyed_initialisation(seed: int, purpose: str) -> Iterator[None]:
 
 
 class Encoder(nn.Module):
-    """What type checkers know of an encoder; registered parts keep this contract without inheriting it."""
+    """What type checkers know of an encoder; registered parts keep this contract without inheriting it.
+
+    `forward(x)` is `pool(maps(x, stages[-1:])[0])`, value and gradient. An encoder that gives no maps has no `stages`.
+
+    Attributes:
+        dim: features of a sample.
+        input: the samples that it was made for.
+        stages: names of its stages in order, which are dotted names of its modules.
+        dims: channels of each stage's maps.
+        strides: distance of neighbouring places of each stage's maps, in units of the input.
+    """
 
     dim: int
     input: Spec
+    stages: tuple[str, ...]
+    dims: dict[str, int]
+    strides: dict[str, int]
+
+    if TYPE_CHECKING:
+
+        def maps(self, x: Tensor, stages: Sequence[str]) -> list[Maps]:
+            """What the named stages give of normalised samples, from one pass."""
+
+        def pool(self, maps: Maps) -> Tensor:
+            """Features (B, dim) of the last stage's maps."""
 
 
 def build_encoder(name: str, settings: Mapping[str, Any], input: Spec, *, seed: int = 0) -> Encoder:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
+from kinshot.encoders.maps import Maps, walk
 from kinshot.encoders.pooled_norm import PooledNorm, StemPooledNorm
 from kinshot.samples.spec import InputSpec
 
@@ -96,18 +99,29 @@ class Conv4(nn.Module):
         self.input = input
         self.dim = width * side * side
         self.blocks = nn.Sequential(*(ConvBlock(input.channels if i == 0 else width, width, ceil_mode) for i in range(depth)))
+        self.stages = tuple(f"blocks.{i}" for i in range(depth))
+        self.dims = dict.fromkeys(self.stages, width)
+        self.strides = {stage: 2 ** (i + 1) for i, stage in enumerate(self.stages)}
 
-    def feature_maps(self, x: Tensor) -> Tensor:
-        """The last block's maps: (B, C, H, W) to (B, width, h, w)."""
-        return self.blocks(x)
+    def maps(self, x: Tensor, stages: Sequence[str]) -> list[Maps]:
+        """What blocks give of a normalised batch (B, C, H, W): (B, width, h, w), channels-last."""
+        found = walk(self, self.stages, x, stages)
+        return [Maps(found[stage], self.strides[stage]) for stage in stages]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of a normalised batch: (B, C, size, size) to (B, dim), flattened in (channel, row, column) order."""
-        features = self.feature_maps(x).flatten(1)
+    def pool(self, maps: Maps) -> Tensor:
+        """Features (B, dim) of the last block's maps, flattened in (channel, row, column) order.
+
+        Raises ConfigError for the maps of images whose halvings end at another size than those that the encoder was made for.
+        """
+        features = maps.values.flatten(1)
         if features.shape[1] != self.dim:
-            pixels = f"{x.shape[-2]}x{x.shape[-1]}"
+            places = "x".join(map(str, maps.values.shape[2:]))
             raise ConfigError(
-                f"conv4: images of {pixels} pixels give {features.shape[1]} features where {self.input.size} pixels give {self.dim}: "
+                f"conv4: images ending in {places} maps give {features.shape[1]} features where {self.input.size} pixels give {self.dim}: "
                 f"choose a views.small_size whose {len(self.blocks)} halvings end at the same size (for 4 blocks 20 or 24 of 28 pixels)"
             )
         return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, dim) of a normalised batch (B, C, H, W)."""
+        return self.pool(self.maps(x, self.stages[-1:])[0])

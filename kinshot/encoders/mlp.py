@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
+from kinshot.encoders.maps import Maps, walk
 from kinshot.encoders.scaling import check_factors, scaled
 from kinshot.samples.spec import FeatureSpec
 
@@ -36,7 +38,19 @@ class MLP(nn.Module):
         self.input = input
         self.dim = kept[-1]
         self.layers = nn.Sequential(*parts)
+        self.stages = tuple(f"layers.{3 * number + 2}" for number in range(len(kept)))
+        self.dims = dict(zip(self.stages, kept, strict=True))
+        self.strides = dict.fromkeys(self.stages, 1)
+
+    def maps(self, x: Tensor, stages: Sequence[str]) -> list[Maps]:
+        """What layers give of normalised rows (B, F), behind their ReLU: (B, dims[stage]), a grid of no axis."""
+        found = walk(self, [f"layers.{number}" for number in range(len(self.layers))], x, stages)
+        return [Maps(found[stage], 1) for stage in stages]
+
+    def pool(self, maps: Maps) -> Tensor:
+        """Features (B, dim) of the last layer: there are no places to pool over."""
+        return maps.values
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim) of normalised rows (B, F)."""
-        return self.layers(x)
+        return self.pool(self.maps(x, self.stages[-1:])[0])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
+from kinshot.encoders.maps import Maps, walk
 from kinshot.encoders.scaling import check_factors, scaled
 from kinshot.samples.spec import InputSpec
 
@@ -74,19 +76,21 @@ class ResNet12(nn.Module):
             self.add_module(stage, ResidualBlock(before, after))
         self.input = input
         self.dim = channels[-1]
-        self.strides = tuple(2**number for number in range(1, depth + 1))
+        self.dims = dict(zip(self.stages, channels[1:], strict=True))
+        self.strides = {stage: 2 ** (number + 1) for number, stage in enumerate(self.stages)}
 
-    def feature_maps(self, x: Tensor) -> list[Tensor]:
-        """Maps after each block, (B, C_i, H // strides[i], W // strides[i])."""
-        maps = []
-        for stage in self.stages:
-            x = getattr(self, stage)(x)
-            maps.append(x)
-        return maps
+    def maps(self, x: Tensor, stages: Sequence[str]) -> list[Maps]:
+        """What blocks give of normalised images (B, C, H, W): (B, dims[stage], H // strides[stage], W // strides[stage])."""
+        found = walk(self, self.stages, x, stages)
+        return [Maps(found[stage], self.strides[stage]) for stage in stages]
+
+    def pool(self, maps: Maps) -> Tensor:
+        """Features (B, dim) of the last block's maps: their mean over the places."""
+        return maps.values.mean(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim) of normalised images (B, C, H, W)."""
-        return self.feature_maps(x)[-1].mean(dim=(2, 3))
+        return self.pool(self.maps(x, self.stages[-1:])[0])
 
 
 def _convolution(channels: int, width: int, kernel: int) -> nn.Conv2d:

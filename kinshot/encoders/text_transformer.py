@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, overload
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
-from kinshot.samples.spec import TokenSpec, masked_mean
+from kinshot.encoders.maps import Maps, place_mean
+from kinshot.samples.spec import TokenSpec
 from kinshot.samples.tokens import PADDING
 
 _INITIAL_STD = 0.02  # of BERT
@@ -76,9 +78,14 @@ class TextTransformer(nn.Module):
             nn.init.trunc_normal_(weight, std=_INITIAL_STD)
         self.blocks = nn.ModuleList(Block(width, heads, expansion * width) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
+        self.stages = (*(f"blocks.{number}" for number in range(layers)), "norm")
+        self.dims, self.strides = dict.fromkeys(self.stages, width), dict.fromkeys(self.stages, 1)
 
-    def token_features(self, x: Tensor) -> Tensor:
-        """Features of every character: int64 (B, L) to (B, L, dim), zero at padding. Raises ConfigError beyond the longest text."""
+    def maps(self, x: Tensor, stages: Sequence[str]) -> list[Maps]:
+        """What layers and the last normalisation give of every character of texts (B, L), int64: (B, dim, L), zero at padding.
+
+        Raises ConfigError beyond the longest text.
+        """
         if x.shape[1] > self.input.length:
             raise ConfigError(f"encoder text was made for {self.input.length} characters, got {x.shape[1]}: cut the texts")
         kept = x != PADDING
@@ -86,9 +93,16 @@ class TextTransformer(nn.Module):
         visible = kept.clone()
         visible[:, :1] = True
         features = self.characters(x) + self.positions[: x.shape[1]]
-        for block in self.blocks:
-            features = block(features, visible[:, None, None, :])
-        return self.norm(features) * kept.unsqueeze(-1)
+        found = {}
+        for stage in self.stages[: 1 + max(map(self.stages.index, stages))]:
+            features = self.norm(features) if stage == "norm" else self.get_submodule(stage)(features, visible[:, None, None, :])
+            if stage in stages:
+                found[stage] = Maps((features * kept.unsqueeze(-1)).mT, 1, kept)
+        return [found[stage] for stage in stages]
+
+    def pool(self, maps: Maps) -> Tensor:
+        """Features (B, dim) of the last normalisation: their mean over the characters; zero for a text of padding alone."""
+        return place_mean(maps)
 
     @overload
     def forward(self, x: Tensor, tokens: Literal[False] = ...) -> Tensor: ...
@@ -98,6 +112,6 @@ class TextTransformer(nn.Module):
 
     def forward(self, x: Tensor, tokens: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Features (B, dim) of texts, int64 (B, L); with `tokens` also those of every character, (B, L, dim)."""
-        characters = self.token_features(x)
-        pooled = masked_mean(characters, x)
-        return (pooled, characters) if tokens else pooled
+        last = self.maps(x, self.stages[-1:])[0]
+        pooled = self.pool(last)
+        return (pooled, last.values.mT) if tokens else pooled

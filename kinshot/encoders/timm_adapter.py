@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.encoders import ENCODERS
+from kinshot.encoders.maps import Maps
+from kinshot.encoders.timm_stages import TimmStages, stages_of_timm
 from kinshot.samples.spec import InputSpec
 
 
@@ -29,15 +32,24 @@ class TimmEncoder(nn.Module):
         super().__init__()
         self.model, self.dim = _create(model, input)
         self.input = input
-        self.strides = tuple(int(stage["reduction"]) for stage in getattr(self.model, "feature_info", []))
+        self._stages = stages_of_timm(self.model.eval(), _blank(input), "model.")
+        self.model.train()
+        self.stages = () if self._stages is None else tuple(self._stages.dims)
+        self.dims, self.strides = ({}, {}) if self._stages is None else (self._stages.dims, self._stages.strides)
         self.register_load_state_dict_pre_hook(_add_model_prefix)
 
-    def feature_maps(self, x: Tensor) -> list[Tensor]:
-        """Maps (B, C_i, H_i, W_i) that timm gives for this model, one for each of `strides`. Raises ConfigError where it gives none."""
-        if not hasattr(self.model, "forward_intermediates"):
-            raise ConfigError(f"encoder timm: {type(self.model).__name__} gives no feature maps: choose a model with forward_intermediates")
-        maps: list[Tensor] = self.model.forward_intermediates(x, intermediates_only=True)  # type: ignore[operator]
-        return maps
+    def maps(self, x: Tensor, stages: Sequence[str]) -> list[Maps]:
+        """Maps of stages for normalised images (B, C, H, W), from one pass. Raises ConfigError for a model without `stages`."""
+        return self._told().maps(self.model, x, stages)
+
+    def pool(self, maps: Maps) -> Tensor:
+        """Features (B, dim) that the model's own head makes of the last stage's maps. Raises ConfigError as `maps` does."""
+        return self._told().pool(self.model, maps)
+
+    def _told(self) -> TimmStages:
+        if self._stages is None:
+            raise ConfigError(f"encoder timm: {type(self.model).__name__} gives no maps: choose a model with forward_intermediates")
+        return self._stages
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim) of normalised images (B, C, H, W)."""
@@ -85,7 +97,10 @@ def _has_fixed_size(config: Any) -> bool:
 @torch.no_grad()
 def _width(model: nn.Module, input: InputSpec) -> int:
     """Features that the model gives, seen on a blank image: some models fail on small images only when they run."""
-    blank = torch.zeros(1, input.channels, input.size, input.size)
-    width = model.eval()(blank).shape[-1]
+    width = model.eval()(_blank(input)).shape[-1]
     model.train()
     return int(width)
+
+
+def _blank(input: InputSpec) -> Tensor:
+    return torch.zeros(1, input.channels, input.size, input.size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from kinshot.encoders import ENCODERS
+from kinshot.encoders.maps import Maps, walk
 from kinshot.encoders.scaling import check_factors, scaled
 from kinshot.samples.spec import InputSpec
 
@@ -51,6 +52,7 @@ class TorchvisionResNet(ResNet):
     """
 
     accepts = ("image",)
+    stages = ("layer1", "layer2", "layer3", "layer4")
 
     def __init__(
         self, block: type[BasicBlock | Bottleneck], layers: list[int], input: InputSpec, stem: Stem, width: float = 1.0, depth: float = 1.0
@@ -69,7 +71,8 @@ class TorchvisionResNet(ResNet):
         self.dim: int = scaled(512, width) * block.expansion
         del self.fc
         self.input = input
-        self.strides = (1, 2, 4, 8) if small else (4, 8, 16, 32)
+        self.dims = {stage: scaled(64 * 2**number, width) * block.expansion for number, stage in enumerate(self.stages)}
+        self.strides = {stage: 2**number * (1 if small else 4) for number, stage in enumerate(self.stages)}
 
     def _resize(self, block: type[BasicBlock | Bottleneck], layers: list[int], width: float) -> None:
         """Put stages with scaled channels, initialised like torchvision's, in the place of the original ones."""
@@ -82,18 +85,18 @@ class TorchvisionResNet(ResNet):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             setattr(self, f"layer{number}", stage)
 
-    def feature_maps(self, x: Tensor) -> list[Tensor]:
-        """Maps after each of the four stages, (B, C_i, H / strides[i], W / strides[i])."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        maps = []
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
-            maps.append(x)
-        return maps
+    def maps(self, x: Tensor, stages: Sequence[str]) -> list[Maps]:
+        """What stages give of normalised images (B, C, H, W): (B, dims[stage], H / strides[stage], W / strides[stage]), rounded up."""
+        found = walk(self, self.stages, self.maxpool(self.relu(self.bn1(self.conv1(x)))), stages)
+        return [Maps(found[stage], self.strides[stage]) for stage in stages]
+
+    def pool(self, maps: Maps) -> Tensor:
+        """Features (B, dim) of the last stage's maps: their mean over the places."""
+        return torch.flatten(self.avgpool(maps.values), 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim) of normalised images (B, C, H, W)."""
-        return torch.flatten(self.avgpool(self.feature_maps(x)[-1]), 1)
+        return self.pool(self.maps(x, self.stages[-1:])[0])
 
 
 @ENCODERS.register("resnet18")
