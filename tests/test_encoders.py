@@ -26,14 +26,19 @@ LARGE = InputSpec(3, 96, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 ROWS = FeatureSpec(7, (0.0,) * 7, (1.0,) * 7)
 TEXTS = TokenSpec(12, "abcdef")
 SPECS: dict[str, list[Spec]] = {"image": [GRAY, SMALL], "features": [ROWS], "tokens": [TEXTS]}
-REQUIRED: dict[str, dict[str, Any]] = {"timm": {"model": "resnet10t"}}
+REQUIRED: dict[str, dict[str, Any]] = {
+    "timm": {"model": "resnet10t"},
+    "torchvision": {"model": "mobilenet_v3_small"},
+    "efficientnet_lite0": {"pretrained": False},  # else its weights are the package's and no seed's
+}
+NEEDS_TIMM = ("timm", "efficientnet_lite0")
 
 needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="needs the optional package timm")
 KINDS = {name: accepted_kinds(ENCODERS.get(name)) for name in ENCODERS.names()}
 
 
 def marked(name: str, *more: Any) -> Any:
-    return pytest.param(name, *more, marks=[needs_timm] if name == "timm" else [])
+    return pytest.param(name, *more, marks=[needs_timm] if name in NEEDS_TIMM else [])
 
 
 EACH = [marked(name, spec) for name, kinds in KINDS.items() for kind in kinds for spec in SPECS[kind][:1]]
@@ -116,6 +121,22 @@ def test_torchvision_names_and_features(name: str) -> None:
     reference.fc = nn.Identity()
     with torch.no_grad():
         torch.testing.assert_close(encoder(images(SMALL)), reference.eval()(images(SMALL)), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "classifier"), [("mobilenet_v3_small", "classifier.3"), ("resnet18", "fc"), ("shufflenet_v2_x0_5", "fc")]
+)
+def test_models_of_torchvision_keep_its_names_and_features(model: str, classifier: str) -> None:
+    encoder = build("torchvision", SMALL, model=model).eval()
+    reference = torchvision.models.get_model(model, weights=None).eval()
+    missing, unexpected = reference.load_state_dict(encoder.state_dict(), strict=False)
+    assert sorted(missing) == [f"{classifier}.bias", f"{classifier}.weight"]
+    assert (list(encoder.classifier), unexpected) == ([classifier], [])
+    reference.get_submodule(classifier).weight.data = torch.eye(1000, encoder.dim)
+    reference.get_submodule(classifier).bias.data.zero_()
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(images(SMALL))[:, :1000], reference(images(SMALL))[:, : encoder.dim], rtol=0, atol=1e-6)
+    assert encoder.get_submodule(classifier.split(".")[0]) is encoder.get_submodule(f"model.{classifier.split('.')[0]}")
 
 
 @needs_timm
@@ -205,7 +226,10 @@ def test_resnet12_size() -> None:
         ("text", TEXTS, {"layers": 0}, "must be at least 1"),
         ("conv4", ROWS, {}, "takes image, and the samples are features: choose auto or mlp"),
         ("mlp", TEXTS, {}, "takes features, and the samples are tokens: choose auto or text"),
-        ("text", GRAY, {}, "the samples are image: choose auto or conv4 or resnet12"),
+        ("text", GRAY, {}, "the samples are image: choose auto or conv4 or efficientnet_lite0 or resnet12"),
+        ("torchvision", GRAY, {"model": "resnet19"}, "did you mean 'resnet1"),
+        ("torchvision", GRAY, {"model": "squeezenet1_1"}, "does not end in a linear classifier"),
+        ("torchvision", GRAY, {"model": "vit_b_16"}, "does not take 1 x 28 x 28"),
         pytest.param("timm", GRAY, {"model": "resnet26dd"}, "did you mean 'resnet26d'", marks=needs_timm),
         pytest.param("timm", GRAY, {"model": "xcit_nano_12_p16_224"}, "does not take 1 x 28 x 28", marks=needs_timm),
         pytest.param("timm", GRAY, {"model": "levit_128s"}, "does not take 1 x 28 x 28", marks=needs_timm),

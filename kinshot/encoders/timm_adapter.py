@@ -55,6 +55,16 @@ class TimmEncoder(nn.Module):
         """Features (B, dim) of normalised images (B, C, H, W)."""
         return self.model(x)
 
+    @property
+    def classifier(self) -> tuple[str, ...]:
+        """Names of the modules of timm's model that are left out."""
+        found = getattr(self.model, "pretrained_cfg", {}).get("classifier") or ()
+        return (found,) if isinstance(found, str) else tuple(found)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """A module by timm's own name, or by this adapter's."""
+        return super().get_submodule(target) if target.partition(".")[0] in ("", "model") else self.model.get_submodule(target)
+
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """The state under timm's own names, without the prefix of this adapter."""
         return self.model.state_dict(*args, **kwargs)

