@@ -12,4 +12,5 @@ if TYPE_CHECKING:  # listed by `make api`; a part that is not listed has no type
 
     def __getattr__(name: str) -> Any: ...
 
+
 face(__name__, SOURCES)

@@ -24,10 +24,11 @@ from kinshot.core.registry import Entry
 from kinshot.core.schema import Parameter
 from kinshot.encoders.student import student_of
 from kinshot.fewshot import HEADS
+from kinshot.kin.miners import MINERS
 from kinshot.objectives import OBJECTIVES
 from kinshot.recipes.recipe import PARTS, SECTIONS, load_recipe, recipe_names, recipe_path, train_command
 
-REGISTRIES = [*PARTS.values(), HEADS, OBJECTIVES]
+REGISTRIES = [*PARTS.values(), HEADS, OBJECTIVES, MINERS]
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 

@@ -14,7 +14,8 @@ from kinshot.core.errors import ConfigError, suggest
 from kinshot.kin.parts import Block, Mask, Part
 from kinshot.kin.relation import Relation
 
-Reduction = Literal["mean", "valid", "sum", "none"]
+Reduction = Literal["mean", "valid", "sum", "none", "each"]
+REDUCTIONS = ("mean", "valid", "sum", "none", "each")
 Normalize: TypeAlias = bool | Literal["anchors"]
 Sets: TypeAlias = list[tuple[Relation, Tensor]]
 
@@ -152,15 +153,22 @@ def _spread(function: Callable[[Tensor, Sets], tuple[Tensor, ...]], part: Sets) 
 def reduce(losses: Tensor, valid: Tensor, reduction: Reduction) -> Tensor:
     """One number of the anchors' losses, or the losses themselves.
 
+    Whatever an objective averages over, "each" gives the losses of the anchors and, beside them, how much each of these counts, so that
+    weights, curricula and gauges of anchors need nothing but these two: `losses, weight = info_nce(..., reduction="each")`; an anchor
+    is valid where its weight is above 0, and `(losses * weight).sum()` is what "sum" gives. For averages over anchors the weight is
+    1 or 0, for averages over pairs or triplets (`reduce_units`) it is how many of these an anchor has.
+
     Args:
         losses: (A,).
         valid: bool (A,); the loss of the others is replaced by 0.
-        reduction: "mean" over all anchors, "valid" over the valid ones (0 when there are none), "sum", or "none".
+        reduction: "mean" over all anchors, "valid" over the valid ones (0 when there are none), "sum", "none" (A,), or "each" (2, A).
     """
-    check_choice("reduction", reduction, ("mean", "valid", "sum", "none"))
+    check_choice("reduction", reduction, REDUCTIONS)
     losses = torch.where(valid, losses, 0)
     if reduction == "none":
         return losses
+    if reduction == "each":
+        return torch.stack([losses, valid.to(losses.dtype)])
     if reduction == "mean":
         return losses.mean()
     return losses.sum() if reduction == "sum" else losses.sum() / valid.sum().clamp(min=1)
@@ -173,11 +181,13 @@ def reduce_units(total: Tensor, mass: Tensor, active: Tensor, reduction: Reducti
         total: weighted sum of each anchor's units (A,).
         mass: sum of their weights (A,).
         active: the same of the units that cost something (A,).
-        reduction: "mean" over all units, "valid" over those that cost something, "sum", or "none": each anchor's mean (0 without units).
+        reduction: "mean" over all units, "valid" over those that cost something, "sum", "none": each anchor's mean (0 without units),
+            or "each": that and the mass (2, A).
     """
-    check_choice("reduction", reduction, ("mean", "valid", "sum", "none"))
-    if reduction == "none":
-        return total / torch.where(mass > 0, mass, 1)
+    check_choice("reduction", reduction, REDUCTIONS)
+    if reduction in ("none", "each"):
+        losses = total / torch.where(mass > 0, mass, 1)
+        return losses if reduction == "none" else torch.stack([losses, mass])
     if reduction == "sum":
         return total.sum()
     over = (mass if reduction == "mean" else active).sum()

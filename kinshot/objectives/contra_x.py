@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from kinshot.kin.parts import Mask
@@ -30,7 +29,7 @@ def contra_x(
     refs: Tensor | None = None,
     *,
     temperature: float = 0.1,
-    reduction: Literal["mean", "valid", "sum", "none"] = "mean",
+    reduction: Literal["mean", "valid", "sum", "none", "each"] = "mean",
     normalize: bool | Literal["anchors"] = True,
     chunk: int | None = None,
 ) -> Tensor:
@@ -46,7 +45,8 @@ def contra_x(
         relation: of anchors and references; positive weights are Y, negatives are 0 there whatever their weight.
         refs: (R, D); None = `z`.
         temperature: t, above 0.
-        reduction: "mean" over all anchors, "valid" over those with kin besides themselves, "sum", or "none": (A,).
+        reduction: "mean" over all anchors, "valid" over those with at least two references to compare, "sum", "none": (A,), or
+            "each", see `common.reduce`.
         normalize: whether similarities are cosines; "anchors" takes the references as they are.
         chunk: anchors at a time.
 
@@ -60,16 +60,14 @@ def contra_x(
         absent = (positive <= 0) & (negative <= 0)
         wanted = (positive / temperature).masked_fill(absent, ABSENT).log_softmax(dim=1)
         found = (similarity / temperature).masked_fill(absent, ABSENT).log_softmax(dim=1)
-        return ((wanted.exp() * (wanted - found)).masked_fill(absent, 0).sum(dim=1),)
+        losses = (wanted.exp() * (wanted - found)).masked_fill(absent, 0).sum(dim=1)
+        return losses, (~absent).sum(dim=1) > 1  # of one reference a softmax says nothing
 
     with full_precision(z):
         anchors, sets = prepare(z, relation, refs, normalize)
-        positive, negative = relation.dense()
-        counts = torch.ones(len(z), dtype=torch.bool, device=z.device)
-        if reduction == "valid":
-            counts = (positive > 0).any(dim=1).to(z.device)
         if refs is None:
+            positive, negative = relation.dense()
             positive, negative = positive.clone().fill_diagonal_(1), negative.clone().fill_diagonal_(0)
             sets = [(Relation(Mask(positive), Mask(negative), relation.shape), sets[0][1])]
-        (losses,) = by_chunks(some, anchors, sets, chunk)
-        return reduce(losses, counts, reduction)
+        losses, valid = by_chunks(some, anchors, sets, chunk)
+        return reduce(losses, valid, reduction)

@@ -51,7 +51,7 @@ def info_nce(
     denominator: Literal["all", "own", "negatives"] = "all",
     positive_margin: Margin | None = None,
     anchor_weights: Tensor | None = None,
-    reduction: Literal["mean", "valid", "sum", "none"] = "mean",
+    reduction: Literal["mean", "valid", "sum", "none", "each"] = "mean",
     normalize: bool | Literal["anchors"] = True,
     chunk: int | None = None,
 ) -> Tensor:
@@ -73,7 +73,7 @@ def info_nce(
             "negatives" alone (decoupled, as in arXiv 2110.06848 and 2212.13847).
         positive_margin: changes positive similarities, before the temperature.
         anchor_weights: optional (A,) factors of the anchors' losses; the mean stays one over A.
-        reduction: "mean" over all anchors, "valid" over those that count, "sum", or "none": (A,).
+        reduction: "mean" over all anchors, "valid" over those that count, "sum", "none": (A,), or "each", see `common.reduce`.
         normalize: cosines of anchors and references; "anchors" takes the references as they are (unit rows); False dot products.
         chunk: anchors at a time, for less memory at the price of computing twice; the result is the same.
 

@@ -35,7 +35,7 @@ def margin_contrastive(
     positive_margin: float = 0.0,
     negative_margin: float = 10.0,
     eps: float = 1e-6,
-    reduction: Literal["mean", "valid", "sum", "none"] = "mean",
+    reduction: Literal["mean", "valid", "sum", "none", "each"] = "mean",
     normalize: bool | Literal["anchors"] = False,
     chunk: int | None = None,
 ) -> Tensor:
@@ -52,7 +52,8 @@ def margin_contrastive(
         positive_margin: m+, distance within which kin cost nothing.
         negative_margin: m-, distance beyond which the others cost nothing.
         eps: added to every component of a difference.
-        reduction: "mean" over all pairs, "valid" over those that cost something, "sum", or "none": each anchor's mean (A,).
+        reduction: "mean" over all pairs, "valid" over those that cost something, "sum", "none": each anchor's
+            mean (A,), or "each", see `common.reduce`.
         normalize: scales rows to length 1; the distance is then 2 at most.
         chunk: anchors at a time.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError
+from kinshot.kin.miners.multi_similarity import informative
 from kinshot.kin.relation import Relation
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import (
@@ -34,14 +35,13 @@ def multi_similarity(
     negative_scale: float = 40.0,
     threshold: float = 0.5,
     mining_margin: float | None = 0.1,
-    reduction: Literal["mean", "valid", "sum", "none"] = "valid",
+    reduction: Literal["mean", "valid", "sum", "none", "each"] = "valid",
     normalize: bool | Literal["anchors"] = True,
     chunk: int | None = None,
 ) -> Tensor:
     """Mean over anchors of log(1 + sum_P exp(-w+ (s - t))) / w+ + log(1 + sum_N exp(w- (s - t))) / w-.
 
-    Mining keeps a positive that is less similar than the most similar negative plus the margin, and a negative that is more
-    similar than the least similar positive minus the margin. An anchor counts if positives and negatives are left. Weights of
+    Mining is that of `kin.miners.multi_similarity`. An anchor counts if positives and negatives are left. Weights of
     the relation multiply the exponentials; mining only asks whether they are above 0.
 
     Paper: Wang, Han, Huang, Dong, Scott 2019, arXiv 1904.06627; for graphs: McDermott et al. 2023, arXiv 2103.10334.
@@ -54,7 +54,8 @@ def multi_similarity(
         negative_scale: w-, above 0.
         threshold: t, similarity that pairs are compared with.
         mining_margin: m; None = no mining.
-        reduction: "valid" over anchors that count, as the paper's code (0 when there are none); "mean" over all; "sum"; "none".
+        reduction: "valid" over anchors that count, as the paper's code (0 when there are none); "mean" over all;
+            "sum"; "none": (A,); or "each", see `common.reduce`.
         normalize: whether similarities are cosines; "anchors" takes the references as they are.
         chunk: anchors at a time.
 
@@ -70,8 +71,9 @@ def multi_similarity(
         similarity, positive, negative = side_by_side(rows, sets, products)
         valid = (positive > 0).any(dim=1) & (negative > 0).any(dim=1)
         if mining_margin is not None:
-            positive, negative = _mined(similarity.detach(), positive, negative, mining_margin)
-            valid &= (positive > 0).any(dim=1) & (negative > 0).any(dim=1)
+            kin, others = informative(similarity.detach(), positive > 0, negative > 0, mining_margin)
+            valid &= kin.any(dim=1) & others.any(dim=1)
+            positive, negative = positive * kin, negative * others
         pull = _soft_sum(-positive_scale * (similarity - threshold), positive) / positive_scale
         return pull + _soft_sum(negative_scale * (similarity - threshold), negative) / negative_scale, valid
 
@@ -79,14 +81,6 @@ def multi_similarity(
         anchors, sets = prepare(z, relation, refs, normalize)
         losses, valid = by_chunks(some, anchors, sets, chunk)
         return reduce(losses, valid, reduction)
-
-
-def _mined(similarity: Tensor, positive: Tensor, negative: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    if similarity.shape[1] == 0:
-        return positive, negative
-    hardest = similarity.masked_fill(negative <= 0, -torch.inf).amax(dim=1, keepdim=True)
-    easiest = similarity.masked_fill(positive <= 0, torch.inf).amin(dim=1, keepdim=True)
-    return positive * (similarity - margin < hardest), negative * (similarity + margin > easiest)
 
 
 def _soft_sum(exponents: Tensor, weights: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def nt_xent(
     refs: Tensor | Sequence[Tensor] | None = None,
     *,
     temperature: float = 0.5,
-    reduction: Literal["mean", "valid", "sum", "none"] = "mean",
+    reduction: Literal["mean", "valid", "sum", "none", "each"] = "mean",
     normalize: bool | Literal["anchors"] = True,
     chunk: int | None = None,
 ) -> Tensor:
@@ -35,7 +35,7 @@ def nt_xent(
         relation: of anchors and references, or one for each set of references; of `views` it is the paper's loss.
         refs: (R, D), (A, R, D), or one such for each relation; None = `z`.
         temperature: divides every similarity; above 0.
-        reduction: "mean" over all anchors, "valid" over those that count, "sum", or "none": (A,).
+        reduction: "mean" over all anchors, "valid" over those that count, "sum", "none": (A,), or "each", see `common.reduce`.
         normalize: cosines of anchors and references; "anchors" takes the references as they are (unit rows); False dot products.
         chunk: anchors at a time, for less memory at the price of computing twice; the result is the same.
 

@@ -20,7 +20,7 @@ def sup_con(
     *,
     temperature: float = 0.1,
     base_temperature: float | None = None,
-    reduction: Literal["mean", "valid", "sum", "none"] = "mean",
+    reduction: Literal["mean", "valid", "sum", "none", "each"] = "mean",
     normalize: bool | Literal["anchors"] = True,
     chunk: int | None = None,
 ) -> Tensor:
@@ -38,7 +38,7 @@ def sup_con(
         refs: (R, D), (A, R, D), or one such for each relation; None = `z`.
         temperature: divides every similarity; above 0.
         base_temperature: see above; above 0, or None = no factor.
-        reduction: "mean" over all anchors, "valid" over those that count, "sum", or "none": (A,).
+        reduction: "mean" over all anchors, "valid" over those that count, "sum", "none": (A,), or "each", see `common.reduce`.
         normalize: cosines of anchors and references; "anchors" takes the references as they are (unit rows); False dot products.
         chunk: anchors at a time, for less memory at the price of computing twice; the result is the same.
 

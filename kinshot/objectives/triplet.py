@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kinshot.core.errors import ConfigError
+from kinshot.kin.miners.semi_hard import just_beyond
 from kinshot.kin.relation import Relation
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import (
@@ -34,7 +35,7 @@ def triplet(
     margin: float | None = 0.2,
     mining: Literal["all", "hard", "semi_hard"] = "all",
     distance: Literal["euclidean", "cosine"] = "euclidean",
-    reduction: Literal["mean", "valid", "sum", "none"] = "mean",
+    reduction: Literal["mean", "valid", "sum", "none", "each"] = "mean",
     normalize: bool | Literal["anchors"] = True,
     chunk: int | None = None,
 ) -> Tensor:
@@ -54,7 +55,8 @@ def triplet(
         mining: "all"; "hard": each anchor's farthest kin and nearest other; "semi_hard": for each kin the nearest other that is
             farther than it, or where there is none the farthest of all others.
         distance: "euclidean", or "cosine": 1 - dot product.
-        reduction: "mean" over all triplets, "valid" over those that cost something, "sum", or "none": each anchor's mean (A,).
+        reduction: "mean" over all triplets, "valid" over those that cost something, "sum", "none": each anchor's
+            mean (A,), or "each", see `common.reduce`.
         normalize: scales rows to length 1.
         chunk: anchors at a time.
 
@@ -104,15 +106,8 @@ def _hardest(d: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Ten
 def _semi_hard(d: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
     """One gap (A, R) for each positive pair."""
     kin, others = positive > 0, negative > 0
-    with torch.no_grad():
-        # both by sorting each anchor's others: no (A, R, R)
-        ordered, order = d.masked_fill(~others, torch.inf).sort(dim=1)
-        count = others.sum(dim=1, keepdim=True)
-        place = torch.searchsorted(ordered, d.contiguous(), right=True)
-        place = torch.where(place < count, place, count - 1).clamp(min=0)
-        chosen = order.gather(1, place)
-    exists = kin & (count > 0)
-    return torch.where(exists, d - d.gather(1, chosen), 0), exists.to(d.dtype)
+    exists = kin & others.any(dim=1, keepdim=True)
+    return torch.where(exists, d - d.gather(1, just_beyond(d, others)), 0), exists.to(d.dtype)
 
 
 _MINERS = {"all": _every, "hard": _hardest, "semi_hard": _semi_hard}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from kinshot.core.context import RunContext
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import check_above, check_choice, full_precision
 from kinshot.objectives.distillation.checks import common_width, directions, embeddings, same_shape, width
 from kinshot.objectives.distillation.sample_queue import SampleQueue, queue_length, similarities
+from kinshot.objectives.module import ObjectiveModule
 
 
 def anchored_divergence(
@@ -46,7 +47,7 @@ def anchored_divergence(
 
 
 @OBJECTIVES.register("compress", takes="teacher")
-class Compress(nn.Module):
+class Compress(ObjectiveModule):
     """KL of both sides' softmax over the similarities to the same anchors, the latest samples in a memory.
 
     Paper: Abbasi Koohpayegani, Tejankar, Pirsiavash 2020, arXiv 2010.14713.

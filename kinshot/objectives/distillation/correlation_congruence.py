@@ -8,6 +8,7 @@ from kinshot.core.context import RunContext
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import check_above, full_precision
 from kinshot.objectives.distillation.checks import embeddings, same_shape, width
+from kinshot.objectives.module import ObjectiveModule
 
 
 def neighbor_congruence(ours: Tensor, theirs: Tensor) -> Tensor:
@@ -22,7 +23,7 @@ def neighbor_congruence(ours: Tensor, theirs: Tensor) -> Tensor:
 
 
 @OBJECTIVES.register("correlation_congruence", takes="teacher")
-class CorrelationCongruence(nn.Module):
+class CorrelationCongruence(ObjectiveModule):
     """mean_i < |s_i - t_i|, |s_(i+1) - t_(i+1)| > after learned linear maps of both sides; it depends on the order of the batch.
 
     Paper: Peng, Jin, Liu, Li, Wu, Liu, Zhou, Zhang 2019, arXiv 1904.01802.

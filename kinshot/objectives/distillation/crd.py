@@ -13,6 +13,7 @@ from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import ABSENT, check_above, full_precision, products
 from kinshot.objectives.distillation.checks import directions, embeddings, same_shape, width
 from kinshot.objectives.distillation.sample_queue import SampleQueue, queue_length
+from kinshot.objectives.module import ObjectiveModule
 
 # As in the released code: keeps its logarithms finite.
 _EPS = 1e-7
@@ -71,7 +72,7 @@ def contrast_nce(scores: Scores, counted: Tensor, log_z: Tensor, n: int) -> Tens
 
 
 @OBJECTIVES.register("crd", takes="teacher")
-class CRD(nn.Module):
+class CRD(ObjectiveModule):
     """Noise-contrastive estimation between learned projections of both sides, against a queue of other samples' projections.
 
     Paper: Tian, Krishnan, Isola 2019, arXiv 1910.10699; a queue in place of two banks as its author advises for large data sets.

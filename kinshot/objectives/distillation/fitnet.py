@@ -10,6 +10,7 @@ from kinshot.core.errors import ConfigError
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import full_precision
 from kinshot.objectives.distillation.checks import embeddings, maps, same_shape
+from kinshot.objectives.module import ObjectiveModule
 
 
 def hint_error(student: Tensor, teacher: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -34,7 +35,7 @@ def hint_error(student: Tensor, teacher: Tensor, weight: Tensor, bias: Tensor) -
 
 
 @OBJECTIVES.register("fitnet", takes="teacher")
-class FitNet(nn.Module):
+class FitNet(ObjectiveModule):
     """mean (W s + b - t)^2, where W, learned, is a 1 x 1 convolution for feature maps and a linear map for embeddings.
 
     Paper: Romero, Ballas, Kahou, Chassang, Gatta, Bengio 2014, arXiv 1412.6550.

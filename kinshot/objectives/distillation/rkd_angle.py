@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from kinshot.core.context import RunContext
@@ -16,6 +16,7 @@ from kinshot.objectives.common import at_least_float32, check_above, check_choic
 from kinshot.objectives.distillation.angle_sweep import COINCIDE, AngleSweep
 from kinshot.objectives.distillation.checks import embeddings
 from kinshot.objectives.distillation.relations import pair_distances, pair_places
+from kinshot.objectives.module import ObjectiveModule
 
 
 def angle_relation(z: Tensor) -> Tensor:
@@ -83,7 +84,7 @@ def draw_triples(count: int, samples: int, generator: torch.Generator) -> Tensor
 
 
 @OBJECTIVES.register("rkd_angle", takes="teacher")
-class RKDAngle(nn.Module):
+class RKDAngle(ObjectiveModule):
     """Angles among a batch's samples as the teacher sees them (RKD-A).
 
     The mean of h(psi_A(student) - psi_A(teacher)) over triples of samples, h Huber's function with delta 1; see `rkd_angle`, which it

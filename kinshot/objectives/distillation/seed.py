@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from kinshot.core.context import RunContext
@@ -11,6 +11,7 @@ from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import check_above, full_precision
 from kinshot.objectives.distillation.checks import common_width, directions, embeddings, same_shape
 from kinshot.objectives.distillation.sample_queue import SampleQueue, queue_length, similarities
+from kinshot.objectives.module import ObjectiveModule
 
 
 def seed_cross_entropy(
@@ -53,7 +54,7 @@ def _logits(rows: Tensor, own: Tensor, queue: Tensor, held: Tensor | None, tempe
 
 
 @OBJECTIVES.register("seed", takes="teacher")
-class Seed(nn.Module):
+class Seed(ObjectiveModule):
     """Cross-entropy of both sides' softmax over the similarities to a sample's own teacher key and to a queue of teacher keys.
 
     Paper: Fang, Wang, Wang, Zhang, Yang, Liu 2021, arXiv 2101.04731.

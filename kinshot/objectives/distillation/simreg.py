@@ -8,6 +8,7 @@ from kinshot.core.context import RunContext
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import check_above, full_precision
 from kinshot.objectives.distillation.checks import directions, embeddings, same_shape, width
+from kinshot.objectives.module import ObjectiveModule
 
 
 def unit_regression(predicted: Tensor, teacher: Tensor) -> Tensor:
@@ -28,7 +29,7 @@ def unit_regression(predicted: Tensor, teacher: Tensor) -> Tensor:
 
 
 @OBJECTIVES.register("simreg", takes="teacher")
-class SimReg(nn.Module):
+class SimReg(ObjectiveModule):
     """mean_i || unit(head(s_i)) - unit(t_i) ||^2, where the head is learned and is no part of the student.
 
     Paper: Navaneet, Koohpayegani, Tejankar, Pirsiavash 2021, arXiv 2201.05131.

@@ -1,0 +1,11 @@
+"""The parts of `kinshot.miners` for type checkers, written by `make api`."""
+
+from kinshot.kin.miners.hard import hard as hard
+from kinshot.kin.miners.multi_similarity import multi_similarity as multi_similarity
+from kinshot.kin.miners.semi_hard import semi_hard as semi_hard
+
+__all__ = [
+    "hard",
+    "multi_similarity",
+    "semi_hard",
+]
