@@ -30,9 +30,10 @@ from benchmarks.common import (
 )
 from benchmarks.lightly_recipes import make_transform, pil_arrays
 from benchmarks.throughput import VIEWS
-from kinshot.datasets.base import ArraySource, pixel_statistics
+from kinshot.datasets.base import ArraySource
 from kinshot.datasets.views.warp import Warp
-from kinshot.samples.spec import InputSpec
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.statistics import pixel_statistics
 
 OURS = "kinshot warp"
 LIGHTLY = "lightly SimCLRTransform (PIL)"
@@ -46,7 +47,7 @@ Views = Callable[[], list[Tensor]]
 
 def warp_views(source: ArraySource) -> Views:
     """kinshot: the whole batch at once, each sample with its own keyed draw."""
-    views = Warp(InputSpec(source.shape[0], source.shape[1], *pixel_statistics(source)), **VIEWS["simclr"])
+    views = Warp(PixelSpec.square(source.shape[0], source.shape[1], *pixel_statistics(source)), **VIEWS["simclr"])
     images, indices = source.load(torch.arange(BATCH)), torch.arange(BATCH)
     epochs = iter(range(10**9))
     return lambda: views(images, indices, seed=SEED, epoch=next(epochs))

@@ -23,7 +23,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from kinshot.datasets.base import Source, pixel_statistics
+from kinshot.datasets.base import Source
+from kinshot.samples.statistics import pixel_statistics
 
 HIDDEN, OUT = 512, 128
 LEARNING_RATE = 0.06

@@ -17,7 +17,7 @@ from kinshot.datasets import SOURCES
 from kinshot.fewshot.joint import novel_draws
 from kinshot.recipes.recipe import parse
 from kinshot.runs.embedder import Embedder, build_model, from_checkpoint
-from kinshot.samples.spec import input_of, spec_to_dict
+from kinshot.samples.spec import input_of
 from kinshot.studies.answers import features_of
 
 DIGITS = {"name": "digits", "split": "train", "size": 16}
@@ -51,7 +51,7 @@ def write_run(folder: Path, data: dict[str, Any], *, method: str = "classifier",
     z = unit(features_of(Embedder(encoder, projector, spec), base, CPU)["backbone"])
     rows = torch.stack([z[torch.from_numpy(base.labels == c)].mean(0) for c in range(len(base.class_names))])
     training = {"method/rows.weight": rows, "method/rows.scale": torch.tensor(8.0)} if method == "classifier" else {}
-    state = {"step": 1, "epoch": 1, "input": spec_to_dict(spec), "cpu_seconds": 60.0}
+    state = {"step": 1, "epoch": 1, "input": spec.to_dict(), "cpu_seconds": 60.0}
     parts = {"encoder": encoder.state_dict(), "projector": projector.state_dict(), "training": training}
     return save_checkpoint(folder, **parts, state=state, config=recipe.to_dict(), fsync=False)
 

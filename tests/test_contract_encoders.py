@@ -14,15 +14,18 @@ from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.build import build_encoder
 from kinshot.encoders.maps import Maps, check_stages, place_mean, stages_of
-from kinshot.samples.spec import FeatureSpec, InputSpec, Spec, TokenSpec, accepted_kinds
-from kinshot.samples.tokens import PADDING
+from kinshot.samples.characters import PADDING
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.rows import RowSpec
+from kinshot.samples.spec import Spec, accepted_kinds
+from kinshot.samples.tokens import TokenSpec
 
 SPECS: dict[str, Spec] = {
-    "image": InputSpec(3, 32, (0.5,) * 3, (0.25,) * 3),
-    "features": FeatureSpec(7, (0.0,) * 7, (1.0,) * 7),
+    "image": PixelSpec.square(3, 32, (0.5,) * 3, (0.25,) * 3),
+    "features": RowSpec(7, (0.0,) * 7, (1.0,) * 7),
     "tokens": TokenSpec(12, "abcdef"),
 }
-LARGE = InputSpec(3, 96, (0.5,) * 3, (0.25,) * 3)
+LARGE = PixelSpec.square(3, 96, (0.5,) * 3, (0.25,) * 3)
 # a layout each: maps, a last stage behind those of the feature info, channels last, tokens behind class and register tokens
 TIMM = ["resnet10t", "tf_efficientnet_lite0", "mambaout_femto", "deit_tiny_distilled_patch16_224"]
 SMALLER: dict[str, dict[str, Any]] = {
@@ -48,7 +51,7 @@ def samples(spec: Spec, batch: int = 4) -> Tensor:
     if isinstance(spec, TokenSpec):
         ids = torch.randint(1, spec.vocabulary, (batch, spec.length), generator=generator)
         return ids.masked_fill(torch.arange(spec.length) > torch.tensor([[3], [20], [6], [0]])[:batch], PADDING)
-    shape = (batch, spec.dim) if isinstance(spec, FeatureSpec) else (batch, spec.channels, spec.size, spec.size)
+    shape = (batch, spec.dim) if isinstance(spec, RowSpec) else (batch, spec.channels, spec.size, spec.size)
     return torch.randn(shape, generator=generator)
 
 
@@ -105,7 +108,7 @@ def test_stages_are_modules_with_the_stated_channels_and_strides(name: str, sett
     for stage, found in maps.items():
         assert found.values.shape[:2] == (len(x), encoder.dims[stage])
         assert found.stride == encoder.strides[stage]
-        if isinstance(spec, InputSpec):
+        if isinstance(spec, PixelSpec):
             assert [side - -(-spec.size // found.stride) for side in found.values.shape[2:]] in ([0, 0], [-1, -1]), stage
         shown = given[stage].mT if isinstance(spec, TokenSpec) else given[stage]
         if shown.shape == found.values.shape:

@@ -16,8 +16,10 @@ from kinshot.encoders.mlp import MLP
 from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.text_transformer import TextTransformer
 from kinshot.learn import METHODS
-from kinshot.samples.spec import FeatureSpec, InputSpec, TokenSpec
-from kinshot.samples.tokens import MASK
+from kinshot.samples.characters import MASK
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.rows import RowSpec
+from kinshot.samples.tokens import TokenSpec
 
 N, B = 48, 8
 # a method that only teachers give a loss has none to look at: tests/test_distill.py
@@ -64,7 +66,7 @@ every_method = pytest.mark.parametrize("case", cases())
 
 class TinyEncoder(nn.Module):
     dim = 12
-    input = InputSpec(3, 8, (0.0,) * 3, (1.0,) * 3)
+    input = PixelSpec.square(3, 8, (0.0,) * 3, (1.0,) * 3)
 
     def __init__(self):
         super().__init__()
@@ -76,7 +78,7 @@ class TinyEncoder(nn.Module):
 
 def encoder_for(kind):
     if kind == "features":
-        return MLP(FeatureSpec(10, (0.0,) * 10, (1.0,) * 10), widths=(16, 12))
+        return MLP(RowSpec(10, (0.0,) * 10, (1.0,) * 10), widths=(16, 12))
     if kind == "tokens":
         return TextTransformer(TokenSpec(9, "abcd"), width=12, layers=1, heads=2)
     return TinyEncoder()

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets import SOURCES, glyph_faces, glyphs
-from kinshot.datasets.base import ArraySource, FileSource, Source, pixel_statistics
+from kinshot.datasets.base import ArraySource, FileSource, Source
 from kinshot.datasets.cache import cached_images
 from kinshot.datasets.loader import batches, in_order
+from kinshot.samples.statistics import pixel_statistics
 
 
 @pytest.fixture(autouse=True, scope="module")

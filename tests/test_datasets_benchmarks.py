@@ -14,7 +14,7 @@ from PIL import Image
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets import SOURCES, cifar, fashion_mnist, omniglot
-from kinshot.datasets.base import pixel_statistics
+from kinshot.samples.statistics import pixel_statistics
 from tests.tiny import result, run
 from tests.trees import noise, write_cifar10, write_fashion, write_omniglot
 

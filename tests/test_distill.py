@@ -24,7 +24,7 @@ from kinshot.runs.embedder import load
 from kinshot.runs.start import Options
 from kinshot.runs.teachers import load_teacher
 from kinshot.runs.train import build, train_recipe
-from kinshot.samples.spec import InputSpec
+from kinshot.samples.pixels import PixelSpec
 from kinshot.ssl.distillation.distilling import Distilling
 from kinshot.ssl.distillation.settings import DistillSettings, parse_loss
 from kinshot.ssl.distillation.teacher import Taught, Teacher, converted
@@ -33,7 +33,7 @@ from kinshot.ssl.methods.student import Student
 from tests.tiny import TINY, result, run
 
 STUDENT = Path(__file__).parent / "tiny_student.yaml"
-SPEC = InputSpec(1, 16, (0.3,), (0.4,))
+SPEC = PixelSpec.square(1, 16, (0.3,), (0.4,))
 CONTEXT = RunContext(64, 8, 8, 16, 0)
 
 
@@ -62,7 +62,7 @@ def conv(width: int, seed: int = 0) -> nn.Module:
     return build_encoder("conv4", {"width": width}, SPEC, seed=seed)
 
 
-def frozen(width: int = 6, seed: int = 5, spec: InputSpec = SPEC) -> Teacher:
+def frozen(width: int = 6, seed: int = 5, spec: PixelSpec = SPEC) -> Teacher:
     encoder = build_encoder("conv4", {"width": width}, spec, seed=seed)
     return Teacher(f"frozen {seed}", encoder, {"projector": nn.Linear(width, 3)}, spec, weights_hash(encoder.state_dict()))
 
@@ -187,9 +187,9 @@ def _digits():
 
 def test_normalisation_of_each_side_is_its_own() -> None:
     pixels = torch.rand(2, 1, 16, 16)
-    other = InputSpec(1, 16, (0.7,), (0.2,))
+    other = PixelSpec.square(1, 16, (0.7,), (0.2,))
     torch.testing.assert_close(converted((pixels - 0.3) / 0.4, SPEC, other, False), (pixels - 0.7) / 0.2)
-    colour = InputSpec(3, 32, (0.1, 0.2, 0.3), (1.0, 2.0, 4.0))
+    colour = PixelSpec.square(3, 32, (0.1, 0.2, 0.3), (1.0, 2.0, 4.0))
     assert converted((pixels - 0.3) / 0.4, SPEC, colour, True).shape == (2, 3, 32, 32)
 
 
@@ -322,7 +322,7 @@ def test_models_of_libraries_teach_from_a_file(library: str, tmp_path: Path) -> 
 
         name, model = "resnet18", torchvision.models.resnet18(num_classes=7)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
-    colour = InputSpec(3, 32, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+    colour = PixelSpec.square(3, 32, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
     found = load_teacher(f"{library}:{name}:{tmp_path / 'w.safetensors'}", DistillSettings(adapt=True), colour)
     pixels = torch.rand(2, 3, 64, 64)
     said = found.outputs(pixels, ["backbone", "logits"])
@@ -355,8 +355,8 @@ def onnx_model(path: Path, *, metadata: bool = True, batch: int | str = "batch")
 @pytest.mark.parametrize("batch", ["batch", 2])
 def test_onnx_file_teaches(batch: int | str, tmp_path: Path) -> None:
     matrix = onnx_model(tmp_path / "t.onnx", batch=batch)
-    found = load_teacher(str(tmp_path / "t.onnx"), DistillSettings(), InputSpec(1, 4, (0.1,), (0.3,)))
-    assert found.input == InputSpec(1, 4, (0.25,), (0.5,))
+    found = load_teacher(str(tmp_path / "t.onnx"), DistillSettings(), PixelSpec.square(1, 4, (0.1,), (0.3,)))
+    assert found.input == PixelSpec.square(1, 4, (0.25,), (0.5,))
     x = torch.randn(5, 1, 4, 4)
     np.testing.assert_allclose(found.outputs(x, ["backbone"])["backbone"].numpy(), x.numpy().reshape(5, 16) @ matrix, rtol=1e-5, atol=1e-5)
 

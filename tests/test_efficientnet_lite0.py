@@ -17,9 +17,9 @@ from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.encoders import efficientnet_lite0
 from kinshot.encoders.build import build_encoder
 from kinshot.encoders.efficientnet_lite0 import PACKAGE, pretrained_weights
-from kinshot.samples.spec import InputSpec, fitted, normalize
+from kinshot.samples.pixels import PixelSpec
 
-HALF = InputSpec(3, 224, (0.5,) * 3, (0.5,) * 3, "bicubic")
+HALF = PixelSpec.square(3, 224, (0.5,) * 3, (0.5,) * 3, "bicubic")
 PALACE, DAISY = 698, 985
 """Rows of ImageNet's classes."""
 
@@ -49,7 +49,7 @@ def test_photographs_are_recognised() -> None:
     encoder = build_encoder("efficientnet_lite0", {}, HALF).eval()
     weights = pretrained_weights().tensors
     with torch.no_grad():
-        features = encoder(normalize(fitted(photographs().float().div(255), HALF), HALF))
+        features = encoder(HALF.normalize(HALF.fit(photographs().float().div(255))))
         scores = (features @ weights["classifier.weight"].T + weights["classifier.bias"]).softmax(1)
     assert features.shape == (2, encoder.dim) == (2, 1280)
     assert scores.argmax(1).tolist() == [PALACE, DAISY]
@@ -57,19 +57,19 @@ def test_photographs_are_recognised() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_other_normalisations_and_gray_give_the_features_that_the_weights_expect(channels: int) -> None:
-    other = InputSpec(channels, 224, (0.3, 0.4, 0.5)[:channels], (0.2, 0.3, 0.1)[:channels])
-    pixels = fitted(photographs().float().div(255), HALF)
+    other = PixelSpec.square(channels, 224, (0.3, 0.4, 0.5)[:channels], (0.2, 0.3, 0.1)[:channels])
+    pixels = HALF.fit(photographs().float().div(255))
     pixels = pixels.mean(1, keepdim=True) if channels == 1 else pixels
     expected = build_encoder("efficientnet_lite0", {}, HALF).eval()
     found = build_encoder("efficientnet_lite0", {}, other).eval()
     with torch.no_grad():
-        wanted = expected(normalize(pixels.expand(-1, 3, -1, -1), HALF))
-        torch.testing.assert_close(found(normalize(pixels, other)), wanted, rtol=1e-3, atol=1e-4)
+        wanted = expected(HALF.normalize(pixels.expand(-1, 3, -1, -1)))
+        torch.testing.assert_close(found(other.normalize(pixels)), wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_other_numbers_of_channels_are_refused() -> None:
     with pytest.raises(ConfigError, match="1 or 3 channels, got 2"):
-        build_encoder("efficientnet_lite0", {}, InputSpec(2, 224, (0.5,) * 2, (0.5,) * 2))
+        build_encoder("efficientnet_lite0", {}, PixelSpec.square(2, 224, (0.5,) * 2, (0.5,) * 2))
 
 
 def test_the_package_is_read_and_not_imported() -> None:

@@ -18,12 +18,15 @@ from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.projector import mlp_projector
-from kinshot.samples.spec import FeatureSpec, InputSpec, Spec, TokenSpec, accepted_kinds
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.rows import RowSpec
+from kinshot.samples.spec import Spec, accepted_kinds
+from kinshot.samples.tokens import TokenSpec
 
-GRAY = InputSpec(1, 28, (0.5,), (0.25,))
-SMALL = InputSpec(3, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-LARGE = InputSpec(3, 96, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-ROWS = FeatureSpec(7, (0.0,) * 7, (1.0,) * 7)
+GRAY = PixelSpec.square(1, 28, (0.5,), (0.25,))
+SMALL = PixelSpec.square(3, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+LARGE = PixelSpec.square(3, 96, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+ROWS = RowSpec(7, (0.0,) * 7, (1.0,) * 7)
 TEXTS = TokenSpec(12, "abcdef")
 SPECS: dict[str, list[Spec]] = {"image": [GRAY, SMALL], "features": [ROWS], "tokens": [TEXTS]}
 REQUIRED: dict[str, dict[str, Any]] = {
@@ -50,7 +53,7 @@ def build(name: str, spec: Spec, *, seed: int = 0, **settings: Any) -> Any:
     return build_encoder(name, {**REQUIRED.get(name, {}), **settings}, spec, seed=seed)
 
 
-def images(spec: InputSpec, batch: int = 2, seed: int = 0) -> Tensor:
+def images(spec: PixelSpec, batch: int = 2, seed: int = 0) -> Tensor:
     return samples(spec, batch, seed)
 
 
@@ -58,7 +61,7 @@ def samples(spec: Spec, batch: int = 2, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     if isinstance(spec, TokenSpec):
         return torch.randint(1, spec.vocabulary, (batch, spec.length), generator=generator)
-    shape = (batch, spec.dim) if isinstance(spec, FeatureSpec) else (batch, spec.channels, spec.size, spec.size)
+    shape = (batch, spec.dim) if isinstance(spec, RowSpec) else (batch, spec.channels, spec.size, spec.size)
     return torch.randn(shape, generator=generator)
 
 
@@ -172,7 +175,7 @@ def test_timm_reads_a_saved_encoder(tmp_path: Path) -> None:
     ],
 )
 def test_stem(size: int, stem: str, kernel: int, strides: tuple[int, ...]) -> None:
-    encoder = build("resnet18", InputSpec(1, size, (0.5,), (0.5,)), stem=stem)
+    encoder = build("resnet18", PixelSpec.square(1, size, (0.5,), (0.5,)), stem=stem)
     assert encoder.conv1.weight.shape == (64, 1, kernel, kernel)
     assert tuple(encoder.strides.values()) == strides
     assert isinstance(encoder.maxpool, nn.Identity) == (kernel == 3)
@@ -215,7 +218,7 @@ def test_resnet12_size() -> None:
 @pytest.mark.parametrize(
     ("name", "spec", "settings", "message"),
     [
-        ("resnet12", InputSpec(1, 15, (0.5,), (0.5,)), {}, "16 pixels, got 15"),
+        ("resnet12", PixelSpec.square(1, 15, (0.5,), (0.5,)), {}, "16 pixels, got 15"),
         ("resnet12", GRAY, {"widths": [64, 0, 64, 64]}, "widths must be positive"),
         ("resnet12", GRAY, {"widths": [64]}, "expected 4 values"),
         ("resnet18", GRAY, {"stem": "tiny"}, "expected one of auto, imagenet, small"),

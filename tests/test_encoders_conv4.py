@@ -13,9 +13,9 @@ from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.conv4 import Conv4, ConvBlock
 from kinshot.encoders.pooled_norm import PooledNorm, StemPooledNorm
-from kinshot.samples.spec import InputSpec
+from kinshot.samples.pixels import PixelSpec
 
-GRAY = InputSpec(1, 28, (0.1,), (0.3,))
+GRAY = PixelSpec.square(1, 28, (0.1,), (0.3,))
 
 
 def plain(block: ConvBlock, x: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def test_stem_gradients_match_finite_differences(ceil_mode):
 
 @pytest.mark.parametrize(("size", "ceil_mode", "dim"), [(28, True, 256), (28, False, 64), (20, True, 256), (32, True, 256)])
 def test_feature_dimension(size, ceil_mode, dim):
-    encoder = Conv4(InputSpec(1, size, (0.0,), (1.0,)), ceil_mode=ceil_mode)
+    encoder = Conv4(PixelSpec.square(1, size, (0.0,), (1.0,)), ceil_mode=ceil_mode)
     assert encoder.dim == dim
     assert encoder.eval()(torch.randn(1, 1, size, size)).shape == (1, dim)
 
@@ -106,7 +106,7 @@ def test_registered_with_its_settings_and_native_names():
 
 
 def test_channels_last_and_contiguous_inputs_agree():
-    encoder = Conv4(InputSpec(3, 16, (0.0,) * 3, (1.0,) * 3), width=8)
+    encoder = Conv4(PixelSpec.square(3, 16, (0.0,) * 3, (1.0,) * 3), width=8)
     x = torch.randn(6, 3, 16, 16)
     for mode in (True, False):
         encoder.train(mode)
@@ -151,4 +151,4 @@ def test_one_value_per_channel_cannot_be_normalised():
 @pytest.mark.parametrize(("size", "settings"), [(28, {"width": 0}), (8, {"ceil_mode": False})])
 def test_unusable_settings_are_refused(size, settings):
     with pytest.raises(ConfigError):
-        Conv4(InputSpec(1, size, (0.0,), (1.0,)), **settings)
+        Conv4(PixelSpec.square(1, size, (0.0,), (1.0,)), **settings)

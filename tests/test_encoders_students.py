@@ -16,11 +16,14 @@ from kinshot.encoders import ENCODERS
 from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.scaling import scaled
 from kinshot.encoders.student import student_of
-from kinshot.samples.spec import FeatureSpec, InputSpec, Spec, TokenSpec
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.rows import RowSpec
+from kinshot.samples.spec import Spec
+from kinshot.samples.tokens import TokenSpec
 
-GRAY = InputSpec(1, 28, (0.5,), (0.25,))
-COLOUR = InputSpec(3, 84, (0.5,) * 3, (0.25,) * 3)
-ROWS = FeatureSpec(10, (0.0,) * 10, (1.0,) * 10)
+GRAY = PixelSpec.square(1, 28, (0.5,), (0.25,))
+COLOUR = PixelSpec.square(3, 84, (0.5,) * 3, (0.25,) * 3)
+ROWS = RowSpec(10, (0.0,) * 10, (1.0,) * 10)
 TEXTS = TokenSpec(12, "abcdef")
 SPEC: dict[str, Spec] = {"conv4": GRAY, "resnet12": GRAY, "resnet18": GRAY, "resnet50": GRAY, "mlp": ROWS, "text": TEXTS}
 
@@ -33,7 +36,7 @@ def samples(spec: Spec, batch: int = 4) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     if isinstance(spec, TokenSpec):
         return torch.randint(1, spec.vocabulary, (batch, spec.length), generator=generator)
-    shape = (batch, spec.dim) if isinstance(spec, FeatureSpec) else (batch, spec.channels, spec.size, spec.size)
+    shape = (batch, spec.dim) if isinstance(spec, RowSpec) else (batch, spec.channels, spec.size, spec.size)
     return torch.randn(shape, generator=generator)
 
 
@@ -195,7 +198,7 @@ def test_bad_settings_say_what_to_do(name: str, settings: dict[str, Any], messag
 
 
 def test_a_shallow_resnet12_takes_smaller_images() -> None:
-    tiny = InputSpec(1, 8, (0.5,), (0.5,))
+    tiny = PixelSpec.square(1, 8, (0.5,), (0.5,))
     assert build_encoder("resnet12", {"depth": 3, "width": 0.1}, tiny).eval()(samples(tiny)).shape == (4, 26)
     with pytest.raises(ConfigError, match="needs 16 pixels, got 8"):
         build_encoder("resnet12", {}, tiny)
@@ -209,7 +212,7 @@ def test_scaled() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="needs the optional package timm")
 @pytest.mark.parametrize("model", ["mobilenetv3_small_050", "mobilenetv3_small_100", "efficientnet_lite0"])
 @pytest.mark.parametrize("spec", [GRAY, COLOUR], ids=["gray 28", "colour 84"])
-def test_timm_students_train_and_are_read_by_timm(model: str, spec: InputSpec, tmp_path: Path) -> None:
+def test_timm_students_train_and_are_read_by_timm(model: str, spec: PixelSpec, tmp_path: Path) -> None:
     import timm
 
     encoder: Any = build_encoder("timm", {"model": model}, spec)

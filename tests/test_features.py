@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.learn import features as module
 from kinshot.learn.features import cache_folder, cached_features, extract, weights_hash
-from kinshot.samples.raw import raw_pixels
+from kinshot.samples.pixels import PixelSpec
+
+raw_pixels = PixelSpec.unmeasured((1, 2, 3)).raw
 
 
 class Source:
@@ -86,7 +88,7 @@ def test_extract_refuses_what_is_no_feature():
 
 def test_raw_pixels():
     images = torch.tensor([0, 51, 255, 102], dtype=torch.uint8).view(1, 2, 1, 2)
-    torch.testing.assert_close(raw_pixels(images), torch.tensor([[0, 0.2, 1, 0.4]]))
+    torch.testing.assert_close(PixelSpec.unmeasured((2, 1, 2)).raw(images), torch.tensor([[0, 0.2, 1, 0.4]]))
 
 
 def test_weights_hash_sees_every_difference_and_no_order():

@@ -15,7 +15,8 @@ from kinshot.core.errors import ConfigError
 from kinshot.encoders.conv4 import Conv4
 from kinshot.encoders.text_transformer import TextTransformer
 from kinshot.fewshot.adaptation import Adaptation, Statistics, maml_scores, normalised_by, unfused
-from kinshot.samples.spec import InputSpec, TokenSpec
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.tokens import TokenSpec
 
 W, K, Q, T = 3, 2, 4, 2
 STATISTICS = ("batch", "running")
@@ -206,7 +207,7 @@ def test_attention_is_differentiated_twice() -> None:
 
 
 def test_conv4_takes_the_path_that_can_be_differentiated_twice_and_gets_its_own_back() -> None:
-    encoder = Conv4(InputSpec(1, 16, (0.0,), (1.0,)), width=4)
+    encoder = Conv4(PixelSpec.square(1, 16, (0.0,), (1.0,)), width=4)
     network = {"weight": noise(1, 2, 4), "bias": torch.zeros(2)}
     images, labels = noise(2, 1, 6, 1, 16, 16), torch.arange(6).remainder(2)[None]
     scores = maml_scores(encoder, network, images, labels, images, 2, Adaptation(1, 0.1))
@@ -216,7 +217,7 @@ def test_conv4_takes_the_path_that_can_be_differentiated_twice_and_gets_its_own_
 
 
 def test_what_was_switched_off_comes_back_after_an_error() -> None:
-    encoder = Conv4(InputSpec(1, 16, (0.0,), (1.0,)), width=4)
+    encoder = Conv4(PixelSpec.square(1, 16, (0.0,), (1.0,)), width=4)
 
     def switches() -> list[tuple[Any, ...]]:
         return [tuple(getattr(m, name, None) for name in ("training", "fused", "track_running_stats")) for m in encoder.modules()]

@@ -19,7 +19,7 @@ from kinshot.fewshot.inner_loop import linear_scores
 from kinshot.fewshot.methods.maml import MAML
 from kinshot.learn import METHODS
 from kinshot.learn.method import Method
-from kinshot.samples.spec import InputSpec
+from kinshot.samples.pixels import PixelSpec
 
 W, K, Q, T = 3, 2, 4, 2
 CLASSES, EACH, SIDE = 6, 8, 16
@@ -72,7 +72,7 @@ def data(side: int = SIDE) -> tuple[Tensor, Tensor]:
 def conv4() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return Conv4(InputSpec(1, SIDE, (0.0,), (1.0,)), width=8)
+        return Conv4(PixelSpec.square(1, SIDE, (0.0,), (1.0,)), width=8)
 
 
 def build(name: str, seed: int = 0, encoder: nn.Module | None = None, **settings: Any) -> Method:

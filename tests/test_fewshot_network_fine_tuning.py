@@ -11,7 +11,7 @@ from kinshot.core.errors import ConfigError, DataError, DivergedError
 from kinshot.encoders.build import build_encoder
 from kinshot.fewshot.imprinting import balanced_draws, fine_tune_rows
 from kinshot.fewshot.network_fine_tuning import fine_tune_network
-from kinshot.samples.spec import InputSpec
+from kinshot.samples.pixels import PixelSpec
 
 
 def problem(n=24, d=6, classes=4, seed=0):
@@ -62,7 +62,7 @@ def test_one_step_follows_the_gradient_with_weight_decay_on_the_encoder_alone():
 
 
 def images_and_encoder():
-    spec = InputSpec(1, 16, (0.5,), (0.5,))
+    spec = PixelSpec.square(1, 16, (0.5,), (0.5,))
     g = torch.Generator().manual_seed(0)
     labels = torch.arange(20) % 2
     images = torch.randn(20, 1, 16, 16, generator=g) + labels.view(-1, 1, 1, 1)

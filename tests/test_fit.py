@@ -24,13 +24,14 @@ from kinshot.runs.inspect import describe
 from kinshot.runs.start import Options
 from kinshot.runs.teachers import load_teacher
 from kinshot.runs.train import train_recipe
-from kinshot.samples.spec import FeatureSpec, InputSpec
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.rows import RowSpec
 from kinshot.ssl.distillation.settings import DistillSettings
 from tests.tiny import TINY
 
 
-def pixels(size: int, channels: int = 3) -> InputSpec:
-    return InputSpec(channels, size, (0.5,) * channels, (0.25,) * channels)
+def pixels(size: int, channels: int = 3) -> PixelSpec:
+    return PixelSpec.square(channels, size, (0.5,) * channels, (0.25,) * channels)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_open_settings_are_filled_in() -> None:
     assert (small.encoder.name, large.encoder.name, large.encoder.settings["stem"]) == ("conv4", "resnet18", "imagenet")
     assert (small.train.batch_size, large.train.batch_size) == (128, 64)
     assert (small.method.settings["clusters"], small.method.settings["queue"]) == (16, 896)
-    assert fit(recipe, FeatureSpec(5, (0.0,) * 5, (1.0,) * 5), 2000).encoder.name == "mlp"
+    assert fit(recipe, RowSpec(5, (0.0,) * 5, (1.0,) * 5), 2000).encoder.name == "mlp"
     assert fit(small, pixels(96), 9) == small  # what is filled in stays
 
 

@@ -19,7 +19,7 @@ from kinshot.core.checkpoint import save_checkpoint
 from kinshot.core.errors import ConfigError, DataError, KinshotError
 from kinshot.recipes.recipe import parse
 from kinshot.runs.embedder import build_model
-from kinshot.samples.spec import input_of, spec_to_dict
+from kinshot.samples.spec import input_of
 from kinshot.studies.footprint import Footprint, counted
 from kinshot.studies.latency import Latency
 from kinshot.studies.measure_rows import (
@@ -67,7 +67,7 @@ def write(folder: Path, width: int, seed: int = 0, size: int = 16, **distill: An
     with torch.no_grad():  # settles the statistics of the normalisations
         for _ in range(20):
             encoder(base.load(np.arange(64)).float() / 255)
-    state = {"step": 1, "epoch": 1, "input": spec_to_dict(input_of(base)), "cpu_seconds": 60.0}
+    state = {"step": 1, "epoch": 1, "input": input_of(base).to_dict(), "cpu_seconds": 60.0}
     parts = {"encoder": encoder.state_dict(), "projector": projector.state_dict(), "training": {}}
     return save_checkpoint(folder, **parts, state=state, config=recipe.to_dict(), fsync=False)
 

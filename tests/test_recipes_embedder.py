@@ -8,14 +8,15 @@ from torch import nn
 
 from kinshot.core.errors import DataError
 from kinshot.runs.embedder import Embedder
-from kinshot.samples.spec import FeatureSpec, InputSpec
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.rows import RowSpec
 
 IMAGES = torch.randint(0, 256, (4, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
 @pytest.fixture
 def image_model():
-    spec = InputSpec(3, 16, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+    spec = PixelSpec.square(3, 16, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
     return Embedder(nn.Sequential(nn.Flatten(), nn.Linear(768, 4)), nn.Identity(), spec)
 
 
@@ -43,6 +44,6 @@ def test_images_beyond_their_range_are_refused(image_model, change, told):
 
 
 def test_features_that_are_no_numbers_are_refused():
-    model = Embedder(nn.Linear(3, 2), nn.Identity(), FeatureSpec(3, (0.0,) * 3, (1.0,) * 3))
+    model = Embedder(nn.Linear(3, 2), nn.Identity(), RowSpec(3, (0.0,) * 3, (1.0,) * 3))
     with pytest.raises(DataError, match="finite"):
         model.embed(torch.tensor([[0.0, 1.0, float("nan")]]))

@@ -10,17 +10,19 @@ from torch import nn
 
 from kinshot.encoders.build import build_encoder
 from kinshot.runs.embedder import Embedder, load
-from kinshot.samples.spec import FeatureSpec, InputSpec, TokenSpec
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.rows import RowSpec
+from kinshot.samples.tokens import TokenSpec
 from kinshot.studies.footprint import file_bytes_of, footprint, macs_of, parameters_of
 from tests.study_runs import DIGITS, write_run
 
-GRAY = InputSpec(1, 28, (0.5,), (0.25,))
-COLOUR = InputSpec(3, 33, (0.5,) * 3, (0.25,) * 3)
-ROWS = FeatureSpec(10, (0.0,) * 10, (1.0,) * 10)
+GRAY = PixelSpec.square(1, 28, (0.5,), (0.25,))
+COLOUR = PixelSpec.square(3, 33, (0.5,) * 3, (0.25,) * 3)
+ROWS = RowSpec(10, (0.0,) * 10, (1.0,) * 10)
 TEXTS = TokenSpec(12, "abcdef")
 
 
-def conv4_macs(spec: InputSpec, width: int, depth: int = 4) -> int:
+def conv4_macs(spec: PixelSpec, width: int, depth: int = 4) -> int:
     side, before, total = spec.size, spec.channels, 0
     for _ in range(depth):
         total += 9 * before * width * side * side  # padding counts, as everywhere
@@ -30,7 +32,7 @@ def conv4_macs(spec: InputSpec, width: int, depth: int = 4) -> int:
 
 @pytest.mark.parametrize("spec", [GRAY, COLOUR])
 @pytest.mark.parametrize(("width", "depth"), [(64, 4), (8, 2)])
-def test_conv4_by_hand(spec: InputSpec, width: int, depth: int) -> None:
+def test_conv4_by_hand(spec: PixelSpec, width: int, depth: int) -> None:
     encoder = build_encoder("conv4", {"width": width, "depth": depth}, spec).eval()
     assert macs_of(encoder, spec) == conv4_macs(spec, width, depth)
     assert parameters_of(encoder) == 9 * width * (spec.channels + (depth - 1) * width) + 2 * width * depth
@@ -46,7 +48,7 @@ def test_mlp_and_text_by_hand() -> None:
 
 def test_resnet18_is_as_published() -> None:
     """1.82 G multiply-accumulates at 224 pixels (torchvision says 1.81 with its own counting of the classifier)."""
-    spec = InputSpec(3, 224, (0.5,) * 3, (0.25,) * 3)
+    spec = PixelSpec.square(3, 224, (0.5,) * 3, (0.25,) * 3)
     assert macs_of(build_encoder("resnet18", {}, spec).eval(), spec) == pytest.approx(1.814e9, rel=0.005)
 
 

@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.encoders.build import build_encoder
-from kinshot.samples.spec import FeatureSpec, InputSpec, Spec, TokenSpec
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.rows import RowSpec
+from kinshot.samples.spec import Spec
+from kinshot.samples.tokens import TokenSpec
 from kinshot.studies.latency import Timing, example_batch, latencies
 
-GRAY = InputSpec(1, 28, (0.5,), (0.25,))
-COLOUR = InputSpec(3, 33, (0.5,) * 3, (0.25,) * 3)
-ROWS = FeatureSpec(10, (0.0,) * 10, (1.0,) * 10)
+GRAY = PixelSpec.square(1, 28, (0.5,), (0.25,))
+COLOUR = PixelSpec.square(3, 33, (0.5,) * 3, (0.25,) * 3)
+ROWS = RowSpec(10, (0.0,) * 10, (1.0,) * 10)
 TEXTS = TokenSpec(12, "abcdef")
 
 

@@ -15,7 +15,10 @@ from kinshot.datasets import SOURCES
 from kinshot.encoders.build import build_encoder
 from kinshot.learn.features import weights_hash
 from kinshot.runs.embedder import Embedder
-from kinshot.samples.spec import FeatureSpec, InputSpec, Spec, TokenSpec, input_of
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.rows import RowSpec
+from kinshot.samples.spec import Spec, input_of
+from kinshot.samples.tokens import TokenSpec
 from kinshot.studies.answers import features_of
 from kinshot.studies.footprint import file_bytes_of, footprint
 from kinshot.studies.quantize import QuantizedEncoder, quantized
@@ -26,7 +29,7 @@ pytestmark = pytest.mark.skipif(not ENGINES, reason="this torch was built withou
 SOURCE = SOURCES.build("glyphs", settings={"split": "val", "variants": 4, "size": 28})
 IMAGES = SOURCE.load(np.arange(96))
 CALIBRATION, TEST = IMAGES[::2], IMAGES[1::2]
-ROWS = FeatureSpec(12, (0.0,) * 12, (1.0,) * 12)
+ROWS = RowSpec(12, (0.0,) * 12, (1.0,) * 12)
 TEXTS = TokenSpec(12, "abcdef")
 
 
@@ -146,7 +149,7 @@ class Untraceable(nn.Module):
 
 
 def test_an_encoder_that_cannot_be_traced_is_named() -> None:
-    spec = InputSpec(1, 28, (0.5,), (0.25,))
+    spec = PixelSpec.square(1, 28, (0.5,), (0.25,))
     with pytest.raises(ConfigError, match=r"cannot quantise Untraceable.*without --quantize"):
         quantized(Embedder(Untraceable(), nn.Identity(), spec), CALIBRATION)
 

@@ -14,6 +14,7 @@ from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets import SOURCES
 from kinshot.fewshot.episodes import sample_episodes
 from kinshot.fewshot.records import Records
+from kinshot.samples.characters import text_of
 from kinshot.studies.report.content import KIND, Content, Focus
 from kinshot.studies.report.details import classes_of, confusion_of, encounters, gallery_of, reliability_of, spread_of
 from kinshot.studies.report.figures import accuracy_figure, said_p, signed
@@ -23,7 +24,7 @@ from kinshot.studies.report.folder import NUMBERS, PAGE, check_out, publish
 from kinshot.studies.report.gather import named_runs, printable
 from kinshot.studies.report.page import page
 from kinshot.studies.report.pictures import sheets
-from kinshot.studies.report.samples import Sample, load_samples, picture_of, text_of
+from kinshot.studies.report.samples import Sample, load_samples, picture_of
 from kinshot.studies.report.theme import LIGHT, png
 from kinshot.studies.report.write import report_files
 from kinshot.studies.summaries import Difference, Line
@@ -130,7 +131,7 @@ def test_samples_of_every_kind(tmp_path: Path) -> None:
     assert picture_of(np.zeros((3, 300, 150), np.uint8)).size == (48, 96)
     assert picture_of(np.full((2, 4, 4), 9, np.uint8)).getpixel((0, 0)) == 9
     assert Sample(picture=Image.new("RGB", (96, 96))).data_uri().startswith("data:image/jpeg;")
-    assert text_of(np.array([3, 1, 4, 2, 0, 0], np.uint8), "ab") == "a\u2592b\ufffd"
+    assert text_of([3, 1, 4, 2, 0, 0], "ab") == "a\u2592b\ufffd"
     np.save(tmp_path / "m.npy", np.arange(6.0).reshape(3, 2))
     rows = SOURCES.build("table", settings={"root": str(tmp_path / "m.npy")})
     assert load_samples(rows, [2, 0, 2]) == {0: Sample(text="sample 0"), 2: Sample(text="sample 2")}

@@ -14,30 +14,24 @@ from torch import nn
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import CheckpointError, ConfigError, DataError
-from kinshot.datasets.base import ArraySource, pixel_statistics
+from kinshot.datasets.base import ArraySource
 from kinshot.datasets.features import FeatureSource
 from kinshot.datasets.loader import batches, in_order
 from kinshot.datasets.text import TextSource
 from kinshot.datasets.views.token_mask import TokenMask
 from kinshot.encoders.build import build_encoder
+from kinshot.encoders.maps import Maps, place_mean
 from kinshot.encoders.mlp import MLP
 from kinshot.encoders.projector import mlp_projector
 from kinshot.encoders.text_transformer import TextTransformer
 from kinshot.kin.graph import from_edges, from_labels
 from kinshot.runs.embedder import Embedder, input_spec
-from kinshot.samples.raw import raw_features
-from kinshot.samples.spec import (
-    FeatureSpec,
-    InputSpec,
-    TokenSpec,
-    check_source,
-    input_of,
-    masked_mean,
-    normalize,
-    spec_from_dict,
-    spec_to_dict,
-)
-from kinshot.samples.tokens import ALPHABET, MASK, PADDING, UNKNOWN, encode, vocabulary_size
+from kinshot.samples.characters import ALPHABET, MASK, PADDING, UNKNOWN, encode, vocabulary_size
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.rows import RowSpec
+from kinshot.samples.spec import input_of, spec_from_dict
+from kinshot.samples.statistics import pixel_statistics
+from kinshot.samples.tokens import TokenSpec
 from kinshot.ssl.methods.reconstruction import Reconstruction
 
 TEXTS = ["abc", "a", "Bad cab", "dd\tA?"]
@@ -206,7 +200,7 @@ def test_feature_statistics_match_numpy_far_from_zero():
     np.testing.assert_allclose(spec.mean, kept.mean(0), rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(spec.std[:3], kept.std(0)[:3], rtol=1e-9)
     assert spec.std[3] == 1.0
-    x = normalize(source.features, spec)
+    x = spec.normalize(source.features)
     np.testing.assert_allclose(x.mean(0), np.zeros(4), atol=5e-2)  # a float32 near 1e6 is known to 0.03
     np.testing.assert_allclose(x.std(0, correction=0), [1, 1, 1, 0], atol=1e-2)
     with pytest.raises(DataError, match="no samples"):
@@ -215,28 +209,30 @@ def test_feature_statistics_match_numpy_far_from_zero():
 
 def test_input_of_every_kind():
     images = ArraySource(np.random.default_rng(0).integers(0, 256, (9, 3, 4, 4), dtype=np.uint8))
-    assert input_of(images) == InputSpec(3, 4, *pixel_statistics(images))
+    assert input_of(images) == PixelSpec.square(3, 4, *pixel_statistics(images))
     assert input_of(TextSource(TEXTS, alphabet="ab")) == TokenSpec(7, "ab")
     assert TokenSpec(7, "ab").vocabulary == vocabulary_size("ab") == 5
-    with pytest.raises(DataError, match="square"):
-        input_of(ArraySource(np.zeros((2, 1, 2, 3), np.uint8)))
+    wide = input_of(ArraySource(np.zeros((2, 1, 2, 3), np.uint8)))
+    assert (wide.shape, wide.side) == ((1, 2, 3), 3)
+    with pytest.raises(ConfigError, match="expected square images, got 2 x 3 pixels"):
+        _ = wide.size
 
 
 def test_normalize_of_every_kind():
     tokens = torch.tensor([[3, 0]], dtype=torch.uint8)
-    assert normalize(tokens, TokenSpec(2, "a")).dtype == torch.int64
-    spec = FeatureSpec(2, (1.0, 2.0), (0.5, 4.0))
-    assert normalize(torch.tensor([[2.0, 2.0]]), spec).tolist() == [[2.0, 0.0]]
-    assert normalize(torch.tensor([[2, 2]], dtype=torch.uint8), spec).tolist() == [[2.0, 0.0]]  # bytes are no pixels here
+    assert TokenSpec(2, "a").normalize(tokens).dtype == torch.int64
+    spec = RowSpec(2, (1.0, 2.0), (0.5, 4.0))
+    assert spec.normalize(torch.tensor([[2.0, 2.0]])).tolist() == [[2.0, 0.0]]
+    assert spec.normalize(torch.tensor([[2, 2]], dtype=torch.uint8)).tolist() == [[2.0, 0.0]]  # bytes are no pixels here
 
 
-@pytest.mark.parametrize("spec", [InputSpec(1, 28, (0.1,), (0.3,)), FeatureSpec(2, (0.1, 0.2), (1.0, 2.0)), TokenSpec(5, 'a"\\é')])
+@pytest.mark.parametrize("spec", [PixelSpec.square(1, 28, (0.1,), (0.3,)), RowSpec(2, (0.1, 0.2), (1.0, 2.0)), TokenSpec(5, 'a"\\é')])
 def test_specifications_survive_a_file(spec):
-    assert spec_from_dict(json.loads(json.dumps(spec_to_dict(spec)))) == spec
+    assert spec_from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
 def test_specifications_of_older_files_are_images():
-    assert spec_from_dict({"channels": 1, "size": 28, "mean": [0.1], "std": [0.3]}) == InputSpec(1, 28, (0.1,), (0.3,))
+    assert spec_from_dict({"channels": 1, "size": 28, "mean": [0.1], "std": [0.3]}) == PixelSpec.square(1, 28, (0.1,), (0.3,))
     for wrong in ({"kind": "sound", "mean": [], "std": []}, {"kind": "tokens", "length": 3}, {"channels": 1, "mean": [0], "std": [1]}):
         with pytest.raises((KeyError, ValueError)):
             spec_from_dict(wrong)
@@ -245,22 +241,24 @@ def test_specifications_of_older_files_are_images():
 
 
 def test_sources_that_an_encoder_cannot_embed_are_refused():
-    check_source(TextSource(TEXTS), TokenSpec(99, ALPHABET))
+    TokenSpec(99, ALPHABET).check_source(TextSource(TEXTS))
     for source, spec, message in (
-        (TextSource(TEXTS), FeatureSpec(1, (0.0,), (1.0,)), "holds tokens"),
+        (TextSource(TEXTS), RowSpec(1, (0.0,), (1.0,)), "holds tokens"),
         (TextSource(TEXTS, alphabet="ab"), TokenSpec(7, "ba"), "alphabet"),
-        (FeatureSource(ROWS), FeatureSpec(3, (0.0,) * 3, (1.0,) * 3), "4 features"),
+        (FeatureSource(ROWS), RowSpec(3, (0.0,) * 3, (1.0,) * 3), "4 features"),
     ):
         with pytest.raises(DataError, match=message):
-            check_source(source, spec)
+            spec.check_source(source)
 
 
 def test_raw_features_of_every_kind():
     images = torch.tensor([0, 51], dtype=torch.uint8).view(1, 1, 1, 2)
-    torch.testing.assert_close(raw_features(images), torch.tensor([[0, 0.2]]))
-    assert raw_features(torch.tensor([[1.5, 2.0]])).tolist() == [[1.5, 2.0]]
-    for dtype, width in ((torch.uint8, 256), (torch.int64, 4096)):
-        counts = raw_features(torch.tensor([[3, 4, 3, 0, 0], [5, 0, 0, 0, 0]], dtype=dtype))
+    torch.testing.assert_close(PixelSpec.unmeasured((1, 1, 2)).raw(images), torch.tensor([[0, 0.2]]))
+    assert RowSpec.unmeasured((2,)).raw(torch.tensor([[1.5, 2.0]])).tolist() == [[1.5, 2.0]]
+    large = "".join(map(chr, range(0x4E00, 0x4E00 + 300)))
+    for alphabet, width in (("abc", 256), (large, 4096)):
+        source = TextSource(["aba", "c"], alphabet=alphabet.replace(large[:3], "abc"), length=5)
+        counts = TokenSpec(5, source.alphabet).raw(source.load(torch.arange(2)))
         assert counts.shape == (2, width)
         assert counts[0, :6].tolist() == [0, 0, 0, 2, 1, 0]
         assert counts[1].sum() == 1
@@ -306,7 +304,7 @@ def test_text_block_equals_torch_s_transformer_layer():
     x = tokens(encoder.input, [9, 4, 1])
     start = encoder.characters(x) + encoder.positions
     expected = encoder.norm(reference(start, src_key_padding_mask=x == PADDING))  # in training mode: no fast path
-    torch.testing.assert_close(encoder(x), masked_mean(expected, x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoder(x), place_mean(Maps(expected.mT, 1, x != PADDING)), rtol=1e-4, atol=1e-5)
 
 
 def test_order_of_characters_matters():
@@ -315,7 +313,7 @@ def test_order_of_characters_matters():
 
 
 def test_mlp_structure():
-    encoder = MLP(FeatureSpec(4, (0.0,) * 4, (1.0,) * 4), widths=(8, 5))
+    encoder = MLP(RowSpec(4, (0.0,) * 4, (1.0,) * 4), widths=(8, 5))
     assert [type(part).__name__ for part in encoder.layers] == ["Linear", "BatchNorm1d", "ReLU"] * 2
     assert encoder(torch.randn(3, 4)).shape == (3, encoder.dim) == (3, 5)
 
@@ -343,7 +341,7 @@ def test_masked_characters_loss_and_accuracy_against_a_loop():
 
 
 def test_reconstruction_predicts_the_clean_sample():
-    spec = FeatureSpec(4, (0.0,) * 4, (1.0,) * 4)
+    spec = RowSpec(4, (0.0,) * 4, (1.0,) * 4)
     method = Reconstruction(MLP(spec, widths=(6,)), nn.Identity(), CONTEXT, hidden=7).eval()
     view, clean = torch.randn(3, 4), torch.randn(3, 4)
     made = method.decoder(method.encoder(view))
@@ -355,7 +353,7 @@ def test_reconstruction_predicts_the_clean_sample():
 
 
 def test_reconstruction_of_images_is_at_the_encoder_s_size():
-    encoder = build_encoder("conv4", {"width": 4}, InputSpec(1, 16, (0.5,), (0.5,)))
+    encoder = build_encoder("conv4", {"width": 4}, PixelSpec.square(1, 16, (0.5,), (0.5,)))
     method = Reconstruction(encoder, nn.Identity(), CONTEXT)
     x = torch.randn(2, 1, 32, 32)
     smaller = nn.functional.interpolate(x, size=(16, 16), mode="bilinear", antialias=True)
@@ -364,7 +362,7 @@ def test_reconstruction_of_images_is_at_the_encoder_s_size():
 
 
 def test_reconstruction_starts_from_the_seed():
-    spec = FeatureSpec(4, (0.0,) * 4, (1.0,) * 4)
+    spec = RowSpec(4, (0.0,) * 4, (1.0,) * 4)
     first, again = (Reconstruction(MLP(spec), nn.Identity(), CONTEXT).decoder[0].weight for _ in range(2))
     assert torch.equal(first, again)
 
@@ -388,7 +386,7 @@ def test_embedder_takes_features():
     source = FeatureSource(ROWS)
     spec = input_of(source)
     model = Embedder(build_encoder("mlp", {}, spec), nn.Identity(), spec)
-    torch.testing.assert_close(model.embed(torch.from_numpy(ROWS))["backbone"], model.encoder(normalize(torch.from_numpy(ROWS), spec)))
+    torch.testing.assert_close(model.embed(torch.from_numpy(ROWS))["backbone"], model.encoder(spec.normalize(torch.from_numpy(ROWS))))
     for wrong in (torch.zeros(2, 3), torch.zeros(4), torch.zeros(1, 1, 2, 2), ["text"]):
         with pytest.raises(DataError, match=r"features \(B, 4\)"):
             model.embed(wrong)

@@ -22,11 +22,13 @@ from kinshot.datasets.views._geometry import ELASTIC_POINTS, Geometry, WarpStren
 from kinshot.datasets.views.feature_noise import FeatureNoise
 from kinshot.datasets.views.token_mask import TokenMask
 from kinshot.datasets.views.warp import Warp
-from kinshot.samples.spec import FeatureSpec, InputSpec, TokenSpec, normalize
-from kinshot.samples.tokens import MASK, PADDING
+from kinshot.samples.characters import MASK, PADDING
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.rows import RowSpec
+from kinshot.samples.tokens import TokenSpec
 
-GRAY = InputSpec(1, 12, (0.2,), (0.4,))
-COLOR = InputSpec(3, 12, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
+GRAY = PixelSpec.square(1, 12, (0.2,), (0.4,))
+COLOR = PixelSpec.square(3, 12, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
 EVERYTHING = {
     "rotation": 30.0, "aspect": 0.2, "shear": 0.2, "shift": 0.1, "crop": (0.4, 1.0), "crop_aspect": 0.28, "flip": 0.5, "elastic": 0.1,
     "thicken": 0.5, "erase": 0.5, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "gray": 0.2, "blur": 0.5,
@@ -57,7 +59,7 @@ def test_a_view_depends_on_seed_epoch_and_index_but_not_on_the_batch(spec, side)
 def test_no_strength_is_no_change(spec):
     images = pictures(5, spec.channels, 12)
     for view in Warp(spec, **STILL)(images, torch.arange(5), 0, 0):
-        torch.testing.assert_close(view, normalize(images, spec), rtol=0, atol=3e-5)
+        torch.testing.assert_close(view, spec.normalize(images), rtol=0, atol=3e-5)
 
 
 @given(seed=st.integers(0, 2**31), side=st.integers(12, 50), channels=st.sampled_from([1, 3]))
@@ -66,8 +68,8 @@ def test_shape_layout_and_range(seed, side, channels):
     spec = GRAY if channels == 1 else COLOR
     views = Warp(spec, views=3, **EVERYTHING)(pictures(4, channels, side, seed), torch.arange(4), seed, 1)
     assert len(views) == 3
-    low = (normalize(torch.zeros(1, channels, 1, 1), spec) - 1e-5).clamp(max=-1e-5)
-    high = normalize(torch.ones(1, channels, 1, 1), spec) + 1e-5
+    low = (spec.normalize(torch.zeros(1, channels, 1, 1)) - 1e-5).clamp(max=-1e-5)
+    high = spec.normalize(torch.ones(1, channels, 1, 1)) + 1e-5
     for view in views:
         assert view.shape == (4, channels, 12, 12)
         assert view.dtype == torch.float32
@@ -131,7 +133,7 @@ def test_a_crop_lies_inside_the_image(seed):
 def test_flip_mirrors_left_and_right():
     images = pictures(3, 1, 12)
     for view in Warp(GRAY, **STILL, flip=1.0)(images, torch.arange(3), 0, 0):
-        torch.testing.assert_close(view, normalize(images, GRAY).flip(3), rtol=0, atol=3e-5)
+        torch.testing.assert_close(view, GRAY.normalize(images).flip(3), rtol=0, atol=3e-5)
 
 
 def test_elastic_moves_pixels_and_has_the_stated_strength():
@@ -146,8 +148,8 @@ def test_elastic_moves_pixels_and_has_the_stated_strength():
 def test_thicken_only_brightens_and_sometimes_does_nothing():
     images = pictures(200, 1, 12)
     view = Warp(GRAY, **STILL, thicken=0.5)(images, torch.arange(200), 0, 0)[0]
-    difference = (view - normalize(images, GRAY)).amax((1, 2, 3))
-    assert (view - normalize(images, GRAY)).min() > -1e-4
+    difference = (view - GRAY.normalize(images)).amax((1, 2, 3))
+    assert (view - GRAY.normalize(images)).min() > -1e-4
     assert 60 < int((difference > 1e-2).sum()) < 140
 
 
@@ -164,7 +166,7 @@ def test_erase_sets_one_rectangle_to_the_mean():
 def test_color_settings_without_tones_leave_gray_images_alone():
     images = pictures(4, 1, 12)
     view = Warp(GRAY, **STILL, saturation=0.5, hue=0.2, gray=1.0)(images, torch.arange(4), 0, 0)[0]
-    torch.testing.assert_close(view, normalize(images, GRAY), rtol=0, atol=3e-5)
+    torch.testing.assert_close(view, GRAY.normalize(images), rtol=0, atol=3e-5)
 
 
 def test_recolor_equals_brightness_contrast_saturation_and_hue_in_turn():
@@ -195,7 +197,7 @@ def test_gray_removes_color_and_keeps_luma():
 def test_jitter_changes_some_samples_only():
     images = pictures(200, 3, 12)
     view = Warp(COLOR, **STILL, jitter=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)(images, torch.arange(200), 0, 0)[0]
-    changed = (view - normalize(images, COLOR)).abs().amax((1, 2, 3)) > 1e-3
+    changed = (view - COLOR.normalize(images)).abs().amax((1, 2, 3)) > 1e-3
     assert 60 < int(changed.sum()) < 140
 
 
@@ -214,12 +216,12 @@ def test_blur_equals_a_convolution_and_keeps_a_constant():
 def test_large_sources_are_averaged_before_sampling():
     stripes = torch.zeros(1, 1, 96, 96, dtype=torch.uint8)
     stripes[..., ::2] = 254  # alternating columns: the only honest small picture is flat gray
-    view = Warp(InputSpec(1, 12, (0.0,), (1.0,)), **STILL)(stripes, torch.zeros(1, dtype=torch.int64), 0, 0)[0]
+    view = Warp(PixelSpec.square(1, 12, (0.0,), (1.0,)), **STILL)(stripes, torch.zeros(1, dtype=torch.int64), 0, 0)[0]
     torch.testing.assert_close(view, torch.full_like(view, 127 / 255), rtol=0, atol=1e-4)
 
 
 def test_early_epochs_are_small():
-    warp = Warp(InputSpec(1, 28, (0.0,), (1.0,)), small_size=20, small_epochs=2)
+    warp = Warp(PixelSpec.square(1, 28, (0.0,), (1.0,)), small_size=20, small_epochs=2)
     images, indices = pictures(2, 1, 28), torch.arange(2)
     assert [warp(images, indices, 0, e)[0].shape[-1] for e in range(4)] == [20, 20, 28, 28]
 
@@ -250,7 +252,7 @@ def test_unusable_settings_are_refused(bad):
 
 # ---- features and texts
 
-ROWS = FeatureSpec(6, (1.0,) * 6, (2.0,) * 6)
+ROWS = RowSpec(6, (1.0,) * 6, (2.0,) * 6)
 TEXTS = TokenSpec(10, "abcdef")
 
 
@@ -315,7 +317,7 @@ def test_feature_noise_has_the_stated_strength():
     assert view[~hidden].mean().item() == pytest.approx(1.0, abs=0.02)
     assert view[~hidden].std().item() == pytest.approx(0.5, abs=0.02)
     still = FeatureNoise(ROWS, mask=0.0, noise=0.0)(x, torch.arange(4000), 0, 0)
-    assert all(torch.equal(v, normalize(x, ROWS)) for v in still)
+    assert all(torch.equal(v, ROWS.normalize(x)) for v in still)
 
 
 def test_hidden_features_do_not_depend_on_the_other_effects():

@@ -15,10 +15,10 @@ import kinshot
 from kinshot.encoders.mlp import MLP
 from kinshot.heads import tim
 from kinshot.runs.embedder import Embedder
-from kinshot.samples.spec import FeatureSpec
+from kinshot.samples.rows import RowSpec
 
 
-def shown(z: Tensor, y: Tensor, spec: FeatureSpec) -> None:
+def shown(z: Tensor, y: Tensor, spec: RowSpec) -> None:
     assert_type(kinshot.load("runs/x"), Embedder)
     assert_type(kinshot.kin.labels(y), kinshot.Relation)
     assert_type(kinshot.heads.prototype(z, y, z, 5), Tensor)

@@ -15,12 +15,9 @@ import torch
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.files import content_digests, content_listing, dated_listing, digest
 from kinshot.datasets.labels import checked_attributes, checked_labels
-from kinshot.datasets.statistics import feature_statistics, pixel_statistics
 
 if TYPE_CHECKING:
     from kinshot.kin.graph import RelationGraph
-
-__all__ = ["ArraySource", "ClassSubset", "FileSource", "Source", "feature_statistics", "pixel_statistics"]
 
 Indices = np.ndarray | torch.Tensor
 
@@ -86,12 +83,6 @@ class Source(ABC):
         """A hash of each sample's content, bytes (B,): equal where samples are equal."""
         parts = torch.as_tensor(indices, dtype=torch.int64).split(1024)
         return np.array([digest(sample.tobytes()) for part in parts for sample in self.load(part).numpy()], dtype="S32")
-
-    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation per channel of images, in [0, 1], or per feature; both empty for tokens."""
-        if self.kind == "tokens":
-            return (), ()
-        return pixel_statistics(self) if self.kind == "image" else feature_statistics(self)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of content, shape, all labels and names, and the graph; computed once per source."""

@@ -16,7 +16,7 @@ from kinshot.datasets.base import Source
 from kinshot.datasets.features import FeatureSource
 from kinshot.datasets.table_files import Column, read_columns
 from kinshot.datasets.text import TextSource
-from kinshot.samples.tokens import ALPHABET
+from kinshot.samples.characters import ALPHABET
 
 _PANDAS_INDEX = re.compile(r"Unnamed: [0-9]+(\.[0-9]+)?")
 _WHOLE = re.compile(r"-?[0-9]{1,18}")

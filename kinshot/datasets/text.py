@@ -10,11 +10,11 @@ import torch
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.base import Indices, Source
-from kinshot.samples.tokens import ALPHABET, check_alphabet, encode
+from kinshot.samples.characters import ALPHABET, check_alphabet, encode
 
 
 class TextSource(Source):
-    """Texts held in memory as character ids: 0 padding, 1 mask, 2 unknown, then the alphabet (`kinshot.samples.tokens`).
+    """Texts held in memory as character ids: 0 padding, 1 mask, 2 unknown, then the alphabet (`kinshot.samples.characters`).
 
     Args:
         texts: one text for each sample, none of them empty.

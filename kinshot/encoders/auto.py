@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
-from kinshot.samples.spec import InputSpec, Spec
+from kinshot.samples.spec import Spec
 
 CONV4_BELOW = 64
 """Images below this size in pixels get a Conv-4; larger ones a ResNet-18, whose ImageNet stem then costs no more and sees further."""
@@ -13,9 +14,9 @@ CONV4_BELOW = 64
 
 def encoder_for(input: Spec) -> str:
     """The name of the encoder that `auto` is for these samples."""
-    if isinstance(input, InputSpec):
-        return "conv4" if input.size < CONV4_BELOW else "resnet18"
-    return {"features": "mlp", "tokens": "text"}[input.kind]
+    if input.kind not in auto.accepts:  # type: ignore[attr-defined]
+        raise ConfigError(f"encoder auto knows none for {input.kind}: name one that takes them")
+    return {"image": "conv4" if input.side < CONV4_BELOW else "resnet18", "features": "mlp", "tokens": "text"}[input.kind]
 
 
 @ENCODERS.register("auto")

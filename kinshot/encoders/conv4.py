@@ -12,7 +12,7 @@ from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.maps import Maps, walk
 from kinshot.encoders.pooled_norm import PooledNorm, StemPooledNorm
-from kinshot.samples.spec import InputSpec
+from kinshot.samples.pixels import PixelSpec
 
 # With more input channels the patch matrix of the stem's fast path would outgrow the map that it saves.
 _STEM_CHANNELS = 4
@@ -86,7 +86,7 @@ class Conv4(nn.Module):
 
     accepts = ("image",)
 
-    def __init__(self, input: InputSpec, *, width: int = 64, depth: int = 4, ceil_mode: bool = True) -> None:
+    def __init__(self, input: PixelSpec, *, width: int = 64, depth: int = 4, ceil_mode: bool = True) -> None:
         super().__init__()
         for name, value in (("width", width), ("depth", depth)):
             if value < 1:

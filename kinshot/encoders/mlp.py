@@ -11,7 +11,7 @@ from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.maps import Maps, walk
 from kinshot.encoders.scaling import check_factors, scaled
-from kinshot.samples.spec import FeatureSpec
+from kinshot.samples.rows import RowSpec
 
 
 @ENCODERS.register("mlp")
@@ -26,7 +26,7 @@ class MLP(nn.Module):
 
     accepts = ("features",)
 
-    def __init__(self, input: FeatureSpec, *, widths: tuple[int, ...] = (256, 128), width: float = 1.0, depth: float = 1.0) -> None:
+    def __init__(self, input: RowSpec, *, widths: tuple[int, ...] = (256, 128), width: float = 1.0, depth: float = 1.0) -> None:
         super().__init__()
         if not widths or min(widths) < 1:
             raise ConfigError(f"encoder mlp: widths must be positive and at least one, got {list(widths)}: try [256, 128]")

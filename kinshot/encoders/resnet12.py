@@ -11,7 +11,7 @@ from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.maps import Maps, walk
 from kinshot.encoders.scaling import check_factors, scaled
-from kinshot.samples.spec import InputSpec
+from kinshot.samples.pixels import PixelSpec
 
 SLOPE = 0.1
 """Slope of the leaky rectifier below zero."""
@@ -56,7 +56,7 @@ class ResNet12(nn.Module):
     accepts = ("image",)
 
     def __init__(
-        self, input: InputSpec, *, widths: tuple[int, int, int, int] = (64, 128, 256, 512), width: float = 1.0, depth: int = 4
+        self, input: PixelSpec, *, widths: tuple[int, int, int, int] = (64, 128, 256, 512), width: float = 1.0, depth: int = 4
     ) -> None:
         super().__init__()
         if min(widths) < 1:

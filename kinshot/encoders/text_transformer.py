@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.maps import Maps, place_mean
-from kinshot.samples.spec import TokenSpec
-from kinshot.samples.tokens import PADDING
+from kinshot.samples.characters import PADDING
+from kinshot.samples.tokens import TokenSpec
 
 _INITIAL_STD = 0.02  # of BERT
 

@@ -12,7 +12,7 @@ from kinshot.core.errors import ConfigError, suggest
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.maps import Maps
 from kinshot.encoders.timm_stages import TimmStages, stages_of_timm
-from kinshot.samples.spec import InputSpec
+from kinshot.samples.pixels import PixelSpec
 
 
 @ENCODERS.register("timm")
@@ -28,7 +28,7 @@ class TimmEncoder(nn.Module):
 
     accepts = ("image",)
 
-    def __init__(self, input: InputSpec, *, model: str) -> None:
+    def __init__(self, input: PixelSpec, *, model: str) -> None:
         super().__init__()
         self.model, self.dim = _create(model, input)
         self.input = input
@@ -76,7 +76,7 @@ def _add_model_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_:
         state[f"{prefix}model.{key[len(prefix) :]}"] = state.pop(key)
 
 
-def _create(name: str, input: InputSpec) -> tuple[nn.Module, int]:
+def _create(name: str, input: PixelSpec) -> tuple[nn.Module, int]:
     """The bare model and its width. Raises ConfigError when timm is missing, does not know the name, or the input does not suit it."""
     try:
         import timm
@@ -105,12 +105,12 @@ def _has_fixed_size(config: Any) -> bool:
 
 
 @torch.no_grad()
-def _width(model: nn.Module, input: InputSpec) -> int:
+def _width(model: nn.Module, input: PixelSpec) -> int:
     """Features that the model gives, seen on a blank image: some models fail on small images only when they run."""
     width = model.eval()(_blank(input)).shape[-1]
     model.train()
     return int(width)
 
 
-def _blank(input: InputSpec) -> Tensor:
+def _blank(input: PixelSpec) -> Tensor:
     return torch.zeros(1, input.channels, input.size, input.size)

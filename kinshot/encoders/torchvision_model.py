@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.encoders import ENCODERS
-from kinshot.samples.spec import InputSpec
+from kinshot.samples.pixels import PixelSpec
 
 _HEADS = ("fc", "classifier", "head", "heads")
 _AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
@@ -31,7 +31,7 @@ class TorchvisionModel(nn.Module):
 
     accepts = ("image",)
 
-    def __init__(self, input: InputSpec, *, model: str) -> None:
+    def __init__(self, input: PixelSpec, *, model: str) -> None:
         super().__init__()
         self.model, last = _create(model)
         self.classifier = (last, *_AUXILIARY.get(model, ()))
@@ -94,7 +94,7 @@ def _take_channels(model: nn.Module, channels: int) -> None:
 
 
 @torch.no_grad()
-def _width(model: nn.Module, input: InputSpec) -> int:
+def _width(model: nn.Module, input: PixelSpec) -> int:
     """Features that the model gives, seen on a blank image: some models fail on small images only when they run."""
     width = model.eval()(torch.zeros(1, input.channels, input.size, input.size)).shape[-1]
     model.train()

@@ -12,7 +12,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.maps import Maps, walk
 from kinshot.encoders.scaling import check_factors, scaled
-from kinshot.samples.spec import InputSpec
+from kinshot.samples.pixels import PixelSpec
 
 IMAGENET_SIZE = 64
 """From this size in pixels on, `stem="auto"` is the ImageNet stem."""
@@ -55,7 +55,7 @@ class TorchvisionResNet(ResNet):
     stages = ("layer1", "layer2", "layer3", "layer4")
 
     def __init__(
-        self, block: type[BasicBlock | Bottleneck], layers: list[int], input: InputSpec, stem: Stem, width: float = 1.0, depth: float = 1.0
+        self, block: type[BasicBlock | Bottleneck], layers: list[int], input: PixelSpec, stem: Stem, width: float = 1.0, depth: float = 1.0
     ) -> None:
         check_factors("encoder resnet", width=width, depth=depth)
         layers = [scaled(count, depth) for count in layers]
@@ -113,7 +113,7 @@ class ResNet18(TorchvisionResNet):
     """
 
     def __init__(
-        self, input: InputSpec, *, stem: Literal["auto", "imagenet", "small"] = "auto", width: float = 1.0, depth: float = 1.0
+        self, input: PixelSpec, *, stem: Literal["auto", "imagenet", "small"] = "auto", width: float = 1.0, depth: float = 1.0
     ) -> None:
         super().__init__(BasicBlock, [2, 2, 2, 2], input, stem, width, depth)
 
@@ -132,7 +132,7 @@ class ResNet50(TorchvisionResNet):
     """
 
     def __init__(
-        self, input: InputSpec, *, stem: Literal["auto", "imagenet", "small"] = "auto", width: float = 1.0, depth: float = 1.0
+        self, input: PixelSpec, *, stem: Literal["auto", "imagenet", "small"] = "auto", width: float = 1.0, depth: float = 1.0
     ) -> None:
         super().__init__(Bottleneck, [3, 4, 6, 3], input, stem, width, depth)
 

@@ -20,6 +20,7 @@ from kinshot.datasets.base import Source
 from kinshot.fewshot.checks import not_negative, positive
 from kinshot.fewshot.episodes import Episodes
 from kinshot.fewshot.transforms import one_hot
+from kinshot.samples.spec import unmeasured
 
 _INSTALL = (
     "on Python 3.11, in an environment of its own: pip install 'learn2learn==0.2.0' --config-settings=\"--build-option=build_ext\" "
@@ -28,7 +29,7 @@ _INSTALL = (
 
 
 class SourceDataset(Dataset[tuple[Tensor, int]]):
-    """A source as a torch data set of (sample, class): images as float32 in [0, 1], other samples as the source has them.
+    """A source as a torch data set of (sample, class): images as float32 in [0, 1], ids as int64.
 
     Args:
         source: any source with labels.
@@ -40,15 +41,14 @@ class SourceDataset(Dataset[tuple[Tensor, int]]):
     def __init__(self, source: Source) -> None:
         if source.labels is None:
             raise DataError(f"{source.name} has no labels, and a task is made of classes: use a source with labels")
-        self.source = source
+        self.source, self._spec = source, unmeasured(source)
         self.labels: list[int] = source.labels.tolist()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        sample = self.source.load(torch.tensor([index]))[0]
-        return (sample.float() / 255 if self.source.kind == "image" else sample), self.labels[index]
+        return self._spec.values(self.source.load(torch.tensor([index])))[0], self.labels[index]
 
 
 def meta_dataset(source: Source) -> Any:

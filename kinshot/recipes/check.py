@@ -108,13 +108,13 @@ def _parts(values: dict[str, Any]) -> Iterator[str]:
     from kinshot.core.context import RunContext
     from kinshot.encoders.build import build_encoder
     from kinshot.encoders.projector import mlp_projector
-    from kinshot.samples.spec import InputSpec
+    from kinshot.samples.pixels import PixelSpec
 
     source, views, encoder, method = (values[name] for name in ("data", "views", "encoder", "method"))
     if _kind_of(source) != "image":
         return
     size, channels = source.settings.get("size", 0), source.settings.get("channels", 3)
-    input = InputSpec(channels, size or 32, (0.5,) * channels, (0.25,) * channels)
+    input = PixelSpec.square(channels, size or 32, (0.5,) * channels, (0.25,) * channels)
     if views.name and size:
         yield from _refused(lambda: VIEWS.build(views.name, input, settings=views.settings))
     if not encoder.name:

@@ -14,7 +14,7 @@ from kinshot.encoders.auto import encoder_for
 from kinshot.encoders.queue import queue_for
 from kinshot.encoders.torchvision_resnet import stem_for, stem_of
 from kinshot.recipes.recipe import Choice, Recipe, parse
-from kinshot.samples.spec import InputSpec, Spec, spec_from_dict
+from kinshot.samples.spec import Spec, spec_from_dict
 from kinshot.ssl.interclr.settings import scaled_sizes
 
 _BATCHES = ((64, 128), (128, 64))
@@ -43,8 +43,7 @@ def fit(recipe: Recipe, input: Spec, samples: int, init: Checkpoint | None = Non
 
 def batch_for(input: Spec, samples: int) -> int:
     """What `train.batch_size=0` is: a power of two that the memory holds and that leaves four steps an epoch, where that is 8 or more."""
-    size = input.size if isinstance(input, InputSpec) else 0
-    most = next((batch for below, batch in _BATCHES if size < below), _LARGE_BATCH)
+    most = next((batch for below, batch in _BATCHES if input.side < below), _LARGE_BATCH)
     quarter = 2 ** max(0, (samples // 4).bit_length() - 1)
     return min(most, max(_SMALLEST_BATCH, quarter))
 
@@ -70,9 +69,9 @@ def _encoder(given: Choice, input: Spec, init: Choice | None) -> Choice:
             return init
         name = encoder_for(input)
         given = Choice(name, ENCODERS.check(name, {})[0])
-    if given.settings.get("stem") != "auto" or not isinstance(input, InputSpec):
+    if given.settings.get("stem") != "auto":
         return given
-    stem = init.settings["stem"] if init is not None and init.name == given.name else stem_for(input.size)
+    stem = init.settings["stem"] if init is not None and init.name == given.name else stem_for(input.side)
     return Choice(given.name, {**given.settings, "stem": stem})
 
 

@@ -23,7 +23,6 @@ from kinshot.learn.loop import Run, StepResult
 from kinshot.learn.monitor import Monitor
 from kinshot.core.progress import Progress
 from kinshot.core.rng import keyed_numpy
-from kinshot.samples.spec import InputSpec, spec_to_dict
 from kinshot.runs.begun import recorded, stand_in_count
 from kinshot.runs.diagnose import numbers_of
 from kinshot.runs.label_free import view_quality
@@ -123,7 +122,7 @@ class RunHooks:
             "steps_per_epoch": job.plan.steps_per_epoch,
             "epoch": run.step // job.plan.steps_per_epoch,
             "seed": job.plan.seed,
-            "input": spec_to_dict(job.input),
+            "input": job.input.to_dict(),
             "source": job.source.fingerprint(),
             "samples": len(job.source),
             "optimizer": optimizer_meta,
@@ -188,9 +187,12 @@ class RunHooks:
         """Show a few samples beside their views, as they look: at the beginning, and in the middle, when views may be others."""
         if step == 1:
             self.monitor.guide()
-        if isinstance(self.job.input, InputSpec) and self.monitor.tensorboard:
-            originals = self.job.source.load(result.indices[:8].cpu().numpy())
-            self.monitor.view_grid(_pixels(result.views, self.job.input), originals, step)
+        if not self.monitor.tensorboard:
+            return
+        spec = self.job.input
+        originals = spec.pictures(self.job.source.load(result.indices[:8].cpu().numpy()))
+        if originals is not None:
+            self.monitor.view_grid([spec.denormalize(view[:8].cpu()).clamp(0, 1) for view in result.views], originals, step)
 
     def _collapse(self, run: Run, views: list[Tensor]) -> dict[str, float]:
         """Collapse gauges of up to 256 samples, or pairs of views, in evaluation mode, so that training state is not touched."""
@@ -251,8 +253,7 @@ class RunHooks:
             names = [source.class_names[label] for label in source.labels[rows]]
         if not len(rows):
             rows, names = np.linspace(0, len(source) - 1, min(points, len(source))).astype(np.int64), None
-        images = source.load(rows) if source.kind == "image" else None
-        self.monitor.embedding(self.job.embed(None, rows), images, names, step)
+        self.monitor.embedding(self.job.embed(None, rows), self.job.input.pictures(source.load(rows)), names, step)
 
 
 def extension(train: TrainConfig) -> dict[str, Any]:
@@ -272,12 +273,6 @@ def exported(run: Run) -> Iterator[None]:
         yield
     finally:
         run.method.load_state_dict(live, strict=False)
-
-
-def _pixels(views: list[Tensor], spec: InputSpec) -> list[Tensor]:
-    """A few images of each view, as they look."""
-    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
-    return [(view[:8].float().cpu() * std + mean).clamp(0, 1) for view in views]
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

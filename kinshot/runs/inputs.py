@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kinshot.learn.method import Method
-from kinshot.samples.spec import Spec, normalize
+from kinshot.samples.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class MethodInputs:
 
     def clean(self, samples: Tensor) -> Tensor:
         """Samples as evaluation sees them, without augmentation."""
-        return channels_last(normalize(samples, self.spec))
+        return channels_last(self.spec.normalize(samples))
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ from kinshot.learn.method import Method
 from kinshot.core.misfit import misfit
 from kinshot.core.small_files import check_regular
 from kinshot.datasets.base import Source
-from kinshot.samples.spec import InputSpec, Spec, fitted, normalize
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.spec import Spec
 from kinshot.encoders.onnx_encoder import OnnxEncoder
 from kinshot.encoders.cosine_rows import CosineRows
 from kinshot.runs.class_rows import classifier_state
@@ -74,7 +75,7 @@ def _taught(teacher: Teacher, names: list[str], settings: DistillSettings, sourc
     }
 
     def prepare(samples: Tensor) -> Tensor:
-        return normalize(_pixels(samples, teacher.input, settings.adapt), teacher.input)
+        return teacher.input.normalize(_fitted(samples, teacher.input, settings.adapt))
 
     def compute() -> dict[str, Tensor]:
         teacher.to(device)
@@ -83,10 +84,8 @@ def _taught(teacher: Teacher, names: list[str], settings: DistillSettings, sourc
     return Taught(teacher, input, settings.adapt, cached_features(parts, compute))
 
 
-def _pixels(samples: Tensor, spec: Spec, adapt: bool) -> Tensor:
-    if not adapt or not isinstance(spec, InputSpec):
-        return samples
-    return fitted(samples.float().div(255) if samples.dtype == torch.uint8 else samples, spec)
+def _fitted(samples: Tensor, spec: Spec, adapt: bool) -> Tensor:
+    return spec.fit(spec.values(samples)) if adapt else samples
 
 
 def load_teacher(text: str, settings: DistillSettings, student: Spec) -> Teacher:
@@ -126,7 +125,7 @@ def _classifier(checkpoint: Checkpoint) -> nn.Module | None:
 def _library_teacher(text: str, library: str, rest: str, student: Spec) -> Teacher:
     """`torchvision:MODEL:FILE.safetensors` or `timm:MODEL:FILE.safetensors`; weights are never downloaded."""
     name, _, file = rest.partition(":")
-    if not isinstance(student, InputSpec):
+    if not isinstance(student, PixelSpec):
         raise ConfigError(f"teacher {text} takes images, and the student's samples are {student.kind}: choose a checkpoint of kinshot")
     if not file.endswith(".safetensors"):
         raise ConfigError(
@@ -135,7 +134,7 @@ def _library_teacher(text: str, library: str, rest: str, student: Spec) -> Teach
         )
     weights = _read_weights(Path(file))
     model, logits, size, mean, std = (_torchvision if library == "torchvision" else _timm)(name, weights, text)
-    spec = InputSpec(3, size, tuple(mean), tuple(std))
+    spec = PixelSpec.square(3, size, tuple(mean), tuple(std))
     return Teacher(text, model, {} if logits is None else {"logits": logits}, spec, _hash(weights))
 
 
@@ -212,7 +211,7 @@ def _onnx_teacher(path: Path, settings: DistillSettings) -> Teacher:
             f"teacher {path}: it takes {encoder.channels} channels and does not say how pixels are normalised: "
             f"set distill.mean and distill.std to {encoder.channels} numbers each"
         )
-    return Teacher(str(path), encoder, {}, InputSpec(encoder.channels, encoder.size, tuple(mean), tuple(std)), encoder.fingerprint)
+    return Teacher(str(path), encoder, {}, PixelSpec.square(encoder.channels, encoder.size, tuple(mean), tuple(std)), encoder.fingerprint)
 
 
 def _hash(state: Mapping[str, Tensor], rows: nn.Module | None = None) -> str:

@@ -38,7 +38,7 @@ from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
 from kinshot.datasets.loader import batches
-from kinshot.samples.spec import InputSpec, Spec, input_of, spec_to_dict
+from kinshot.samples.spec import Spec, input_of
 from kinshot.runs.begun import begun_with, stand_in_notes, ways_on
 from kinshot.recipes.check import check_small_views, check_view_count
 from kinshot.runs.diagnose import diagnose, report_lines
@@ -231,8 +231,7 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     )
     views = VIEWS.build(recipe.views.name, input, settings=recipe.views.settings)
     check_view_count(method.view_count, recipe.method.name, recipe.views)
-    if isinstance(input, InputSpec):
-        check_small_views(encoder, recipe.views, input.size)
+    check_small_views(encoder, recipe.views, input.side)
     threads = f"device: {device}, {torch.get_num_threads()} threads"
     notes = [threads, f"precision: {precision} ({reason})", allocator or f"allocator: {allocator_obstacle()}"]
     notes += stand_in_notes(source) + filled_in(written, recipe) + unfinished_notes([recipe.init, *recipe.distill.teachers])
@@ -300,5 +299,5 @@ def dry_run(recipe: Recipe, options: Options) -> dict[str, Any]:
         "first_step_seconds": round(time.perf_counter() - started, 3),
         "notes": job.notes,
         "out": str(options.out),
-        "input": spec_to_dict(job.input),
+        "input": job.input.to_dict(),
     }

@@ -73,10 +73,10 @@ def trained_heads(checkpoint: Checkpoint, model: Embedder | None) -> TrainedHead
 
 def input_shape(model: Embedder) -> tuple[int, ...]:
     """Shape of one sample as the encoder takes it. Raises ConfigError for tokens, which cannot be adapted by their values."""
-    spec: Any = model.input
-    if spec.kind == "tokens":
-        raise ConfigError("a head that adapts the whole encoder needs images or features, and this encoder takes tokens: leave it out")
-    return (spec.channels, spec.size, spec.size) if spec.kind == "image" else (spec.dim,)
+    if model.input.vocabulary:
+        what = model.input.kind
+        raise ConfigError(f"a head that adapts the whole encoder needs images or features, and this encoder takes {what}: leave it out")
+    return model.input.shape
 
 
 def flat_inputs(model: Embedder, source: Source) -> Tensor:

@@ -1,171 +1,232 @@
-"""What an encoder takes: input specifications of three kinds, and the one place where samples are normalised."""
+"""What a network may know of the samples that it takes: one contract, kept by one class for each kind of samples."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.core.registry import Registry
-from kinshot.samples.tokens import PADDING, vocabulary_size
+from kinshot.samples import SPECS
 
-KINDS = ("image", "features", "tokens")
-INTERPOLATIONS = ("bilinear", "bicubic")
-"""Filters that resize images, both antialiased, as Pillow's of these names are."""
 _LARGEST = 2**24
 
 
-@dataclass(frozen=True)
-class InputSpec:
-    """Pixels that an encoder was made for.
-
-    Args:
-        channels: 1 for gray, 3 for colour.
-        size: height and width in pixels.
-        mean: per-channel mean of pixels in [0, 1].
-        std: per-channel standard deviation of pixels in [0, 1].
-        interpolation: filter by which images of another size are brought to this one, a name in INTERPOLATIONS.
-    """
-
-    kind: ClassVar[str] = "image"
-    channels: int
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str = "bilinear"
-
-
-@dataclass(frozen=True)
-class FeatureSpec:
-    """Rows of numbers that an encoder was made for.
-
-    Args:
-        dim: features of a sample.
-        mean: of each feature.
-        std: of each feature, above 0.
-    """
-
-    kind: ClassVar[str] = "features"
-    dim: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class TokenSpec:
-    """Texts that an encoder was made for.
-
-    Args:
-        length: characters of a sample, padding included.
-        alphabet: characters in the order of their ids, the first of which is 3.
-    """
-
-    kind: ClassVar[str] = "tokens"
-    length: int
-    alphabet: str
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of ids: padding, mask, unknown, and the alphabet."""
-        return vocabulary_size(self.alphabet)
-
-
-Spec = InputSpec | FeatureSpec | TokenSpec
-
-
 class Described(Protocol):
-    """What `input_of` reads off a source."""
+    """What a specification reads off a source of samples of one kind."""
 
     name: str
     kind: str
     shape: tuple[int, ...]
     alphabet: str
 
-    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation per channel or feature."""
+    def __len__(self) -> int: ...
+
+    def load(self, indices: Any) -> Tensor:
+        """The samples at `indices`: (B, *shape)."""
+
+
+class Spec(ABC):
+    """Samples of one kind and form, and all that is done to them before a network sees them.
+
+    A loaded batch is what a source gives: pixels uint8 (B, C, H, W), rows float32 (B, F), ids (B, L). Its values are the same as numbers
+    with a unit of their own: pixels in [0, 1], rows as they are, ids int64. A normalised batch is what encoders take.
+
+    Attributes:
+        kind: what sources and encoders call this kind of samples; the name that it is registered under.
+        resizable: whether `fit` brings samples of any form into this one without leaving out a part of them.
+    """
+
+    kind: ClassVar[str]
+    resizable: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def unmeasured(cls, shape: tuple[int, ...], alphabet: str = "") -> Spec:
+        """For samples of a shape whose mean and spread are not known: `normalize` then gives their values."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Spec:
+        """What `to_dict` described. Raises KeyError, TypeError or ValueError where the data does not describe one."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+
+    @property
+    def vocabulary(self) -> int:
+        """How many ids samples are made of; 0 where they are measured numbers, which can be averaged and moved along a gradient."""
+        return 0
+
+    @property
+    def side(self) -> int:
+        """The longer side of a picture in pixels; 0 for samples that are no pictures."""
+        return 0
+
+    @property
+    def rendering(self) -> dict[str, int]:
+        """Settings of a source that can render its samples for a network, by name, and what they should be for this one."""
+        return {}
+
+    @property
+    def meets(self) -> tuple[Any, ...]:
+        """What decides which samples of a choice of data a network meets: equal for two networks that meet the same."""
+        return (self.kind, *self.shape)
+
+    def same_form(self, other: Spec) -> bool:
+        """Whether a network made for one can be given the samples of the other, each normalised by its own."""
+        return self.kind == other.kind and self.shape == other.shape
+
+    def measured(self, source: Described) -> Spec:
+        """The same with the mean and spread of a source's samples. Raises DataError for a source without any."""
+        return self
+
+    @abstractmethod
+    def values(self, batch: Tensor) -> Tensor:
+        """A loaded batch, or values already, as values, on the same device."""
+
+    def normalize(self, batch: Tensor) -> Tensor:
+        """A loaded batch, or values, as encoders take it, on the same device: zero mean and unit variance where samples are numbers."""
+        return self.values(batch)
+
+    def denormalize(self, x: Tensor) -> Tensor:
+        """Values of a normalised batch."""
+        return x
+
+    @abstractmethod
+    def fit(self, batch: Tensor) -> Tensor:
+        """A batch, loaded or values, in this form as far as samples of a kind can be brought there: channels and size, or length."""
+
+    def fit_normalized(self, x: Tensor) -> Tensor:
+        """A normalised batch in this form, as `fit` brings its values there."""
+        return x if x.shape[1:] == self.shape else self.normalize(self.fit(self.denormalize(x)))
+
+    @abstractmethod
+    def blank(self, n: int) -> Tensor:
+        """`n` normalised samples of the right form that differ, (n, *shape): to try a network on."""
+
+    @abstractmethod
+    def noise(self, n: int, generator: torch.Generator) -> Tensor:
+        """`n` drawn samples as an encoder takes them, (n, *shape)."""
+
+    @abstractmethod
+    def prepare(self, samples: Tensor | Sequence[str]) -> Tensor:
+        """Samples that a user hands to a network, checked, in its form and normalised.
+
+        Raises:
+            DataError: samples of another kind or form, or values that cannot be what the network was made for.
+        """
+
+    @abstractmethod
+    def raw(self, batch: Tensor) -> Tensor:
+        """The reference feature that any encoder must beat, of a loaded batch: float32 (B, D), one D for all batches of a source."""
+
+    def pictures(self, batch: Tensor) -> Tensor | None:
+        """A loaded batch, or values, as pictures to look at, (B, C, H, W) uint8 or in [0, 1]; None for samples that are none."""
+        return None
+
+    def texts(self, batch: Tensor) -> list[str] | None:
+        """A loaded batch as texts to read; None for samples that are none."""
+        return None
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What the samples are, for messages, as a plural."""
+
+    def check_source(self, source: Described) -> None:
+        """Raise DataError where a source's samples are not what a network made for this can embed, whatever is done to them.
+
+        Images of another size or number of channels can be resized, and texts of another length cut or padded; another kind,
+        another number of features, or another alphabet cannot be helped.
+        """
+        if source.kind != self.kind:
+            raise DataError(f"{source.name} holds {source.kind}, but the encoder was made for {self.kind}: choose other data")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `spec_from_dict` reads back, for `state.json`."""
+        return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]  # every kind is a dataclass
+
+
+class Normalized(Spec):
+    """What kinds share whose samples are numbers: a mean and a spread for each channel, or feature.
+
+    Attributes:
+        mean: one for each channel.
+        std: one for each channel, above 0.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def _moments(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Mean and spread, shaped for a batch."""
+        trailing = (1,) * (len(self.shape) - 1)
+        mean, std = (torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, *trailing) for values in (self.mean, self.std))
+        return mean, std
+
+    def normalize(self, batch: Tensor) -> Tensor:
+        """A loaded batch, or values, with zero mean and unit variance: float32."""
+        x = self.values(batch)
+        mean, std = self._moments(x.device)
+        return (x - mean) / std
+
+    def denormalize(self, x: Tensor) -> Tensor:
+        """Values of a normalised batch: float32."""
+        mean, std = self._moments(x.device)
+        return x.float() * std + mean
 
 
 def input_of(source: Described) -> Spec:
-    """The specification of a source's samples, with their mean and spread. Raises DataError for images that are not square."""
-    if source.kind == "tokens":
-        return TokenSpec(source.shape[0], source.alphabet)
-    if source.kind == "features":
-        return FeatureSpec(source.shape[0], *source.statistics())
-    channels, size, width = source.shape
-    if size != width:
-        raise DataError(f"{source.name}: expected square images, got {size} x {width} pixels: crop or resize them")
-    return InputSpec(channels, size, *source.statistics())
+    """The specification of a source's samples, with their mean and spread."""
+    return unmeasured(source).measured(source)
 
 
-def normalize(batch: Tensor, spec: Spec) -> Tensor:
-    """A loaded batch as encoders take it, on the same device.
-
-    Images, uint8 or [0, 1] float (B, C, H, W), and features (B, F) get zero mean and unit variance, float32; tokens (B, L) become int64.
-    """
-    if isinstance(spec, TokenSpec):
-        return batch.long()
-    image = isinstance(spec, InputSpec)
-    x = batch.float().div(255) if image and batch.dtype == torch.uint8 else batch.float()
-    shape = (1, -1, 1, 1) if image else (1, -1)
-    mean, std = (torch.tensor(values, device=x.device).view(shape) for values in (spec.mean, spec.std))
-    return (x - mean) / std
-
-
-def fitted(pixels: Tensor, spec: InputSpec) -> Tensor:
-    """Images (B, C, H, W) of [0, 1] in the channels and size of a specification, resized by its filter."""
-    if pixels.shape[1] != spec.channels:
-        pixels = pixels.mean(1, keepdim=True) if spec.channels == 1 else pixels.mean(1, keepdim=True).expand(-1, spec.channels, -1, -1)
-    if pixels.shape[-2:] != (spec.size, spec.size):
-        pixels = interpolate(pixels, size=(spec.size, spec.size), mode=spec.interpolation, antialias=True, align_corners=False)
-        if spec.interpolation == "bicubic":
-            pixels = pixels.clamp(0, 1)  # a cubic overshoots at edges, and no pixel does
-    return pixels
-
-
-def masked_mean(features: Tensor, tokens: Tensor) -> Tensor:
-    """Mean of features (B, L, D) over the tokens (B, L) that are no padding: (B, D); zero for a sample of padding alone."""
-    kept = (tokens != PADDING).unsqueeze(-1).to(features.dtype)
-    return (features * kept).sum(dim=1) / kept.sum(dim=1).clamp_min(1)
-
-
-def spec_to_dict(spec: Spec) -> dict[str, Any]:
-    """Plain data that `spec_from_dict` reads back, for `state.json`."""
-    return {"kind": spec.kind, **asdict(spec)}
+def unmeasured(source: Described) -> Spec:
+    """The specification of a source's samples before any is loaded."""
+    return _class_of(source.kind).unmeasured(source.shape, source.alphabet)
 
 
 def spec_from_dict(given: Mapping[str, Any]) -> Spec:
-    """The specification that was written as plain data; without a kind it is an image's, as it was before there were others.
+    """The specification that `Spec.to_dict` wrote; without a kind it is an image's, as it was before there were others.
 
     Raises KeyError, TypeError or ValueError where the data does not describe one.
     """
     kind = given.get("kind", "image")
-    if kind == "tokens":
-        return TokenSpec(_positive(given["length"]), str(given["alphabet"]))
-    mean, std = (tuple(float(value) for value in given[name]) for name in ("mean", "std"))
-    counted = {"image": "channels", "features": "dim"}.get(kind)
-    if counted is None:
-        raise ValueError(f"unknown kind {kind!r}, known are {', '.join(KINDS)}")
-    count = _positive(given[counted])
-    if not len(mean) == len(std) == count or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
-        raise ValueError(f"expected {count} finite means and {count} spreads above 0, got {len(mean)} and {len(std)} numbers")
-    if kind == "features":
-        return FeatureSpec(count, mean, std)
-    interpolation = given.get("interpolation", "bilinear")  # which all resized by before there was a choice
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(f"unknown interpolation {interpolation!r}, known are {', '.join(INTERPOLATIONS)}")
-    return InputSpec(count, _positive(given["size"]), mean, std, interpolation)
+    if kind not in SPECS.entries:
+        raise ValueError(f"unknown kind {kind!r}, known are {', '.join(SPECS.names())}")
+    return _class_of(kind).from_dict(given)
 
 
-def _positive(value: Any) -> int:
+def _class_of(kind: str) -> type[Spec]:
+    return SPECS.get(kind)  # type: ignore[return-value]  # what is registered there is a class of this contract
+
+
+def count(value: Any) -> int:
+    """A whole number of channels, pixels, features or characters from plain data. Raises ValueError."""
     if type(value) is not int or not 1 <= value <= _LARGEST:
         raise ValueError(f"expected a whole number from 1 to {_LARGEST}, got {value!r}")
     return value
+
+
+def moments(given: Mapping[str, Any], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and spread of so many channels from plain data. Raises KeyError, TypeError or ValueError."""
+    mean, std = (tuple(float(value) for value in given[name]) for name in ("mean", "std"))
+    if not len(mean) == len(std) == channels or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise ValueError(f"expected {channels} finite means and {channels} spreads above 0, got {len(mean)} and {len(std)} numbers")
+    return mean, std
+
+
+def given_as(samples: object) -> str:
+    """What somebody handed over, for messages."""
+    return f"{samples.dtype} {tuple(samples.shape)}" if isinstance(samples, Tensor) else type(samples).__name__
 
 
 def accepted_kinds(part: Any) -> tuple[str, ...]:
@@ -180,17 +241,3 @@ def check_kind(registry: Registry, name: str, spec: Spec) -> None:
         fitting = [other for other in registry.names() if spec.kind in accepted_kinds(registry.get(other))]
         choice = " or ".join(fitting) or "other data"
         raise ConfigError(f"{registry.kind} {name} takes {' or '.join(accepted)}, and the samples are {spec.kind}: choose {choice}")
-
-
-def check_source(source: Described, spec: Spec) -> None:
-    """Raises DataError where a source's samples are not what an encoder made for `spec` can embed.
-
-    Images of another size or number of channels can be resized and texts of another length cut or padded; another kind,
-    another number of features, or another alphabet cannot be helped.
-    """
-    if source.kind != spec.kind:
-        raise DataError(f"{source.name} holds {source.kind}, but the encoder was made for {spec.kind}: choose other data")
-    if isinstance(spec, FeatureSpec) and source.shape != (spec.dim,):
-        raise DataError(f"{source.name} has {source.shape[0]} features, but the encoder was made for {spec.dim}: choose the same columns")
-    if isinstance(spec, TokenSpec) and source.alphabet != spec.alphabet:
-        raise DataError(f"{source.name} has another alphabet than the encoder was made for: read the texts with {spec.alphabet!r}")

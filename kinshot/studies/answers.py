@@ -24,8 +24,7 @@ from kinshot.recipes.recipe import Choice, parse
 from kinshot.recipes.specs import Task
 from kinshot.runs.embedder import Embedder, input_spec
 from kinshot.runs.trained_heads import INPUT, flat_inputs, trained_heads
-from kinshot.samples.raw import raw_features
-from kinshot.samples.spec import InputSpec, Spec, check_source
+from kinshot.samples.spec import Spec, unmeasured
 from kinshot.studies.summaries import Measured, is_reference
 from kinshot.studies.tasks import Drawing, Tasks
 
@@ -74,12 +73,11 @@ def build_source(data: Choice, input: Spec) -> Source:
     """
     settings = dict(data.settings)
     known = SOURCES.entry(data.name).parameters
-    wanted = {"size": input.size, "channels": input.channels} if isinstance(input, InputSpec) else {}
-    for key, value in wanted.items():
+    for key, value in input.rendering.items():
         if key in known and key not in settings:
             settings[key] = value
     source: Source = SOURCES.build(data.name, settings=settings)
-    check_source(source, input)
+    input.check_source(source)
     return source
 
 
@@ -163,7 +161,8 @@ def _base_statistics(model: Embedder | None, checkpoint: Checkpoint, protocol: P
 def features_of(model: Embedder | None, source: Source, device: torch.device) -> dict[str, Tensor]:
     """Features of every image by name: a model's (cached) with `joint`, see `named_features` and `joint_feature`, or the raw pixels."""
     if model is None:
-        return {"pixels": torch.cat([raw_features(source.load(part)) for part in torch.arange(len(source)).split(1024)])}
+        raw = unmeasured(source).raw
+        return {"pixels": torch.cat([raw(source.load(part)) for part in torch.arange(len(source)).split(1024)])}
     spec = model.input
     parts = {
         "weights": weights_hash(model.state_dict()),

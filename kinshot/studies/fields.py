@@ -60,7 +60,7 @@ class Fields:
 
     def of(self, input: Spec) -> Field:
         """What an encoder of this input meets."""
-        return Field(self._sources[build_key(input)], self.tasks)
+        return Field(self._sources[input.meets], self.tasks)
 
     def describe(self) -> dict[str, Any]:
         """What a report says of the data: its name and settings, its renderings where there are several, how much there is."""
@@ -70,15 +70,9 @@ class Fields:
         return {"name": source.name, **self.choice.settings, **rendered, "classes": len(source.class_names), "images": len(source)}
 
 
-def build_key(input: Spec) -> tuple[str, int, int, int, str]:
-    """What of an encoder's input decides how a source is rendered for it, or whether it can be: equal keys meet the same samples."""
-    size, channels, dim, alphabet = (getattr(input, name, None) for name in ("size", "channels", "dim", "alphabet"))
-    return input.kind, size or 0, channels or 0, dim or 0, alphabet or ""
-
-
-def distinct_inputs(inputs: Sequence[Spec]) -> dict[tuple[str, int, int, int, str], Spec]:
-    """One of the inputs for every kind of rendering, by its `build_key`, the smallest samples first."""
-    found = {build_key(spec): spec for spec in inputs}
+def distinct_inputs(inputs: Sequence[Spec]) -> dict[tuple[Any, ...], Spec]:
+    """One of the inputs for every kind of rendering, by what they meet, the smallest samples first."""
+    found = {spec.meets: spec for spec in inputs}
     return {key: found[key] for key in sorted(found)}
 
 
@@ -96,7 +90,7 @@ def shared_data(checkpoints: Sequence[Checkpoint]) -> Choice:
 
     Raises ConfigError where they were trained on different data, so that no choice would be theirs.
     """
-    several = len({build_key(input_spec(checkpoint)) for checkpoint in checkpoints}) > 1
+    several = len({input_spec(checkpoint).meets for checkpoint in checkpoints}) > 1
     first, *others = [_unrendered(own_data(checkpoint)) if several else own_data(checkpoint) for checkpoint in checkpoints]
     for checkpoint, other in zip(checkpoints[1:], others, strict=True):
         if not _same(first, other, moved=_content(checkpoint) is not None and _content(checkpoint) == _content(checkpoints[0])):

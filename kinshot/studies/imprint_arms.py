@@ -22,7 +22,6 @@ from kinshot.fewshot.transforms import unit
 from kinshot.learn.features import extract
 from kinshot.recipes.recipe import Recipe
 from kinshot.runs.embedder import Embedder
-from kinshot.samples.spec import InputSpec
 from kinshot.studies.base_classifier import BaseClassifier
 from kinshot.studies.joint_data import Images
 
@@ -139,7 +138,7 @@ def view_features(bench: Bench, source: Source, rows: np.ndarray) -> Tensor:
     """The feature of augmented views of images: (n, A, D) on the CPU."""
     spec, parts = bench.model.input, []
     for chunk in np.array_split(rows, max(1, -(-len(rows) // 256))):
-        samples = as_channels(source.load(chunk), spec).to(bench.device)
+        samples = spec.fit(source.load(chunk)).to(bench.device)
         made = [bench.views(samples, chunk, seed=bench.fixed.seed, epoch=view)[0] for view in range(bench.fixed.views)]
         parts.append(torch.stack([bench.network(view).float().cpu() for view in made], dim=1))
     return torch.cat(parts)
@@ -180,7 +179,7 @@ def _inputs(bench: Bench, novel: Source, exemplars: np.ndarray, augment: bool) -
         if not augment:
             return bench.model.prepare(samples)
         # the place in the batch is part of the key: an image that is drawn twice gives two views
-        return bench.views(as_channels(samples, bench.model.input), places, seed=bench.fixed.seed, epoch=step)[0]
+        return bench.views(bench.model.input.fit(samples), places, seed=bench.fixed.seed, epoch=step)[0]
 
     def inputs(positions: Tensor, step: int) -> Tensor:
         drawn = positions.numpy()
@@ -197,14 +196,6 @@ def _inputs(bench: Bench, novel: Source, exemplars: np.ndarray, augment: bool) -
         return made[torch.from_numpy(np.argsort(order)).to(made.device)]
 
     return inputs
-
-
-def as_channels(samples: Tensor, spec: Any) -> Tensor:
-    """Images uint8 (B, C, H, W) with the encoder's number of channels; other samples as they are."""
-    if not isinstance(spec, InputSpec) or samples.shape[1] == spec.channels:
-        return samples
-    gray = samples.float().mean(1, keepdim=True).round().to(samples.dtype)
-    return gray if spec.channels == 1 else gray.expand(-1, spec.channels, -1, -1).contiguous()
 
 
 def _accuracy(side: Side, draw: NovelDraw, weight: Tensor, base: Tensor, novel: Tensor) -> Generalized:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kinshot.core.errors import ConfigError
 from kinshot.core.rng import keyed_generator
 from kinshot.fewshot.records import torch_threads
-from kinshot.samples.spec import FeatureSpec, InputSpec, Spec
+from kinshot.samples.spec import Spec
 
 _FEWEST = 5
 """Calls that are timed however slow an encoder is."""
@@ -84,13 +84,7 @@ def latencies(encoders: Sequence[tuple[nn.Module, Spec]], timing: Timing) -> lis
 
 def example_batch(input: Spec, batch: int) -> Tensor:
     """Noise as the encoder takes it, the same every time: normalised images channels-last (B, C, H, W), rows (B, F) or tokens (B, L)."""
-    generator = keyed_generator(0, "example batch", batch)
-    if isinstance(input, InputSpec):
-        shape = (batch, input.channels, input.size, input.size)
-        return torch.randn(shape, generator=generator).contiguous(memory_format=torch.channels_last)
-    if isinstance(input, FeatureSpec):
-        return torch.randn(batch, input.dim, generator=generator)
-    return torch.randint(1, input.vocabulary, (batch, input.length), generator=generator)
+    return input.noise(batch, keyed_generator(0, "example batch", batch))
 
 
 class _Stand:

@@ -21,7 +21,7 @@ from kinshot.recipes.recipe import Choice
 from kinshot.runs.embedder import Embedder
 from kinshot.samples.spec import Spec
 from kinshot.studies.answers import features_of
-from kinshot.studies.fields import build_key, distinct_inputs
+from kinshot.studies.fields import distinct_inputs
 from kinshot.studies.references import references
 from kinshot.studies.seed_groups import named_groups
 from kinshot.studies.study import (
@@ -89,10 +89,10 @@ def low_shot(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[st
     models = [*(run.model for run in runs), *(other.model for other in others)]
     count = sum(1 if model is None else len(wanted.features) for model in models)
     work = Work(count * len(wanted.heads) * sum(shots) * wanted.draws, say, "low-shot probes")
-    found = {run.label: _rows(run.label, run.model, *images[build_key(run.input)], shots, wanted, where, say, work) for run in runs}
+    found = {run.label: _rows(run.label, run.model, *images[run.input.meets], shots, wanted, where, say, work) for run in runs}
     rows = over_runs(found, named_groups(runs), always=True)
     for other in others:
-        own_images = images[build_key(other.run.input)]
+        own_images = images[other.run.input.meets]
         rows += over_runs({other.label: _rows(other.label, other.model, *own_images, shots, wanted, where, say, work)}, {}, always=True)
     protocol = {
         "labelled images of each class": ", ".join(map(str, shots)),
@@ -102,7 +102,7 @@ def low_shot(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[st
         "interval": RULE.replace("episodes", "draws of the labelled images"),
     }
     data = {"name": source.name, "classes": len(source.class_names), "images": len(source)}
-    return study_result(runs, data, protocol, rows, where, {"": [images[build_key(run.input)][0] for run in runs]})
+    return study_result(runs, data, protocol, rows, where, {"": [images[run.input.meets][0] for run in runs]})
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from kinshot.runs.embedder import Embedder
 from kinshot.runs.sweep_folder import runs_of
 from kinshot.studies.answers import Protocol, Say, build_source, features_of
 from kinshot.studies.answers import measure as measure_heads
-from kinshot.studies.fields import Fields, build_key, shared_data
+from kinshot.studies.fields import Fields, shared_data
 from kinshot.studies.footprint import footprint
 from kinshot.studies.intervals import accuracies, roughness
 from kinshot.studies.latency import Timing, latencies
@@ -147,7 +147,7 @@ class _Bench:
 
     def _int8(self, run: Trained) -> Embedder:
         data = run.recipe.data
-        key = repr((data, build_key(run.input)))
+        key = repr((data, run.input.meets))
         if key not in self._training:
             self._training[key] = build_source(data, run.input)
         source = self._training[key]

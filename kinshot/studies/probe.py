@@ -28,7 +28,6 @@ from kinshot.runs.diagnose import labels_of
 from kinshot.runs.embedder import Embedder
 from kinshot.runs.reached import reached_text
 from kinshot.studies.answers import build_source, features_of
-from kinshot.studies.fields import build_key
 from kinshot.studies.intervals import SEEDS_ALONE
 from kinshot.studies.provenance import commands_behind, versions
 from kinshot.studies.results import SEEN
@@ -82,7 +81,7 @@ def probe(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[str, 
     work = Work(len(runs), say, "probing")
     for run in runs:
         choice = wanted.data or run.recipe.data
-        key = repr(choice), build_key(run.input)
+        key = repr(choice), run.input.meets
         if key not in sources:
             sources[key] = build_source(choice, run.input)
         met.append(sources[key])

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from kinshot.learn.features import weights_hash
 from kinshot.runs.embedder import Embedder, untrained
-from kinshot.studies.fields import build_key
 from kinshot.studies.study import Trained
 from kinshot.studies.summaries import RAW, UNTRAINED
 
@@ -35,7 +34,7 @@ def references(runs: Sequence[Trained]) -> list[Reference]:
     """
     ordered = sorted(runs, key=lambda run: (run.recipe.seed, weights_hash(run.checkpoint.encoder)))
     found = [Reference(label, untrained(run.checkpoint), run) for label, run in _owners(UNTRAINED, ordered, _architecture)]
-    return found + [Reference(label, None, run) for label, run in _owners(RAW, ordered, lambda run: build_key(run.input))]
+    return found + [Reference(label, None, run) for label, run in _owners(RAW, ordered, lambda run: run.input.meets)]
 
 
 def _owners(name: str, runs: Sequence[Trained], key: Callable[[Trained], Hashable]) -> list[tuple[str, Trained]]:
@@ -47,4 +46,4 @@ def _owners(name: str, runs: Sequence[Trained], key: Callable[[Trained], Hashabl
 
 def _architecture(run: Trained) -> Hashable:
     settings = run.recipe.to_dict()
-    return json.dumps([settings["encoder"], settings["projector"], build_key(run.input)], sort_keys=True, default=str)
+    return json.dumps([settings["encoder"], settings["projector"], run.input.meets], sort_keys=True, default=str)

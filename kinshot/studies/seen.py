@@ -20,6 +20,7 @@ from kinshot.datasets.base import Source
 from kinshot.datasets.class_lists import other_part
 from kinshot.datasets.files import content_digests, regular_file
 from kinshot.recipes.recipe import Choice, Recipe, learns_from_labels, parse
+from kinshot.samples.spec import unmeasured
 from kinshot.studies.results import SEEN, WARNING
 
 _NAMED = 5
@@ -131,9 +132,7 @@ class SeenInTraining:
     def _source(self, data: Choice, like: Source) -> Source | str:
         """A run's training data rendered as an evaluation's, or why it cannot be had. Nothing is decoded where the data are files."""
         known, settings = SOURCES.entry(data.name).parameters, dict(data.settings)
-        wanted: dict[str, Any] = {"in_memory_mib": 0}
-        if like.kind == "image":
-            wanted |= {"channels": like.shape[0], "size": like.shape[-1]}
+        wanted: dict[str, Any] = {"in_memory_mib": 0, **unmeasured(like).rendering}
         settings |= {key: value for key, value in wanted.items() if key in known}
         key = repr((data.name, settings))
         if key not in self._built:
@@ -242,7 +241,7 @@ def _images_met(trained: Source, source: Source) -> np.ndarray | str:
         return _files_met(trained.files, source.files)
     if not (trained.in_memory and source.in_memory):
         return f"images of {source.name} and {trained.name} are not compared: one of them is files, the other is not"
-    if trained.shape != source.shape or trained.kind != source.kind:
+    if not unmeasured(trained).same_form(unmeasured(source)):
         return f"images of {source.name} are {source.shape}, those of {trained.name} {trained.shape}"
     return np.isin(source.digests(np.arange(len(source))), trained.digests(np.arange(len(trained))))
 

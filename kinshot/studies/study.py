@@ -27,7 +27,6 @@ from kinshot.runs.reached import reached_text
 from kinshot.runs.sweep_folder import runs_of
 from kinshot.samples.spec import Spec
 from kinshot.studies.answers import build_source
-from kinshot.studies.fields import build_key
 from kinshot.studies.intervals import OVER_EPISODES, accuracies, roughness, several_rule
 from kinshot.studies.provenance import commands_behind, versions
 from kinshot.studies.results import COVERS, ROUGH, SEEN
@@ -100,7 +99,7 @@ def same_data(runs: Sequence[Trained]) -> None:
     for run in runs[1:]:
         if _data(run) != _data(runs[0]):
             raise ConfigError(f"{run.path} was trained on {_data(run)}, {runs[0].path} on {_data(runs[0])}: study them one at a time")
-        if build_key(run.input) != build_key(runs[0].input):
+        if run.input.meets != runs[0].input.meets:
             raise ConfigError(f"{run.path} and {runs[0].path} were made for different samples: study them one at a time")
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kinshot.core.errors import ConfigError
 from kinshot.datasets.views import VIEWS
-from kinshot.samples.spec import Spec, normalize
+from kinshot.samples.spec import Spec
 
 
 @VIEWS.register("clean")
@@ -30,7 +30,7 @@ class Clean:
 
     def __call__(self, samples: Tensor, indices: Tensor | np.ndarray, seed: int, epoch: int) -> list[Tensor]:
         """`views` copies of the normalised batch."""
-        clean = normalize(samples, self.input)
+        clean = self.input.normalize(samples)
         if clean.ndim == 4:
             clean = clean.contiguous(memory_format=torch.channels_last)
         return [clean] * self.views

@@ -9,7 +9,8 @@ from torch import Tensor
 from kinshot.core.errors import ConfigError
 from kinshot.core.rng import keyed_uniform
 from kinshot.datasets.views import VIEWS
-from kinshot.samples.spec import FeatureSpec, check_kind, normalize
+from kinshot.samples.rows import RowSpec
+from kinshot.samples.spec import check_kind
 
 _HALF_STEP = 2.0**-25  # draws are multiples of 2^-24 from 0: shifted by half a step they lie inside (0, 1)
 
@@ -32,7 +33,7 @@ class FeatureNoise:
 
     accepts = ("features",)
 
-    def __init__(self, input: FeatureSpec, *, views: int = 2, mask: float = 0.2, noise: float = 0.1, scale: float = 0.0) -> None:
+    def __init__(self, input: RowSpec, *, views: int = 2, mask: float = 0.2, noise: float = 0.1, scale: float = 0.0) -> None:
         check_kind(VIEWS, "feature_noise", input)
         if views < 1 or not 0 <= mask < 1 or noise < 0 or not 0 <= scale < 1:
             raise ConfigError(
@@ -44,7 +45,7 @@ class FeatureNoise:
     def __call__(self, features: Tensor, indices: Tensor | np.ndarray, seed: int, epoch: int) -> list[Tensor]:
         """`views` random views: (B, F) to normalised float32 (B, F) on the same device."""
         rows = indices.cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices)
-        clean = normalize(features, self.input)
+        clean = self.input.normalize(features)
         # each effect owns its draws, so that switching one off leaves the others' as they were
         draws = 1 + (2 if self.noise > 0 else 1) * self.input.dim
         return [self._view(clean, keyed_uniform(seed, f"view{v}", epoch, rows, draws)) for v in range(self.views)]

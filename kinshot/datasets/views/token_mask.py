@@ -9,8 +9,9 @@ from torch import Tensor
 from kinshot.core.errors import ConfigError
 from kinshot.core.rng import keyed_uniform
 from kinshot.datasets.views import VIEWS
-from kinshot.samples.spec import TokenSpec, check_kind, normalize
-from kinshot.samples.tokens import MASK, PADDING
+from kinshot.samples.characters import MASK, PADDING
+from kinshot.samples.spec import check_kind
+from kinshot.samples.tokens import TokenSpec
 
 
 @VIEWS.register("token_mask")
@@ -38,7 +39,7 @@ class TokenMask:
     def __call__(self, tokens: Tensor, indices: Tensor | np.ndarray, seed: int, epoch: int) -> list[Tensor]:
         """`views` random views: ids (B, L) to int64 (B, L) on the same device, hidden characters MASK."""
         rows = indices.cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices)
-        clean = normalize(tokens, self.input)
+        clean = self.input.normalize(tokens)
         return [self._view(clean, keyed_uniform(seed, f"view{v}", epoch, rows, clean.shape[1])) for v in range(self.views)]
 
     def _view(self, clean: Tensor, draws: np.ndarray) -> Tensor:

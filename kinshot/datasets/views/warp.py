@@ -14,7 +14,8 @@ from kinshot.core.rng import keyed_uniform
 from kinshot.datasets.views import VIEWS
 from kinshot.datasets.views._color import MAX_HUE, ColorStrength, blur, recolor
 from kinshot.datasets.views._geometry import ELASTIC_POINTS, Geometry, WarpStrength, sampling_grid
-from kinshot.samples.spec import InputSpec, check_kind
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.spec import check_kind
 
 # Columns of a sample's draws. Each effect owns its columns, so that switching one off leaves the others' draws as they were.
 _GEOMETRY, _THICKEN, _ERASE = slice(0, 12), slice(12, 14), slice(14, 19)
@@ -64,7 +65,7 @@ class Warp:
 
     def __init__(
         self,
-        input: InputSpec,
+        input: PixelSpec,
         *,
         views: int = 2,
         rotation: float = 20.0,

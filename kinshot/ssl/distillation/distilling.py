@@ -19,7 +19,7 @@ from kinshot.learn.taps import Taps, submodule
 from kinshot.learn.wrapper import Wrapper
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import unit
-from kinshot.samples.spec import InputSpec, Spec, TokenSpec
+from kinshot.samples.spec import Spec
 from kinshot.ssl.distillation.settings import DistillSettings, LossChoice, parse_loss
 from kinshot.ssl.distillation.teacher import Taught
 
@@ -143,7 +143,7 @@ class Distilling(Wrapper):
 
     def _build(self, choices: list[LossChoice], context: RunContext, input: Spec) -> list[Term]:
         """The losses, each tried on a batch of the run's size, so that shapes that do not fit are found before anything runs."""
-        student = self._try_student(_blank(input))
+        student = self._try_student(input.blank(2))
         names = [choice.name for choice in choices]
         terms = []
         for number, choice in enumerate(choices):
@@ -223,15 +223,7 @@ def _try(loss: nn.Module, choice: LossChoice, teacher: str, student: Tensor, tau
 def _try_teacher(taught: Taught, name: str) -> Tensor:
     if taught.cached is not None:
         return taught.cached[name][:2]
-    return taught.teacher.outputs(_blank(taught.teacher.input), [name])[name]
-
-
-def _blank(input: Spec) -> Tensor:
-    """Two samples of the right form that differ."""
-    if isinstance(input, TokenSpec):
-        return torch.tensor([[3], [4]]).expand(2, input.length).contiguous()
-    shape: tuple[int, ...] = (input.channels, input.size, input.size) if isinstance(input, InputSpec) else (input.dim,)
-    return torch.stack([torch.zeros(shape), torch.ones(shape)])
+    return taught.teacher.outputs(taught.teacher.input.blank(2), [name])[name]
 
 
 def _fingerprint(teachers: Sequence[Taught]) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.learn.taps import Taps, submodule
-from kinshot.samples.spec import InputSpec, Spec, fitted, normalize
+from kinshot.samples.spec import Spec
 
 
 class Teacher(nn.Module):
@@ -85,14 +85,10 @@ class Taught:
 
 def converted(x: Tensor, made: Spec, wanted: Spec, adapt: bool) -> Tensor:
     """A batch normalised by one specification as another normalises it; with `adapt`, images in its channels and size."""
-    if made == wanted or made.kind == "tokens":
+    if made == wanted:
         return x
-    if not isinstance(made, InputSpec) or not isinstance(wanted, InputSpec):
-        mean, std = (torch.tensor(values, device=x.device) for values in (made.mean, made.std))  # type: ignore[union-attr]
-        return normalize(x * std + mean, wanted)
-    mean, std = (torch.tensor(values, device=x.device).view(1, -1, 1, 1) for values in (made.mean, made.std))
-    pixels = x.float() * std + mean
-    return normalize(fitted(pixels, wanted) if adapt else pixels, wanted)
+    values = made.denormalize(x)
+    return wanted.normalize(wanted.fit(values) if adapt else values)
 
 
 def check_inputs(teacher: Teacher, student: Spec, adapt: bool) -> None:
@@ -102,20 +98,8 @@ def check_inputs(teacher: Teacher, student: Spec, adapt: bool) -> None:
         raise ConfigError(
             f"teacher {teacher.name} was made for {wanted.kind}, the student for {given.kind}: choose another teacher or other data"
         )
-    if isinstance(wanted, InputSpec) and isinstance(given, InputSpec):
-        if not adapt and (wanted.channels, wanted.size) != (given.channels, given.size):
-            shapes = [f"{spec.channels} x {spec.size} x {spec.size}" for spec in (wanted, given)]
-            raise ConfigError(
-                f"teacher {teacher.name} was made for images of {shapes[0]}, the student sees {shapes[1]}: "
-                "set data.size, or distill.adapt=true to resize and convert them for the teacher"
-            )
+    if wanted.same_form(given) or (adapt and wanted.resizable):
         return
-    shown = [_shape(wanted), _shape(given)]
-    if shown[0] != shown[1]:
-        raise ConfigError(f"teacher {teacher.name} was made for {shown[0]}, the student for {shown[1]}: use the data it was trained on")
-
-
-def _shape(spec: Spec) -> str:
-    if spec.kind == "tokens":
-        return f"texts of {spec.length} characters of {len(spec.alphabet)}"  # type: ignore[union-attr]
-    return f"{spec.dim} features"  # type: ignore[union-attr]
+    resize = "set data.size, or distill.adapt=true to resize and convert them for the teacher"
+    remedy = resize if wanted.resizable else "use the data it was trained on"
+    raise ConfigError(f"teacher {teacher.name} was made for {wanted.describe()}, the student for {given.describe()}: {remedy}")

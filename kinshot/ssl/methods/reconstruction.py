@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from kinshot.encoders.build import keyed_initialisation
 from kinshot.encoders.queue import embedding_dim
 from kinshot.learn import METHODS
 from kinshot.learn.method import Method
-from kinshot.samples.spec import FeatureSpec, InputSpec, TokenSpec
+from kinshot.samples.spec import Spec
 
 
 @METHODS.register("reconstruction")
@@ -39,25 +41,24 @@ class Reconstruction(Method):
         if hidden < 1:
             raise ConfigError(f"reconstruction: hidden must be at least 1, got {hidden}")
         self.encoder, self.projector = encoder, projector
-        self.input: InputSpec | FeatureSpec | TokenSpec = encoder.input  # type: ignore[assignment]
+        self.input: Spec = encoder.input  # type: ignore[assignment]
         width = embedding_dim(encoder, projector)
         with keyed_initialisation(context.seed, "init reconstruction"):
-            if isinstance(self.input, TokenSpec):
+            if self.input.vocabulary:
                 # the bias of one of two maps that are added is enough
                 self.characters = nn.Linear(int(encoder.dim), self.input.vocabulary)  # type: ignore[arg-type]
                 self.context = nn.Linear(width, self.input.vocabulary, bias=False)
             else:
-                self.decoder = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, _numbers(self.input)))
+                numbers = math.prod(self.input.shape)
+                self.decoder = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, numbers))
 
     def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
         """Error of the prediction of the clean samples `views[1]` from `views[0]`; for texts, also the accuracy at masked characters."""
         view, clean = views[0], views[1]
-        if isinstance(self.input, TokenSpec):
+        if self.input.vocabulary:
             return self._masked_characters(view, clean)
         made = self.decoder(self.projector(self.encoder(view)))
-        if isinstance(self.input, InputSpec) and clean.shape[-1] != self.input.size:
-            clean = F.interpolate(clean, size=(self.input.size, self.input.size), mode="bilinear", antialias=True, align_corners=False)
-        return {"loss": F.mse_loss(made.float(), clean.flatten(1).float())}
+        return {"loss": F.mse_loss(made.float(), self.input.fit_normalized(clean).flatten(1).float())}
 
     def _masked_characters(self, view: Tensor, clean: Tensor) -> dict[str, Tensor]:
         pooled, characters = self.encoder(view, tokens=True)
@@ -69,8 +70,3 @@ class Reconstruction(Method):
         with torch.no_grad():
             accuracy = (logits.argmax(dim=1) == hidden).sum().float() / count
         return {"loss": F.cross_entropy(logits, hidden, reduction="sum") / count, "accuracy": accuracy}
-
-
-def _numbers(input: InputSpec | FeatureSpec) -> int:
-    """Numbers in one sample."""
-    return input.dim if isinstance(input, FeatureSpec) else input.channels * input.size * input.size

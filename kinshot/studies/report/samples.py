@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from kinshot.datasets.base import Source
-from kinshot.samples.tokens import FIRST_CHARACTER, MASK, PADDING
+from kinshot.samples.spec import unmeasured
 
 _SIDE = 96
 """Pixels that a picture has at most on a side: twice what the page gives it, for sharp screens."""
@@ -45,12 +45,12 @@ def load_samples(source: Source, indices: Sequence[int]) -> dict[int, Sample]:
     chosen = sorted(set(indices))
     if not chosen:
         return {}
-    batch = source.load(np.array(chosen, dtype=np.int64)).numpy()
-    if source.kind == "image":
-        return {index: Sample(picture=picture_of(pixels)) for index, pixels in zip(chosen, batch, strict=True)}
-    if source.kind == "tokens":
-        return {index: Sample(text=text_of(ids, source.alphabet)) for index, ids in zip(chosen, batch, strict=True)}
-    return {index: Sample(text=f"sample {index}") for index in chosen}
+    spec, batch = unmeasured(source), source.load(np.array(chosen, dtype=np.int64))
+    pictures = spec.pictures(batch)
+    if pictures is not None:
+        return {index: Sample(picture=picture_of(pixels)) for index, pixels in zip(chosen, pictures.numpy(), strict=True)}
+    texts = spec.texts(batch) or [f"sample {index}" for index in chosen]
+    return {index: Sample(text=text) for index, text in zip(chosen, texts, strict=True)}
 
 
 def picture_of(pixels: np.ndarray) -> Image.Image:
@@ -62,14 +62,3 @@ def picture_of(pixels: np.ndarray) -> Image.Image:
     if max(picture.size) > _SIDE:
         picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     return picture
-
-
-def text_of(ids: np.ndarray, alphabet: str) -> str:
-    """Token ids (L,) as text; what is hidden or unknown has a sign of its own."""
-    special = {MASK: "\u2592"}
-    letters = [
-        alphabet[i - FIRST_CHARACTER] if 0 <= i - FIRST_CHARACTER < len(alphabet) else special.get(i, "\ufffd")
-        for i in ids.tolist()
-        if i != PADDING
-    ]
-    return "".join(letters)
