@@ -35,7 +35,7 @@ class ConvBlock(nn.Module):
         """(B, inputs, H, W) to (B, outputs, H / 2, W / 2), channels-last."""
         norm = self.norm
         # the mode comes first: in evaluation mode nothing is asked of x, and torch.fx can trace the block
-        if self.training and self.fused and type(norm) is nn.BatchNorm2d and _in_one_precision_on_cpu(x):
+        if self.training and norm.training and self.fused and type(norm) is nn.BatchNorm2d and _in_one_precision_on_cpu(x):
             return self._fused(x, norm)
         return F.max_pool2d(F.relu(self.norm(self.conv(x))), 2, ceil_mode=self.ceil_mode)
 

@@ -21,10 +21,12 @@ def momentum_copy(module: nn.Module) -> nn.Module:
 def follow_(target: nn.Module, source: nn.Module, momentum: float) -> None:
     """Move the parameters of `target` to `momentum * target + (1 - momentum) * source`.
 
-    Buffers are left alone: the running statistics of batch normalisation come from the target's own forward passes.
+    What the source does not train stays as it is. Buffers are left alone: the running statistics of batch normalisation come
+    from the target's own forward passes.
     """
-    ours: list[Tensor] = list(target.parameters())
-    theirs: list[Tensor] = list(source.parameters())
+    pairs = [pair for pair in zip(target.parameters(), source.parameters(), strict=True) if pair[1].requires_grad]
+    ours: list[Tensor] = [one for one, _ in pairs]
+    theirs: list[Tensor] = [other for _, other in pairs]
     if ours:
         torch._foreach_mul_(ours, momentum)
         torch._foreach_add_(ours, theirs, alpha=1 - momentum)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kinshot.core.errors import DivergedError, Interrupted
+from kinshot.encoders.freezing import check_learns
 from kinshot.learn.optim import WeightAverage, set_lr
 
 Batches = Callable[[int, int], Iterator[tuple[Tensor, Tensor]]]
@@ -130,6 +131,7 @@ def _step(run: Run, plan: Plan, images: Tensor, indices: Tensor, make_views: Any
     with _autocast(plan):
         terms = run.method.loss(views, indices, step)
     _guard(terms["loss"].detach(), "loss", run, indices, hooks)
+    check_learns(terms["loss"])
     run.optimizer.zero_grad(set_to_none=True)
     terms["loss"].backward()
     norm = _gradient_norm(run.optimizer, plan.clip)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kinshot.datasets.loader import Companions, Order
+from kinshot.encoders.freezing import keep_still
 from kinshot.learn.features import named_features
 
 WRAPPED = "base."
@@ -55,6 +56,12 @@ class Method(nn.Module):
     """The few-shot head that takes the weights of the method's submodule `network` at test time; empty for none."""
     prefix: ClassVar[str] = ""
     """What stands before `encoder.` and `projector.` in `state_dict`, for a method that wraps another."""
+
+    def train(self, mode: bool = True) -> Method:
+        """Training mode but for frozen parts of the encoder, which stay in evaluation mode (`kinshot.encoders.freezing`)."""
+        super().train(mode)
+        keep_still(self)
+        return self
 
     def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
         """The scalar to minimize under "loss", and any further terms to log.

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kinshot.core.errors import ConfigError
+
 
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two parameter groups: weights of two or more dimensions decay; biases and normalisation parameters do not."""
@@ -23,6 +25,8 @@ def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]
 def build_optimizer(name: str, module: nn.Module, *, lr: float, weight_decay: float, momentum: float) -> torch.optim.Optimizer:
     """`adamw`, `sgd` (Nesterov-free momentum) or `lars` (lightly's implementation) over `decay_groups`."""
     groups = decay_groups(module, weight_decay)
+    if not groups:
+        raise ConfigError("nothing is left to train, every weight is frozen: take parts out of train.freeze, or take a method with a head")
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr)
     if name == "sgd":

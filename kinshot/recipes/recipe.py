@@ -70,6 +70,8 @@ class TrainConfig:
         schedule: course of the learning rate after the warm-up.
         warmup: share of all steps over which the learning rate rises linearly.
         final_lr: share of the peak learning rate left at the last step (cosine).
+        freeze: parts of the encoder that stay as they are, modules by the names that its state has ([conv1, layer1]), or [all]; they get
+            no gradient and stay in evaluation mode. Useful with `init`.
         clip: largest gradient norm; none leaves gradients as they are.
         ema: decay of the exponential moving average of weights that checkpoints export; 0 exports the weights themselves.
         precision: fp32, bf16 autocast, or auto (bf16 where the processor has instructions for it).
@@ -92,6 +94,7 @@ class TrainConfig:
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = 0.03
     final_lr: float = 0.0
+    freeze: tuple[str, ...] = ()
     clip: float | None = None
     ema: float = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kinshot.core.errors import DivergedError
+from kinshot.encoders.freezing import check_learns
 from kinshot.runs.hooks import RunHooks
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def first_step(job: Job) -> dict[str, Tensor]:
     views = job.views(images.to(device), indices, seed=job.recipe.seed, epoch=0)
     with torch.autocast(device.type, dtype=job.plan.autocast, enabled=job.plan.autocast is not None):
         terms = method.loss(views, indices.to(device), 0)
+    check_learns(terms["loss"])
     terms["loss"].backward()
     return terms
 

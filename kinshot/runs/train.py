@@ -42,6 +42,7 @@ from kinshot.samples.spec import Spec, input_of
 from kinshot.runs.begun import begun_with, stand_in_notes, ways_on
 from kinshot.recipes.check import check_small_views, check_view_count
 from kinshot.runs.diagnose import diagnose, report_lines
+from kinshot.encoders.freezing import freeze
 from kinshot.runs.embedder import build_model, initial_input, initialize, input_spec
 from kinshot.recipes.fit import filled_in, fit
 from kinshot.runs.hooks import RunHooks, Say
@@ -199,6 +200,7 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     encoder, projector = build_model(recipe, input)
     if given is not None:
         initialize(encoder, given, recipe)
+    freeze(encoder, t.freeze)
     steps = len(source) // t.batch_size
     if steps == 0:
         raise ConfigError(f"train.batch_size is {t.batch_size} but {source.name} has {len(source)} samples; lower train.batch_size")

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinshot.core.context import RunContext
+from kinshot.core.errors import ConfigError
 from kinshot.encoders.build import keyed_initialisation
 from kinshot.fewshot.adaptation import Adaptation, Statistics, follow_statistics, maml_scores, normalised_by, unfused
 from kinshot.fewshot.inner_loop import linear_scores
@@ -69,6 +70,8 @@ class MAML(Method):
         super().__init__()
         self.encoder, self.projector = encoder, projector
         self.adapt = adapt
+        if adapt == "network" and not all(weight.requires_grad for weight in encoder.parameters()):
+            raise ConfigError("method maml adapts the whole encoder, and train.freeze keeps parts of it: set method=anil, or no freeze")
         self.shape, self.how = EpisodeShape(ways, shots, queries, tasks), Adaptation(inner_steps, inner_lr, first_order, statistics)
         self.order = episode_order("maml", context, self.shape)
         self.network = initial_head(encoder, ways, context.seed)
