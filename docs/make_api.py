@@ -11,16 +11,19 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import kinshot
-from kinshot.core.lazy import Declared, Face
+from kinshot.core.lazy import Face
 from kinshot.core.registry import Registry
 from kinshot.core.schema import argument_help
 
 DOCS = Path(__file__).resolve().parent
 TYPED = DOCS.parent / "kinshot" / "typed"
 Node = ast.FunctionDef | ast.ClassDef
+OBJECTS = ("kinshot.kin.", "kinshot.fewshot.episodes", "kinshot.runs.", "kinshot.learn.model")
+"""Where classes are that one holds in one's hands: their methods are listed. The others are called by a loop that knows them."""
 
 
 class Name(NamedTuple):
@@ -31,24 +34,43 @@ class Name(NamedTuple):
     symbol: str
 
 
-def offered(face: Face) -> list[Name]:
+class Section(NamedTuple):
+    """One module that shows names."""
+
+    module: str
+    about: str
+    names: list[Name]
+
+
+def sections() -> list[Section]:
+    """`kinshot`, the faces and rooms that it shows, and the room of graphs."""
+    found = [_section(kinshot)]
+    for name in sorted(kinshot.__offer__.names()):  # type: ignore[attr-defined]
+        if isinstance(shown := getattr(kinshot, name), Face):
+            found.append(_section(shown))
+    names = [n for n in _imported(Path(kinshot.kin.graph.__file__ or "")) if n.symbol[0].islower()]
+    return [*found, Section("kinshot.kin.graph", _first_line(kinshot.kin.graph), names)]
+
+
+def _section(face: ModuleType) -> Section:
     """The names of a face that kinshot itself brings, without the faces and rooms among them."""
-    offer = face.__offer__
+    offer = vars(face)["__offer__"]
     if isinstance(offer, Registry):
         ours = [entry for entry in offer.entries.values() if entry.module.startswith("kinshot.")]
-        return [Name(entry.name, entry.module, entry.symbol) for entry in ours]
-    if isinstance(offer, Declared):
-        return [Name(name, *place) for name, place in offer.places.items() if place[0] != offer.module]
-    raise TypeError(f"{face.__name__} offers neither a registry nor what it declares")
+        names = [Name(entry.name, entry.module, entry.symbol) for entry in ours]
+    else:
+        names = [Name(name, *place) for name, place in offer.places.items() if place[0] != offer.module]
+    return Section(face.__name__, _first_line(face), names)
 
 
-def faces() -> Iterator[tuple[str, Face]]:
-    """`kinshot` and every face that it shows, in the order in which they are declared."""
-    yield "kinshot", kinshot  # type: ignore[misc]
-    for name in sorted(kinshot.__offer__.names()):  # type: ignore[attr-defined]
-        module = getattr(kinshot, name) if kinshot.__offer__.places[name][0] == "kinshot" else None  # type: ignore[attr-defined]
-        if isinstance(module, Face):
-            yield name, module
+def _first_line(module: ModuleType) -> str:
+    return (module.__doc__ or "").split("\n", 1)[0]
+
+
+def _imported(file: Path) -> list[Name]:
+    """What a package's first lines import into it."""
+    lines = [line for line in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(line, ast.ImportFrom)]
+    return [Name(one.name, line.module or "", one.name) for line in lines if line.module != "__future__" for one in line.names]
 
 
 def definition(name: Name) -> Node:
@@ -125,49 +147,48 @@ def described(shown: str, name: Name) -> Iterator[str]:
         yield f"Paper: {source}\n"
     if helps := argument_help(inspect.cleandoc(docstring)):
         yield "\n".join(f"- `{argument}`: {text}" for argument, text in helps.items()) + "\n"
+    if isinstance(node, ast.ClassDef) and name.module.startswith(OBJECTS):
+        methods = [(line.name, ast.get_docstring(line) or "") for line in node.body if isinstance(line, ast.FunctionDef)]
+        yield "\n".join(f"- `.{method}`: {text.split(chr(10), 1)[0]}" for method, text in methods if method[0] != "_") + "\n"
     if shows := example(docstring):
         yield f"```pycon\n{shows}\n```\n"
 
 
 def page() -> str:
     """The whole of docs/api.md."""
-    sections = [(name, face, offered(face)) for name, face in faces()]
     head = [
         "# kinshot in your own code\n",
-        "Every name below is loaded when it is first used; `import kinshot` alone imports neither torch nor numpy. Examples run as tests.",
-        "Names, signatures and texts are those of the docstrings: this page is written by `make api`. How a part is added says",
-        "[CONTRIBUTING.md](../CONTRIBUTING.md); what the words mean, [architecture.md](architecture.md).\n",
+        "Every name below is loaded when it is first used; `import kinshot` alone imports neither torch nor numpy. Examples run as tests,",
+        "after `import kinshot, torch` and `import numpy as np`. Names, signatures and texts are those of the docstrings: this page is",
+        "written by `make api`. How a part is added says [CONTRIBUTING.md](../CONTRIBUTING.md); what the words mean,",
+        "[architecture.md](architecture.md).\n",
     ]
-    for section, _, names in sections:
-        links = ", ".join(f"[{n.name}](#{_anchor(section, n)})" for n in names)
-        head.append(f"- [`{_dotted(section)}`](#{_dotted(section).replace('.', '')}): {links}")
     body = []
-    for section, face, names in sections:
-        body += [f"\n## {_dotted(section)}\n", f"{(face.__doc__ or '').split(chr(10), 1)[0]}\n"]
-        body += [line for name in names for line in described(f"{_dotted(section)}.{name.name}", name)]
+    for section in sections():
+        links = ", ".join(f"[{n.name}](#{_anchor(f'{section.module}.{n.name}')})" for n in section.names)
+        head.append(f"- [`{section.module}`](#{_anchor(section.module)}): {links}")
+        body += [f"\n## {section.module}\n", f"{section.about}\n"]
+        body += [line for name in section.names for line in described(f"{section.module}.{name.name}", name)]
     return "\n".join([*head, *body]).rstrip() + "\n"
 
 
-def _dotted(section: str) -> str:
-    return section if section == "kinshot" else f"kinshot.{section}"
+def _anchor(heading: str) -> str:
+    """GitHub's anchor of a heading that is a dotted name."""
+    return heading.lower().replace(".", "")
 
 
-def _anchor(section: str, name: Name) -> str:
-    """GitHub's anchor of the heading."""
-    return f"{_dotted(section)}.{name.name}".lower().replace(".", "")
-
-
-def stub(section: str, names: list[Name]) -> str:
+def stub(section: Section) -> str:
     """What a type checker reads of the parts of one face."""
-    lines = [f'"""The parts of `kinshot.{section}` for type checkers, written by `make api`."""', ""]
-    lines += [f"from {n.module} import {n.symbol} as {n.name}" for n in sorted(names, key=lambda n: (n.module, n.name))]
-    return "\n".join([*lines, "", "__all__ = [", *(f'    "{n.name}",' for n in names), "]"]) + "\n"
+    lines = [f'"""The parts of `{section.module}` for type checkers, written by `make api`."""', ""]
+    lines += [f"from {n.module} import {n.symbol} as {n.name}" for n in sorted(section.names, key=lambda n: (n.module, n.name))]
+    return "\n".join([*lines, "", "__all__ = [", *(f'    "{n.name}",' for n in section.names), "]"]) + "\n"
 
 
 def written() -> dict[Path, str]:
     """Every file that `make api` writes, with its text."""
-    stubs = {TYPED / f"{name}.pyi": stub(name, offered(face)) for name, face in faces() if isinstance(face.__offer__, Registry)}
-    return {DOCS / "api.md": page(), **stubs}
+    faces = {section.module.removeprefix("kinshot."): section for section in sections()}
+    of_parts = [name for name in faces if isinstance(getattr(getattr(kinshot, name, None), "__offer__", None), Registry)]
+    return {DOCS / "api.md": page(), **{TYPED / f"{name}.pyi": stub(faces[name]) for name in of_parts}}
 
 
 def main() -> None:

@@ -21,6 +21,14 @@ if TYPE_CHECKING:  # every name that the package shows: docs/api.md says what ea
     from kinshot import objectives as objectives
     from kinshot import sources as sources
     from kinshot import views as views
+    from kinshot.core.context import RunContext as RunContext
+    from kinshot.encoders.build import build_encoder as build_encoder
+    from kinshot.encoders.build import keyed_initialisation as keyed_initialisation
+    from kinshot.fewshot.base_statistics import base_statistics as base_statistics
+    from kinshot.fewshot.episodes import Episodes as Episodes
+    from kinshot.fewshot.episodes import sample_episodes as sample_episodes
+    from kinshot.fewshot.evaluate import build_head as build_head
+    from kinshot.fewshot.evaluate import episode_accuracy as episode_accuracy
     from kinshot.kin.graph.graph import RelationGraph as RelationGraph
     from kinshot.kin.relation import Relation as Relation
     from kinshot.runs.embedder import load as load

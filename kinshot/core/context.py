@@ -18,6 +18,9 @@ class RunContext:
         total_steps: steps in the whole run.
         seed: the run's seed, for `kinshot.core.rng`.
         labels: class of every sample, int64 (N,), 0..C-1, for a method that is `supervised`; None for all others.
+
+    >>> kinshot.RunContext(num_samples=100, batch_size=32, steps_per_epoch=3, total_steps=30, seed=0)
+    RunContext(num_samples=100, batch_size=32, steps_per_epoch=3, total_steps=30, seed=0, labels=None)
     """
 
     num_samples: int

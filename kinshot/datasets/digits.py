@@ -25,6 +25,12 @@ def digits(*, split: Literal["train", "test", "all"] = "train", size: int = 28) 
     Args:
         split: train, test or all; the splits share classes but no image.
         size: side in pixels; 8 keeps the original pixels, other sizes are resized with a bilinear filter.
+
+    >>> source = kinshot.sources.digits(split="test")
+    >>> len(source), source.shape, source.class_names[:3]
+    (355, (1, 28, 28), ['0', '1', '2'])
+    >>> source.load([0, 1]).shape
+    torch.Size([2, 1, 28, 28])
     """
     if size < 1:
         raise ConfigError(f"digits: size must be at least 1, got {size}")

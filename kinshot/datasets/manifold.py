@@ -45,6 +45,9 @@ def manifold(
         topic_share: share of a sentence's words that come from topics; the rest are function words.
         length: the most characters of a sentence.
         seed: points, words and sentences are drawn from it.
+
+    >>> len(kinshot.sources.manifold())
+    100
     """
     check_text_settings(topic_share, length)
     count, reach = nodes or _PUBLISHED[surface][0], radius or _PUBLISHED[surface][1]

@@ -20,6 +20,13 @@ def keyed_initialisation(seed: int, purpose: str) -> Iterator[None]:
     """Inside, weights are drawn from (seed, purpose); outside, torch's random state is what it was before.
 
     Weights are drawn on the CPU and moved later, so they are the same on every device.
+
+    >>> with kinshot.keyed_initialisation(0, "my projector"):
+    ...     first = torch.nn.Linear(3, 2)
+    >>> with kinshot.keyed_initialisation(0, "my projector"):
+    ...     second = torch.nn.Linear(3, 2)
+    >>> torch.equal(first.weight, second.weight)  # whatever was drawn elsewhere
+    True
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(keyed_seed(seed, purpose))
@@ -66,6 +73,12 @@ def build_encoder(name: str, settings: Mapping[str, Any], input: Spec, *, seed: 
     Raises:
         ConfigError: an unknown name, samples of a kind that the encoder does not take, or settings that are unknown, missing or
             out of range.
+
+    >>> from kinshot.samples.spec import FeatureSpec
+    >>> rows = FeatureSpec(4, mean=(0.0,) * 4, std=(1.0,) * 4)
+    >>> encoder = kinshot.build_encoder("mlp", {"widths": [16, 8]}, rows, seed=0)
+    >>> encoder(torch.zeros(3, 4)).shape
+    torch.Size([3, 8])
     """
     check_kind(ENCODERS, name, input)
     with keyed_initialisation(seed, "init"):

@@ -51,6 +51,11 @@ class ResNet12(nn.Module):
         widths: channels of the four blocks; (64, 160, 320, 640) is the common wide variant.
         width: factor on all channels, for narrower versions.
         depth: blocks kept, the first ones; fewer than four halve the maps less often and end at a smaller width.
+
+    >>> from kinshot.samples.spec import InputSpec
+    >>> encoder = kinshot.encoders.resnet12(InputSpec(1, 16, mean=(0.5,), std=(0.5,)), widths=(4, 4, 8, 8))
+    >>> encoder(torch.zeros(3, 1, 16, 16)).shape
+    torch.Size([3, 8])
     """
 
     accepts = ("image",)

@@ -64,6 +64,12 @@ def base_statistics(features: Tensor, labels: Tensor | np.ndarray, *, covariance
     Raises:
         DataError: shapes or dtypes that do not fit, features that are not finite, no image, or a class with one image
             where covariances are asked for.
+
+    >>> features, labels = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0], [0.0, 4.0]]), torch.tensor([0, 0, 1, 1])
+    >>> base = kinshot.base_statistics(features, labels)
+    >>> base.mean, base.class_means
+    (tensor([1.0000, 1.5000]), tensor([[2., 0.],
+            [0., 3.]]))
     """
     label = torch.as_tensor(labels, device=features.device)
     _check(features, label)

@@ -31,6 +31,11 @@ class Episodes:
 
     Raises:
         DataError: shapes or labels that do not fit together, nothing to ask, or an image used twice in one episode.
+
+    >>> pick = torch.tensor
+    >>> episode = kinshot.Episodes(pick([[4, 9]]), pick([[0, 1]]), pick([[5, 7]]), pick([[0, 1]]), classes=pick([[3, 8]]))
+    >>> episode.ways
+    2
     """
 
     support: Tensor
@@ -102,6 +107,11 @@ def sample_episodes(
     Raises:
         ConfigError: a number below its minimum.
         DataError: fewer classes than `ways`, or a class with fewer than `shots` + `queries` images.
+
+    >>> labels = np.repeat(np.arange(10), 6)  # ten classes of six images
+    >>> episodes = kinshot.sample_episodes(labels, ways=5, shots=1, queries=3, episodes=100, seed=0)
+    >>> tuple(episodes.support.shape), tuple(episodes.query.shape)
+    ((100, 5), (100, 15))
     """
     check_numbers(("ways", ways, 2), ("shots", shots, 1), ("queries", queries, 1), ("episodes", episodes, 1))
     pool = pool_of(labels)

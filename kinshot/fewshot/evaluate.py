@@ -106,6 +106,11 @@ def build_head(
 
     Raises:
         ConfigError: unknown head, unknown setting or bad value, or something injected that the head does not take.
+
+    >>> head = kinshot.build_head("logistic", {"C": 10.0})
+    >>> support, labels, query = torch.eye(2).unsqueeze(0), torch.tensor([[0, 1]]), torch.tensor([[[0.1, 2.0]]])
+    >>> head(support, labels, query, 2).argmax(-1)
+    tensor([[1]])
     """
     checked, problems = HEADS.check(name, dict(settings or {}))
     if problems:
@@ -133,5 +138,12 @@ def episode_accuracy(
     """Share of query images that the head puts into their class, for each episode: float64 (E,), in [0, 1].
 
     Arguments and errors are those of `episode_records`, which keeps the answers too.
+
+    >>> labels = np.repeat(np.arange(10), 6)
+    >>> features = torch.eye(10)[torch.from_numpy(labels)]  # what a perfect encoder would say of sixty images
+    >>> episodes = kinshot.sample_episodes(labels, ways=5, shots=1, queries=3, episodes=100, seed=0)
+    >>> head = kinshot.build_head("prototype", {"distance": "euclidean"})
+    >>> float(kinshot.episode_accuracy(features, episodes, head, ways=5).mean())
+    1.0
     """
     return episode_records(features, episodes, head, ways, batch=batch, threads=threads).accuracy

@@ -22,6 +22,13 @@ def views(ids: Tensor, copies: int = 2) -> Relation:
     Args:
         ids: int64 (B,), which sample each row of a view shows.
         copies: views of each.
+
+    >>> positive, negative = kinshot.kin.views(torch.tensor([7, 9]), copies=2).dense()  # rows: 7, 9, and again 7, 9
+    >>> positive
+    tensor([[0., 0., 1., 0.],
+            [0., 0., 0., 1.],
+            [1., 0., 0., 0.],
+            [0., 1., 0., 0.]])
     """
     _flat("ids", ids)
     if copies < 1:
@@ -42,6 +49,10 @@ def across_views(relation: Relation, copies: int) -> Relation:
     """A relation of B samples carried over to `copies` views of each; other views of a sample are its kin, with weight 1.
 
     Rows are [view 1 of all; view 2 of all; ...].
+
+    >>> relation = kinshot.kin.across_views(kinshot.kin.labels(torch.tensor([0, 0, 1])), copies=2)
+    >>> relation.shape
+    (6, 6)
     """
     rows, columns = relation.shape
     if rows != columns:
@@ -57,6 +68,18 @@ def labels(y: Tensor, y_refs: Tensor | None = None) -> Relation:
     Args:
         y: int64 (A,).
         y_refs: int64 (R,); None = the anchors themselves, each then neither to itself.
+
+    >>> positive, negative = kinshot.kin.labels(torch.tensor([0, 0, 1, -1])).dense()
+    >>> positive
+    tensor([[0., 1., 0., 0.],
+            [1., 0., 0., 0.],
+            [0., 0., 0., 0.],
+            [0., 0., 0., 0.]])
+    >>> negative
+    tensor([[0., 0., 1., 0.],
+            [0., 0., 1., 0.],
+            [1., 1., 0., 0.],
+            [0., 0., 0., 0.]])
     """
     _flat("y", y)
     columns = y if y_refs is None else y_refs
@@ -72,6 +95,12 @@ def multilabels(marks: Tensor, min_shared: int = 1, marks_refs: Tensor | None = 
         marks: (A, L), 1 = has the label, 0 = has it not, -1 or NaN = missing.
         min_shared: labels that kin share.
         marks_refs: (R, L); None = the anchors themselves.
+
+    >>> marks = torch.tensor([[1, 1, 0], [1, 0, 1], [0, 0, 1]])
+    >>> kinshot.kin.multilabels(marks).dense()[0]
+    tensor([[0., 1., 0.],
+            [1., 0., 1.],
+            [0., 1., 0.]])
     """
     if min_shared < 1:
         raise ConfigError(f"min_shared: expected at least 1, got {min_shared}")
@@ -90,6 +119,10 @@ def weights(positive: Tensor, negative: Tensor | None = None, *, diagonal: bool 
         positive: bool or float (A, R), may be asymmetric.
         negative: the same; None = every pair that is not positive.
         diagonal: False leaves out the diagonal of square matrices, where an anchor meets itself; True for other references.
+
+    >>> kinshot.kin.weights(torch.tensor([[0.0, 0.5], [1.0, 0.0]])).dense()[0]
+    tensor([[0.0000, 0.5000],
+            [1.0000, 0.0000]])
     """
     if negative is None:
         negative = positive == 0
@@ -99,12 +132,22 @@ def weights(positive: Tensor, negative: Tensor | None = None, *, diagonal: bool 
 
 
 def pairs(count: int, device: torch.device | str = "cpu") -> Relation:
-    """Anchor i and reference i are kin; nothing is told apart: keys, the other half of a two-sided batch."""
+    """Anchor i and reference i are kin; nothing is told apart: keys, the other half of a two-sided batch.
+
+    >>> kinshot.kin.pairs(3).dense()[0]
+    tensor([[1., 0., 0.],
+            [0., 1., 0.],
+            [0., 0., 1.]])
+    """
     return Relation(Listed(torch.arange(count, device=device).unsqueeze(1)), None, (count, count))
 
 
 def negatives(anchors: int, references: int) -> Relation:
-    """Every reference is told apart from every anchor: a queue."""
+    """Every reference is told apart from every anchor: a queue.
+
+    >>> kinshot.kin.negatives(2, 4096).shape  # no matrix is made
+    (2, 4096)
+    """
     return Relation(None, Block(anchors, references), (anchors, references))
 
 
@@ -124,6 +167,10 @@ def listed(
         positive_weights: float, one for each index.
         negative_weights: float, one for each index.
         size: rows of the bank.
+
+    >>> kinshot.kin.listed(torch.tensor([[3], [0]]), torch.tensor([[1, 2], [2, -1]]), size=4).dense()[1]
+    tensor([[0., 1., 1., 0.],
+            [0., 0., 1., 0.]])
     """
     if positive is None and negative is None:
         raise ConfigError("listed: expected indices of positives, of negatives or of both, got neither")
@@ -141,6 +188,13 @@ def graph(source: Any, ids: Any = None, columns: Any = None, *, mask_hops: int =
         columns: node of each reference; None = the anchors.
         mask_hops: nodes this near that are not linked are masked; for a graph.
         diagonal: False leaves out the diagonal of square matrices, where an anchor meets itself; set it True for other references.
+
+    >>> from kinshot.kin.constructors import graph
+    >>> links = kinshot.kin.graph.from_edges(np.array([[0, 1], [1, 2]]), n=4)
+    >>> graph(links, torch.tensor([0, 1, 3])).dense()[0]
+    tensor([[0., 1., 0.],
+            [1., 0., 0.],
+            [0., 0., 0.]])
     """
     if ids is not None:
         nodes = [None if one is None else one.cpu().numpy() if isinstance(one, Tensor) else one for one in (ids, columns)]
@@ -161,6 +215,12 @@ def time(t: Tensor, group: Tensor, max_lag: float, *, masked_lag: float | None =
         group: int64 (A,), sequence of each sample; -1 = unknown.
         max_lag: largest distance in time between kin, in the units of `t`.
         masked_lag: samples of one sequence up to this distance that are not kin are neither; None = told apart.
+
+    >>> seconds, film = torch.tensor([0.0, 1.0, 9.0]), torch.tensor([0, 0, 0])
+    >>> kinshot.kin.time(seconds, film, max_lag=2.0).dense()[0]
+    tensor([[0., 1., 0.],
+            [1., 0., 0.],
+            [0., 0., 0.]])
     """
     _flat("t", t)
     if not max_lag >= 0 or (masked_lag is not None and masked_lag < max_lag):
@@ -184,6 +244,10 @@ def modalities(first: Tensor, second: Tensor, first_present: Tensor | None = Non
         second: int64 (R,), instant of each reference.
         first_present: bool (A,); absent rows are neither.
         second_present: bool (R,).
+
+    >>> kinshot.kin.modalities(torch.tensor([0, 1]), torch.tensor([1, 1, 0])).dense()[0]
+    tensor([[0., 0., 1.],
+            [1., 1., 0.]])
     """
     _flat("first", first)
     same = first.unsqueeze(1) == second
@@ -204,6 +268,12 @@ def teacher(z: Tensor, *, k: int | None = None, threshold: float | None = None, 
         k: an anchor's kin are its k nearest by cosine, or
         threshold: those of at least this cosine. One of the two.
         refs: (R, D); None = the anchors themselves, each then neither to itself.
+
+    >>> z = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    >>> kinshot.kin.teacher(z, k=1).dense()[0]
+    tensor([[0., 1., 0.],
+            [1., 0., 0.],
+            [0., 1., 0.]])
     """
     if (k is None) == (threshold is None):
         raise ConfigError(f"teacher: expected either k or threshold, got k={k} and threshold={threshold}")
@@ -230,6 +300,11 @@ def clusterings(assignments: Sequence[Tensor] | Tensor) -> Relation:
 
     Args:
         assignments: int64 (A,) of each clustering, or stacked (C, A).
+
+    >>> kinshot.kin.clusterings([torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1])]).dense()[1]
+    tensor([[0., 1., 2.],
+            [1., 0., 1.],
+            [2., 1., 0.]])
     """
     stacked = torch.stack(list(assignments))
     if stacked.dim() != 2:

@@ -29,6 +29,21 @@ class Relation:
 
     Raises:
         ConfigError: a part of another shape.
+
+    >>> relation = kinshot.kin.labels(torch.tensor([0, 0, 1, 1]))
+    >>> relation.shape
+    (4, 4)
+    >>> positive, negative = relation.without(torch.eye(4).flip(0) > 0).dense()  # the pairs of that diagonal are neither
+    >>> positive
+    tensor([[0., 1., 0., 0.],
+            [1., 0., 0., 0.],
+            [0., 0., 0., 1.],
+            [0., 0., 1., 0.]])
+    >>> negative
+    tensor([[0., 0., 1., 0.],
+            [0., 0., 0., 1.],
+            [1., 0., 0., 0.],
+            [0., 1., 0., 0.]])
     """
 
     positive: Part | None

@@ -74,6 +74,11 @@ def load(path: str | Path, device: str = "cpu") -> Embedder:
     """The model in a checkpoint or in a run folder (its best on validation classes, or its newest), verified, in evaluation mode.
 
     Warns where training did not get to its end. Raises CheckpointError when it is missing, damaged or not kinshot's.
+
+    >>> model = kinshot.load("runs/demo")
+    >>> features = model.embed(torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
+    >>> sorted(features), len(features["backbone"])
+    (['backbone', 'projector'], 2)
     """
     checkpoint = load_checkpoint(Path(path), parts=("encoder", "projector"))
     at = reached_by(checkpoint)

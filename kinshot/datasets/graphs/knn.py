@@ -30,6 +30,9 @@ def knn_graph(
 
     Raises:
         ConfigError: k or radius out of range.
+
+    >>> len(kinshot.graphs.knn(kinshot.sources.manifold(), k=3))
+    100
     """
     if radius is None and not 1 <= k < len(source):
         raise ConfigError(f"graph.k: expected 1 to {len(source) - 1} for {source.name}, got {k}")

@@ -23,6 +23,9 @@ def label_graph(source: Source, *, by: tuple[str, ...] = (), weights: tuple[floa
     Raises:
         ConfigError: a label that the source does not have.
         DataError: a source without labels.
+
+    >>> kinshot.graphs.labels(kinshot.sources.digits(split="test"))
+    RelationGraph(355 nodes, undirected entries {: 12252})
     """
     columns = {name: label_column(source, name) for name in (by or ("",))}
     if weights and len(weights) != len(columns):

@@ -47,6 +47,12 @@ def anil(
     Raises:
         ConfigError: no network, one trained for another number of ways, or a setting out of range.
         DataError: a way without support, or a network of another width.
+
+    >>> support = torch.tensor([[[1.0, 0.0], [0.8, 0.2], [0.1, 0.9]]])  # one episode of three images, two features each
+    >>> labels, query = torch.tensor([[0, 0, 1]]), torch.tensor([[[0.9, 0.3], [0.2, 0.7]]])
+    >>> start = {"weight": torch.zeros(2, 2), "bias": torch.zeros(2)}  # a trained method brings its own
+    >>> kinshot.heads.anil(support, labels, query, ways=2, network=start, inner_lr=1.0).argmax(-1)
+    tensor([[0, 1]])
     """
     if network is None:
         raise ConfigError(

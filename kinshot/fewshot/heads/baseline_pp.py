@@ -70,6 +70,12 @@ def baseline_pp(
     Raises:
         ConfigError: a setting out of its range, or `cl2n` without `base_mean`.
         DataError: a way without support, or `initial` of another shape.
+
+    >>> support = torch.tensor([[[1.0, 0.0], [0.8, 0.2], [0.1, 0.9]]])  # one episode of three images, two features each
+    >>> labels, query = torch.tensor([[0, 0, 1]]), torch.tensor([[[0.9, 0.3], [0.2, 0.7]]])
+    >>> kinshot.heads.baseline_pp(support, labels, query, ways=2).softmax(-1).round(decimals=2)
+    tensor([[[1., 0.],
+             [0., 1.]]])
     """
     steps = {"easyfsl": 50}.get(variant, 100) if steps is None else steps
     lr = {"easyfsl": 1e-4}.get(variant, 0.01) if lr is None else lr

@@ -59,6 +59,11 @@ def bd_cspn(
     Raises:
         ConfigError: epsilon below 0, or `cl2n` without `base_mean`.
         DataError: a way without support.
+
+    >>> support = torch.tensor([[[1.0, 0.0], [0.8, 0.2], [0.1, 0.9]]])  # one episode of three images, two features each
+    >>> labels, query = torch.tensor([[0, 0, 1]]), torch.tensor([[[0.9, 0.3], [0.2, 0.7]]])
+    >>> kinshot.heads.bd_cspn(support, labels, query, ways=2).argmax(-1)
+    tensor([[0, 1]])
     """
     not_negative("bd_cspn", epsilon=epsilon)
     support, query = transformed(support, transform, base_mean), transformed(query, transform, base_mean)

@@ -68,6 +68,10 @@ def distribution_calibration(
     Raises:
         ConfigError: a setting out of its range, or no base statistics.
         DataError: a way without support, base statistics that do not fit or hold no covariances, or no convergence.
+
+    >>> z, y = torch.tensor([[1.0, 0.1], [0.8, 0.1], [0.1, 0.8], [0.2, 1.0]]), torch.tensor([0, 0, 1, 1])
+    >>> kinshot.heads.distribution_calibration(z[None], y[None], z[None], 2, base=kinshot.base_statistics(z, y)).argmax(-1)
+    tensor([[0, 0, 1, 1]])
     """
     if base is None:
         raise ConfigError(

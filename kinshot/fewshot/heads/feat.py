@@ -53,6 +53,11 @@ def feat(
     Raises:
         ConfigError: no network, temperature not positive, or `cl2n` without `base_mean`.
         DataError: a way without support, or a network of another width.
+
+    >>> support = torch.tensor([[[1.0, 0.0], [0.8, 0.2], [0.1, 0.9]]])  # one episode of three images, two features each
+    >>> labels, query = torch.tensor([[0, 0, 1]]), torch.tensor([[[0.9, 0.3], [0.2, 0.7]]])
+    >>> kinshot.heads.feat(support, labels, query, ways=2, network=torch.nn.Identity()).argmax(-1)  # identity: as ProtoNet
+    tensor([[0, 1]])
     """
     if network is None:
         raise ConfigError(

@@ -51,6 +51,12 @@ def imprint_head(
     Raises:
         ConfigError: scale not positive, or `cl2n` without `base_mean`.
         DataError: a way without support.
+
+    >>> support = torch.tensor([[[1.0, 0.0], [0.8, 0.2], [0.1, 0.9]]])  # one episode of three images, two features each
+    >>> labels, query = torch.tensor([[0, 0, 1]]), torch.tensor([[[0.9, 0.3], [0.2, 0.7]]])
+    >>> kinshot.heads.imprint(support, labels, query, ways=2).round(decimals=1)  # ten times the cosine
+    tensor([[[9.8000, 4.2000],
+             [3.9000, 9.9000]]])
     """
     if scale <= 0:
         raise ConfigError(f"head imprint: scale must be positive, got {scale}")

@@ -65,6 +65,11 @@ def laplacian_shot(
     Raises:
         ConfigError: a number below its minimum, or `cl2n` without `base_mean`.
         DataError: a way without support.
+
+    >>> support = torch.tensor([[[1.0, 0.0], [0.8, 0.2], [0.1, 0.9]]])  # one episode of three images, two features each
+    >>> labels, query = torch.tensor([[0, 0, 1]]), torch.tensor([[[0.9, 0.3], [0.2, 0.7]]])
+    >>> kinshot.heads.laplacian_shot(support, labels, query, ways=2, neighbors=1).argmax(-1)
+    tensor([[0, 1]])
     """
     positive("laplacian_shot", neighbors=neighbors)
     not_negative("laplacian_shot", lam=lam, steps=steps, tolerance=tolerance, epsilon=epsilon)

@@ -55,6 +55,12 @@ def logistic(
     Raises:
         ConfigError: C or max_iter not positive, or `cl2n` without `base_mean`.
         DataError: a way without support, or a fit that did not converge.
+
+    >>> support = torch.tensor([[[1.0, 0.0], [0.8, 0.2], [0.1, 0.9]]])  # one episode of three images, two features each
+    >>> labels, query = torch.tensor([[0, 0, 1]]), torch.tensor([[[0.9, 0.3], [0.2, 0.7]]])
+    >>> kinshot.heads.logistic(support, labels, query, ways=2, C=10).exp().round(decimals=2)
+    tensor([[[0.8400, 0.1600],
+             [0.3000, 0.7000]]])
     """
     if C <= 0 or max_iter < 1:
         raise ConfigError(f"head logistic: C and max_iter must be positive, got C={C} and max_iter={max_iter}")

@@ -49,6 +49,12 @@ def maml(
 
     Raises:
         ConfigError: no encoder or network, a number out of range, or another number of ways than was trained.
+
+    >>> support = torch.tensor([[[1.0, 0.0], [0.8, 0.2], [0.1, 0.9]]])  # one episode of three images, two features each
+    >>> labels, query = torch.tensor([[0, 0, 1]]), torch.tensor([[[0.9, 0.3], [0.2, 0.7]]])
+    >>> start = {"weight": torch.zeros(2, 2), "bias": torch.zeros(2)}  # a trained method brings its own
+    >>> kinshot.heads.maml(support, labels, query, ways=2, encoder=torch.nn.Identity(), network=start, inner_lr=1.0).argmax(-1)
+    tensor([[0, 1]])
     """
     if encoder is None or network is None:
         raise ConfigError("head maml adapts the network that method maml trained, and none was given: evaluate a run of `fewshot train`")

@@ -74,6 +74,12 @@ def matching(
     Raises:
         ConfigError: temperature not positive, or `cl2n` without `base_mean`.
         DataError: a way without support, or a network of another width.
+
+    >>> support = torch.tensor([[[1.0, 0.0], [0.8, 0.2], [0.1, 0.9]]])  # one episode of three images, two features each
+    >>> labels, query = torch.tensor([[0, 0, 1]]), torch.tensor([[[0.9, 0.3], [0.2, 0.7]]])
+    >>> kinshot.heads.matching(support, labels, query, ways=2).round(decimals=2)  # class 0 has two of three images
+    tensor([[[0.7800, 0.2200],
+             [0.5300, 0.4700]]])
     """
     if temperature <= 0:
         raise ConfigError(f"head matching: temperature must be positive, got {temperature}")

@@ -49,6 +49,12 @@ def nearest(
     Raises:
         ConfigError: neighbors below 1, or `cl2n` without `base_mean`.
         DataError: a way without support.
+
+    >>> support = torch.tensor([[[1.0, 0.0], [0.8, 0.2], [0.1, 0.9]]])  # one episode of three images, two features each
+    >>> labels, query = torch.tensor([[0, 0, 1]]), torch.tensor([[[0.9, 0.3], [0.2, 0.7]]])
+    >>> kinshot.heads.nearest(support, labels, query, ways=2).round(decimals=2)  # cosine to the nearest image of each class
+    tensor([[[1.0000, 0.4200],
+             [0.5000, 0.9900]]])
     """
     if neighbors < 1:
         raise ConfigError(f"head nearest: neighbors must be at least 1, got {neighbors}")

@@ -52,6 +52,12 @@ def prototype(
     Raises:
         ConfigError: `cl2n` without `base_mean`.
         DataError: a way without support.
+
+    >>> support = torch.tensor([[[1.0, 0.0], [0.8, 0.2], [0.1, 0.9]]])  # one episode of three images, two features each
+    >>> labels, query = torch.tensor([[0, 0, 1]]), torch.tensor([[[0.9, 0.3], [0.2, 0.7]]])
+    >>> kinshot.heads.prototype(support, labels, query, ways=2).round(decimals=2)  # cosine to the mean of each class
+    tensor([[[0.9800, 0.4200],
+             [0.3900, 0.9900]]])
     """
     means = class_means(transformed(support, transform, base_mean), labels, ways)
     return query_similarity(query, means, distance, transform, base_mean)

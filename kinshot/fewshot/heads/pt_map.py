@@ -72,6 +72,9 @@ def pt_map(
     Raises:
         ConfigError: a number outside its range, or `cl2n` without `base_mean`.
         DataError: a way without support.
+
+    >>> kinshot.heads.pt_map(torch.eye(2)[None], torch.tensor([[0, 1]]), torch.tensor([[[0.9, 0.3]]]), ways=2).argmax(-1)
+    tensor([[0]])
     """
     positive("pt_map", power=power, lam=lam, rate=rate, tolerance=tolerance)
     not_negative("pt_map", steps=steps)

@@ -52,6 +52,12 @@ def ridge(
     Raises:
         ConfigError: penalty or scale not positive, or `cl2n` without `base_mean`.
         DataError: a way without support.
+
+    >>> support = torch.tensor([[[1.0, 0.0], [0.8, 0.2], [0.1, 0.9]]])  # one episode of three images, two features each
+    >>> labels, query = torch.tensor([[0, 0, 1]]), torch.tensor([[[0.9, 0.3], [0.2, 0.7]]])
+    >>> kinshot.heads.ridge(support, labels, query, ways=2).round(decimals=2)
+    tensor([[[0.6100, 0.1400],
+             [0.1500, 0.3400]]])
     """
     if penalty <= 0 or scale <= 0:
         raise ConfigError(f"head ridge: penalty and scale must be positive, got penalty={penalty} and scale={scale}")

@@ -59,6 +59,11 @@ def soft_kmeans(
     Raises:
         ConfigError: a number below its minimum, or `cl2n` without `base_mean`.
         DataError: a way without support.
+
+    >>> support = torch.tensor([[[1.0, 0.0], [0.8, 0.2], [0.1, 0.9]]])  # one episode of three images, two features each
+    >>> labels, query = torch.tensor([[0, 0, 1]]), torch.tensor([[[0.9, 0.3], [0.2, 0.7]]])
+    >>> kinshot.heads.soft_kmeans(support, labels, query, ways=2, temperature=10.0).argmax(-1)
+    tensor([[0, 1]])
     """
     positive("soft_kmeans", temperature=temperature)
     not_negative("soft_kmeans", steps=steps)

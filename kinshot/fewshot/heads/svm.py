@@ -59,6 +59,11 @@ def svm(
     Raises:
         ConfigError: a setting out of its range, or `cl2n` without `base_mean`.
         DataError: a way without support, or an episode that did not reach the tolerance.
+
+    >>> support = torch.tensor([[[1.0, 0.0], [0.8, 0.2], [0.1, 0.9]]])  # one episode of three images, two features each
+    >>> labels, query = torch.tensor([[0, 0, 1]]), torch.tensor([[[0.9, 0.3], [0.2, 0.7]]])
+    >>> kinshot.heads.svm(support, labels, query, ways=2).argmax(-1)
+    tensor([[0, 1]])
     """
     for name, value in (("C", C), ("scale", scale), ("tolerance", tolerance), ("max_iter", max_iter)):
         if value <= 0:

@@ -36,6 +36,9 @@ def from_edges(
 
     Raises:
         DataError: edges, weights or groups that are wrong; names the edge.
+
+    >>> kinshot.kin.graph.from_edges(np.array([[0, 1], [1, 2]]), weights=np.array([1.0, 0.5]), n=4)
+    RelationGraph(4 nodes, undirected entries {edges: 4})
     """
     checked = check_edges(edges, weights, n, self_loops)
     opposed = None if negatives is None else check_edges(negatives, None, checked.n, self_loops).layer(directed=directed)

@@ -36,6 +36,9 @@ def from_knn(
     Raises:
         ConfigError: not exactly one of k and radius, or a value without sense.
         DataError: features that are not a finite matrix, with "cosine" a row of zeros; names the row.
+
+    >>> kinshot.kin.graph.from_knn(np.array([[0.0], [1.0], [5.0], [6.0]]), k=1).degrees()
+    array([1, 1, 1, 1])
     """
     features = _features(X, metric)
     _check_choice(k, radius, metric, len(features))

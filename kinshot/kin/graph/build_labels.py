@@ -23,6 +23,9 @@ def from_labels(y: Any, *, relation: str = "labels") -> RelationGraph:
 
     Raises:
         DataError: not one label a sample, or fractional numbers.
+
+    >>> kinshot.kin.graph.from_labels(np.array([0, 0, 1, 1, -1])).degrees()
+    array([1, 1, 1, 1, 0])
     """
     codes = code_values(y, "labels")
     return RelationGraph(len(codes), {relation: BlockLayer(codes)})

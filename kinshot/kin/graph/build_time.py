@@ -26,6 +26,9 @@ def from_time(t: Any, group: Any, *, max_lag: float | None = None, steps: int | 
     Raises:
         ConfigError: not exactly one of max_lag and steps, or a value without sense.
         DataError: times that are not finite numbers, or of another length than `group`; names the node.
+
+    >>> kinshot.kin.graph.from_time(np.array([0.0, 1.0, 9.0]), np.array([0, 0, 0]), max_lag=2.0).degrees()
+    array([1, 1, 0])
     """
     if (max_lag is None) == (steps is None):
         raise ConfigError(f"give exactly one of max_lag and steps, got max_lag={max_lag} and steps={steps}")

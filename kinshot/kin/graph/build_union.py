@@ -24,6 +24,10 @@ def union(graphs: Mapping[str, RelationGraph], weights: Mapping[str, float] | No
     Raises:
         ConfigError: no graph, or a weight for none of them.
         DataError: graphs of different sizes or different groups.
+
+    >>> links, site = kinshot.kin.graph.from_edges(np.array([[0, 1]]), n=3), kinshot.kin.graph.from_labels(np.array([0, 1, 1]))
+    >>> kinshot.kin.graph.union({"links": links, "site": site}, weights={"site": 0.5}).degrees()
+    array([1, 2, 1])
     """
     if not graphs:
         raise ConfigError("union needs at least one graph")

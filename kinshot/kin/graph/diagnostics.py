@@ -71,6 +71,10 @@ def local_consistency(graph: RelationGraph, y: np.ndarray) -> float:
 
     Raises:
         DataError: `y` is not one integer for each node.
+
+    >>> graph = kinshot.kin.graph.from_edges(np.array([[0, 1], [1, 2], [0, 2], [2, 3]]), n=4)
+    >>> kinshot.kin.graph.local_consistency(graph, np.array([0, 0, 0, 1]))
+    0.75
     """
     return _consistency(tally(graph, y))
 
@@ -86,6 +90,10 @@ def homophily(graph: RelationGraph, y: np.ndarray) -> float:
 
     Raises:
         DataError: `y` is not one integer for each node.
+
+    >>> graph = kinshot.kin.graph.from_edges(np.array([[0, 1], [2, 3]]), n=4)
+    >>> kinshot.kin.graph.homophily(graph, np.array([0, 0, 0, 1]))
+    0.5
     """
     return _homophily(tally(graph, y))
 

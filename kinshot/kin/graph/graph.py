@@ -53,6 +53,16 @@ class RelationGraph:
     Raises:
         ConfigError: unknown or unfit layer weights.
         DataError: no layer, no node, or layers, negatives and groups of different sizes.
+
+    >>> graph = kinshot.kin.graph.from_edges(np.array([[0, 1], [1, 2], [3, 4]]), n=5)
+    >>> graph
+    RelationGraph(5 nodes, undirected entries {edges: 6})
+    >>> graph.degrees()
+    array([1, 2, 1, 1, 1])
+    >>> graph.induced(np.array([0, 1, 3])).positive
+    array([[1., 1., 0.],
+           [1., 1., 0.],
+           [0., 0., 1.]], dtype=float32)
     """
 
     def __init__(
