@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from kinshot.cli.fewshot import main
-from kinshot.core.checkpoint import load_checkpoint, save_checkpoint
+from kinshot.core.checkpoint import save_checkpoint
 from kinshot.datasets import SOURCES
 from kinshot.fewshot.joint import novel_draws
+from kinshot.recipes.loaded import read
 from kinshot.recipes.recipe import parse
 from kinshot.runs.embedder import Embedder, build_model, from_checkpoint
 from kinshot.samples.spec import input_of
@@ -74,7 +75,7 @@ def unit(z: torch.Tensor) -> torch.Tensor:
 
 
 def features(run: Path, name: str, **settings: Any) -> torch.Tensor:
-    return features_of(from_checkpoint(load_checkpoint(run)), source(name, **settings), CPU)["backbone"]
+    return features_of(from_checkpoint(read(run)), source(name, **settings), CPU)["backbone"]
 
 
 def joint(base: np.ndarray, labels: np.ndarray, novel: np.ndarray, ways: np.ndarray, classes: int, offset: float = 0.0):

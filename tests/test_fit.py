@@ -19,6 +19,7 @@ from kinshot.core.errors import CheckpointError
 from kinshot.core.misfit import misfit
 from kinshot.encoders.queue import queue_for
 from kinshot.recipes.fit import batch_for, fit, made_by
+from kinshot.recipes.loaded import with_recipe
 from kinshot.recipes.recipe import Choice, load_recipe, recipe_names
 from kinshot.runs.inspect import describe
 from kinshot.runs.start import Options
@@ -92,7 +93,7 @@ def test_a_run_of_older_rules_keeps_its_stem(tmp_path: Path, photos: Path) -> No
     train_recipe(recipe, Options(tmp_path / "run", quiet=True), lambda text: None)
     checkpoint = load_checkpoint(latest(tmp_path / "run") or tmp_path)
     old = replace(checkpoint, config={**checkpoint.config, "encoder": {**checkpoint.config["encoder"], "stem": "auto"}})
-    assert made_by(old).encoder == Choice("resnet18", {"stem": "small", "width": 0.125, "depth": 1.0})
+    assert made_by(with_recipe(old)).encoder == Choice("resnet18", {"stem": "small", "width": 0.125, "depth": 1.0})
     assert "conv1 = Conv2d(3, 8, 3, 1, 1, bias=False), maxpool = Identity()" in str(describe(tmp_path / "run"))
     assert kinshot.load(tmp_path / "run").encoder.conv1.kernel_size == (3, 3)
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from kinshot.cli import fewshot
-from kinshot.core.checkpoint import load_checkpoint
 from kinshot.datasets.base import Source
+from kinshot.recipes.loaded import read
 from kinshot.recipes.recipe import Choice
 from kinshot.runs.embedder import input_spec
 from kinshot.studies.answers import build_source
@@ -34,8 +34,8 @@ def pictures(place: Path, classes: dict[str, int], seed: int = 0) -> Path:
 
 
 def seen(run: Path, name: str, **settings) -> Seen:
-    checkpoint = load_checkpoint(run)
-    return SeenInTraining().of(checkpoint, build_source(Choice(name, settings), input_spec(checkpoint)))
+    found = read(run)
+    return SeenInTraining().of(found, build_source(Choice(name, settings), input_spec(found.checkpoint)))
 
 
 @pytest.fixture(scope="module")

@@ -57,8 +57,9 @@ def run_training(
     given = [*[str(recipe)] * override, *overrides, *(f"{key}={value}" for key, value in short.items() if value is not None)]
     if name is None and (out is None or resume == "never"):
         raise click.UsageError("RECIPE is missing: name one (ssl list), or go on with a run with --resume auto --out FOLDER")
-    if name is not None and resume == "never":
-        _check_kind(command, load_recipe(name, given))  # before torch is imported
+    fresh = load_recipe(name, given) if name is not None and resume == "never" else None
+    if fresh is not None:
+        _check_kind(command, fresh)  # before torch is imported
     folder = out or Path("runs") / str(recipe_data(str(name), given).get("name", recipe_path(str(name)).stem))
     places = [folder] if generations == 1 else [folder / f"generation-{number}" for number in range(1, generations + 1)]
     from kinshot.runs import train
@@ -67,7 +68,7 @@ def run_training(
 
     for number, place in enumerate(places):
         options = Options(place, resume, overwrite, quiet, extend or 0)
-        taught = asked_recipe(name, given, options)
+        taught = asked_recipe(name, given, options, fresh)
         if number:
             taught = replace(taught, distill=replace(taught.distill, teachers=(str(places[number - 1]),)))
         _check_kind(command, taught)

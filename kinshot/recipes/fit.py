@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from kinshot.core.checkpoint import Checkpoint
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.auto import encoder_for
 from kinshot.encoders.queue import queue_for
 from kinshot.encoders.torchvision_resnet import stem_for, stem_of
-from kinshot.recipes.recipe import Choice, Recipe, parse
+from kinshot.recipes.loaded import Loaded
+from kinshot.recipes.recipe import Choice, Recipe
 from kinshot.samples.spec import Spec, spec_from_dict
 from kinshot.ssl.interclr.settings import scaled_sizes
 
@@ -22,7 +22,7 @@ _BATCHES = ((64, 128), (128, 64))
 _LARGE_BATCH, _SMALLEST_BATCH = 32, 8
 
 
-def fit(recipe: Recipe, input: Spec, samples: int, init: Checkpoint | None = None) -> Recipe:
+def fit(recipe: Recipe, input: Spec, samples: int, init: Loaded | None = None) -> Recipe:
     """The recipe with every setting that was left to the data: encoder and stem `auto`, and 0 for batch_size, clusters and queue.
 
     Args:
@@ -48,14 +48,15 @@ def batch_for(input: Spec, samples: int) -> int:
     return min(most, max(_SMALLEST_BATCH, quarter))
 
 
-def fit_like(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
+def fit_like(recipe: Recipe, run: Loaded) -> Recipe:
     """The recipe fitted to the data, and where it is open the encoder, of a checkpoint of its own."""
-    return fit(recipe, spec_from_dict(checkpoint.state["input"]), int(checkpoint.state.get("samples", 1)), checkpoint)
+    state = run.checkpoint.state
+    return fit(recipe, spec_from_dict(state["input"]), int(state.get("samples", 1)), run)
 
 
-def made_by(checkpoint: Checkpoint) -> Recipe:
+def made_by(run: Loaded) -> Recipe:
     """The recipe of a checkpoint, loaded with its part `encoder`, with what the data and its weights say of settings left open."""
-    recipe = parse(checkpoint.config, checkpoint.path.name)
+    checkpoint, recipe = run.checkpoint, run.recipe
     settings = recipe.encoder.settings
     if settings.get("stem") == "auto" and "conv1.weight" in checkpoint.encoder:  # the rule may have been another one then
         settings = {**settings, "stem": stem_of(checkpoint.encoder)}

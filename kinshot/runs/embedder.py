@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kinshot.core.checkpoint import Checkpoint, load_checkpoint
+from kinshot.core.checkpoint import Checkpoint
 from kinshot.core.errors import CheckpointError, ConfigError, DataError
 from kinshot.learn.features import named_features
 from kinshot.core.misfit import misfit
@@ -20,6 +20,7 @@ from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.projector import mlp_projector
 from kinshot.recipes.fit import made_by
 from kinshot.runs.reached import reached_by
+from kinshot.recipes.loaded import Loaded, read
 from kinshot.recipes.recipe import Recipe
 
 class Embedder(nn.Module):
@@ -80,17 +81,17 @@ def load(path: str | Path, device: str = "cpu") -> Embedder:
     >>> sorted(features), len(features["backbone"])
     (['backbone', 'projector'], 2)
     """
-    checkpoint = load_checkpoint(Path(path), parts=("encoder", "projector"))
-    at = reached_by(checkpoint)
+    run = read(Path(path), parts=("encoder", "projector"))
+    at = reached_by(run.checkpoint)
     if at.finished is False:
         warnings.warn(f"{path} did not get to the end of its training: {at}", stacklevel=2)
-    return from_checkpoint(checkpoint).to(device)
+    return from_checkpoint(run).to(device)
 
 
-def from_checkpoint(checkpoint: Checkpoint) -> Embedder:
-    """The model described by a loaded checkpoint's config and weights."""
-    input = input_spec(checkpoint)
-    encoder, projector = build_model(made_by(checkpoint), input)
+def from_checkpoint(run: Loaded) -> Embedder:
+    """The model described by a checkpoint's recipe and weights."""
+    checkpoint, input = run.checkpoint, input_spec(run.checkpoint)
+    encoder, projector = build_model(made_by(run), input)
     for part, module, weights in (("encoder", encoder, checkpoint.encoder), ("projector", projector, checkpoint.projector)):
         try:
             module.load_state_dict(weights)
@@ -100,10 +101,10 @@ def from_checkpoint(checkpoint: Checkpoint) -> Embedder:
     return Embedder(encoder, projector, input)
 
 
-def untrained(checkpoint: Checkpoint) -> Embedder:
+def untrained(run: Loaded) -> Embedder:
     """The same architecture with the weights that the run started from: the reference row of an evaluation."""
-    input = input_spec(checkpoint)
-    return Embedder(*build_model(made_by(checkpoint), input), input)
+    input = input_spec(run.checkpoint)
+    return Embedder(*build_model(made_by(run), input), input)
 
 
 def input_spec(checkpoint: Checkpoint) -> Spec:
@@ -126,9 +127,9 @@ def initial_input(checkpoint: Checkpoint, source: Source) -> Spec:
     return made_for
 
 
-def initialize(encoder: nn.Module, checkpoint: Checkpoint, recipe: Recipe) -> None:
+def initialize(encoder: nn.Module, run: Loaded, recipe: Recipe) -> None:
     """Put the weights of `init` into a freshly built encoder. Raises ConfigError naming both where the encoders differ."""
-    made = made_by(checkpoint).encoder
+    checkpoint, made = run.checkpoint, made_by(run).encoder
     if made != recipe.encoder:
         raise ConfigError(
             f"init {checkpoint.path} has the encoder {made.name} {made.settings}, the recipe {recipe.encoder.name} "

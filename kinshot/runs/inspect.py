@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kinshot.core.checkpoint import Checkpoint, load_checkpoint
+from kinshot.core.checkpoint import Checkpoint
 from kinshot.learn.features import weights_hash
 from kinshot.encoders.torchvision_resnet import stem_of
 from kinshot.recipes.fit import made_by
+from kinshot.recipes.loaded import read
 from kinshot.runs.reached import reached_by
 
 
 def describe(path: Path) -> dict[str, Any]:
     """Recipe, progress, input, sizes and hashes of a verified checkpoint. Raises CheckpointError."""
-    checkpoint = load_checkpoint(path)
-    recipe = made_by(checkpoint)
+    run = read(path)
+    checkpoint, recipe = run.checkpoint, made_by(run)
     state = checkpoint.state
     parts = {"encoder": checkpoint.encoder, "projector": checkpoint.projector, "training": checkpoint.training}
     return {

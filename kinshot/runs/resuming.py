@@ -14,13 +14,14 @@ from kinshot.recipes.recipe import Recipe, load_recipe, parse, with_overrides
 from kinshot.runs.start import Options, resumed_from
 
 
-def asked_recipe(name: str | None, given: list[str], options: Options) -> Recipe:
+def asked_recipe(name: str | None, given: list[str], options: Options, fresh: Recipe | None = None) -> Recipe:
     """The recipe that a command asks for; `train_recipe` compares it with the run that it goes on with.
 
     Args:
         name: a shipped recipe or a YAML file; None for the recipe of the run in `options.out`.
         given: overrides, as typed.
         options: the run folder, and whether something goes on there or is extended.
+        fresh: what `load_recipe(name, given)` gave, where that is known already.
 
     Raises:
         ConfigError: a wrong recipe, or none at all.
@@ -32,7 +33,7 @@ def asked_recipe(name: str | None, given: list[str], options: Options) -> Recipe
             raise ConfigError(f"--extend: there is no finished run in {options.out}; name its folder with --out")
         if name is None:
             raise ConfigError(f"no RECIPE is given, and {options.out} holds no run to go on with: name a recipe (ssl list), or its --out")
-        return load_recipe(name, given)
+        return fresh or load_recipe(name, given)
     checkpoint = load_checkpoint(path, parts=())
     then = _overrides(checkpoint)
     if name is None:

@@ -15,6 +15,7 @@ from kinshot.core.runlock import LOCK, is_lock
 from kinshot.core.small_files import read_json
 from kinshot.runs.embedder import input_spec
 from kinshot.recipes.fit import fit_like, made_by
+from kinshot.recipes.loaded import with_recipe
 from kinshot.recipes.recipe import Recipe, differences
 
 _MAY_MOVE = {"data.root", "data.unreadable", "distill.teachers"}
@@ -174,10 +175,11 @@ def _continued(recipe: Recipe, options: Options, path: Path) -> Checkpoint:
     if not _is_empty(out) and out.resolve() not in checkpoint.path.resolve().parents:
         raise ConfigError(f"--out {out} is not empty and {path} lies elsewhere: give a new --out, or --resume auto to continue {out}")
     input_spec(checkpoint)  # or an error that names the checkpoint
-    own = made_by(checkpoint)
+    begun = with_recipe(checkpoint)
+    own = made_by(begun)
     if options.extend:
         own = _to_extend(own, recipe, options, checkpoint)
-    changed = differences(own, fit_like(recipe, checkpoint))
+    changed = differences(own, fit_like(recipe, begun))
     told = [f"{key}: {before} -> {after}" for key, (before, after) in changed.items() if key not in _MAY_MOVE]
     if told:
         longer = f"to train longer, extend a finished run with --extend EPOCHS, or start from its encoder in a new --out with --init {out}"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinshot.core.checkpoint import Checkpoint, load_checkpoint
+from kinshot.core.checkpoint import Checkpoint
 from kinshot.core.errors import CheckpointError, ConfigError, suggest
 from kinshot.learn.features import cached_features, extract, weights_hash
 from kinshot.core.context import RunContext
@@ -24,6 +24,7 @@ from kinshot.samples.spec import Spec
 from kinshot.encoders.onnx_encoder import OnnxEncoder
 from kinshot.encoders.cosine_rows import CosineRows
 from kinshot.runs.class_rows import classifier_state
+from kinshot.recipes.loaded import Loaded, read
 from kinshot.runs.embedder import from_checkpoint
 from kinshot.recipes.recipe import Recipe, parse
 from kinshot.ssl.distillation.distilling import Distilling, teacher_taps
@@ -97,16 +98,16 @@ def load_teacher(text: str, settings: DistillSettings, student: Spec) -> Teacher
         raise ConfigError(f"there is no teacher {text}: write several as teacher=[{text.replace(',', ', ')}]")
     if text.endswith(".onnx"):
         return _onnx_teacher(Path(text), settings)
-    return checkpoint_teacher(load_checkpoint(Path(text), parts=("encoder", "projector", "training")), text)
+    return checkpoint_teacher(read(Path(text), parts=("encoder", "projector", "training")), text)
 
 
-def checkpoint_teacher(checkpoint: Checkpoint, name: str) -> Teacher:
+def checkpoint_teacher(run: Loaded, name: str) -> Teacher:
     """The model of a checkpoint, loaded with its part `training`; one that learned a classifier has `logits`."""
-    model = from_checkpoint(checkpoint)
+    model = from_checkpoint(run)
     heads: dict[str, nn.Module] = {"projector": model.projector}
-    rows = _classifier(checkpoint)
+    rows = _classifier(run.checkpoint)
     if rows is not None:
-        on_projector = parse(checkpoint.config, "").method.settings.get("feature") == "projector"
+        on_projector = run.recipe.method.settings.get("feature") == "projector"
         heads["logits"] = nn.Sequential(model.projector, rows) if on_projector else rows
     return Teacher(name, model.encoder, heads, model.input, _hash(model.state_dict(), rows))
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kinshot.core.checkpoint import Checkpoint, RunLock, load_checkpoint, sweep, unpack_optimizer
+from kinshot.core.checkpoint import Checkpoint, RunLock, sweep, unpack_optimizer
 from kinshot.core.errors import CheckpointError, ConfigError, DataError
 from kinshot.learn.features import extract, joint_feature
 from kinshot.kin.graph import RelationGraph
@@ -45,6 +46,7 @@ from kinshot.runs.diagnose import diagnose, report_lines
 from kinshot.encoders.freezing import freeze
 from kinshot.runs.embedder import build_model, initial_input, initialize, input_spec
 from kinshot.recipes.fit import filled_in, fit
+from kinshot.recipes.loaded import read
 from kinshot.runs.hooks import RunHooks, Say
 from kinshot.runs.inputs import MethodInputs
 from kinshot.runs.reached import unfinished_notes
@@ -185,9 +187,9 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     A fresh run, one without `input`, draws its initial weights, or takes the encoder's from `recipe.init`; a resumed one is given
     the input that its encoder was made for, and its weights come later.
     """
-    given = load_checkpoint(recipe.init, parts=("encoder",)) if recipe.init and input is None else None
+    given = read(Path(recipe.init), parts=("encoder",)) if recipe.init and input is None else None
     if input is None:
-        input = input_of(source) if given is None else initial_input(given, source)
+        input = input_of(source) if given is None else initial_input(given.checkpoint, source)
     written, recipe = recipe, fit(recipe, input, len(source), given)
     t = recipe.train
     device = resolve_device(t.device)

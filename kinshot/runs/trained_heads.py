@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinshot.core.checkpoint import Checkpoint
 from kinshot.core.errors import ConfigError
 from kinshot.learn import METHODS
 from kinshot.learn.method import WRAPPED
@@ -17,7 +16,7 @@ from kinshot.datasets.base import Source
 from kinshot.fewshot.evaluate import build_head, takes
 from kinshot.fewshot.records import Head
 from kinshot.runs.embedder import Embedder
-from kinshot.recipes.recipe import parse
+from kinshot.recipes.loaded import Loaded
 
 INPUT = "input"
 """The feature of heads that take the encoder itself: the samples, normalised and flattened."""
@@ -60,10 +59,10 @@ class TrainedHeads:
         return build_head(name, settings, base=base, **extra)
 
 
-def trained_heads(checkpoint: Checkpoint, model: Embedder | None) -> TrainedHeads:
+def trained_heads(run: Loaded, model: Embedder | None) -> TrainedHeads:
     """What a checkpoint, loaded with its part `training`, gives to heads. EMA weights come first, as they do for the encoder."""
-    method: Any = METHODS.get(parse(checkpoint.config, "").method.name)
-    tensors = checkpoint.tensors.get("training", {})
+    method: Any = METHODS.get(run.recipe.method.name)
+    tensors = run.checkpoint.tensors.get("training", {})
     for prefix in (f"{part}/{wrapped}network." for part in ("average", "method") for wrapped in ("", WRAPPED)):
         found = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
         if found and method.trains_head:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinshot.core.checkpoint import Checkpoint
 from kinshot.core.errors import DataError
 from kinshot.core.progress import Work
 from kinshot.datasets import SOURCES
@@ -20,7 +19,8 @@ from kinshot.fewshot.evaluate import takes
 from kinshot.fewshot.groups import grouped
 from kinshot.fewshot.records import Records, group_records
 from kinshot.learn.features import cached_features, extract, joint_feature, weights_hash
-from kinshot.recipes.recipe import Choice, parse
+from kinshot.recipes.loaded import Loaded
+from kinshot.recipes.recipe import Choice
 from kinshot.recipes.specs import Task
 from kinshot.runs.embedder import Embedder, input_spec
 from kinshot.runs.trained_heads import INPUT, flat_inputs, trained_heads
@@ -66,6 +66,11 @@ class Protocol:
         return not self.only or feature == PIXELS or (head, feature) in self.only
 
 
+def parts_for(protocol: Protocol) -> tuple[str, ...]:
+    """What is needed of a checkpoint: more where a head has a trained network."""
+    return ("encoder", "projector", *["training"] * any(takes(name, "network") for _, name, _ in protocol.heads))
+
+
 def build_source(data: Choice, input: Spec) -> Source:
     """The source of a choice, rendered or resized for the encoder's input where the source can and the user did not say.
 
@@ -84,7 +89,7 @@ def build_source(data: Choice, input: Spec) -> Source:
 def measure(
     label: str,
     model: Embedder | None,
-    checkpoint: Checkpoint,
+    run: Loaded,
     source: Source,
     tasks: Tasks,
     protocol: Protocol,
@@ -94,7 +99,7 @@ def measure(
     """Accuracy of every head on every feature of one model, or of raw pixels, in every task."""
     measured = []
     work = Work(len(_features(model, protocol)) * len(protocol.heads) * len(tasks), say, f"measuring {label}")
-    for answered in answers(label, model, checkpoint, source, tasks, protocol, device):
+    for answered in answers(label, model, run, source, tasks, protocol, device):
         accuracy = grouped(tasks[answered.task]).in_order([100 * records.accuracy for records in answered.records])
         measured.append(Measured(label, answered.feature, answered.head, *answered.task, accuracy))
         work.step()
@@ -116,7 +121,7 @@ class Answered:
 def answers(
     label: str,
     model: Embedder | None,
-    checkpoint: Checkpoint,
+    run: Loaded,
     source: Source,
     tasks: Tasks,
     protocol: Protocol,
@@ -124,8 +129,8 @@ def answers(
 ) -> Iterator[Answered]:
     """What every head answers on every task with every feature of a model; heads that have nothing to say about a feature are left out."""
     found = features_of(model, source, device)
-    bases = _base_statistics(model, checkpoint, protocol, device)
-    heads = trained_heads(checkpoint, None if is_reference(label) else model)
+    bases = _base_statistics(model, run, protocol, device)
+    heads = trained_heads(run, None if is_reference(label) else model)
     for feature in _features(model, protocol):
         if feature == INPUT and model is not None:
             found[INPUT] = flat_inputs(model, source)
@@ -145,12 +150,12 @@ def _features(model: Embedder | None, protocol: Protocol) -> list[str]:
     return [*protocol.features, INPUT] if whole else protocol.features
 
 
-def _base_statistics(model: Embedder | None, checkpoint: Checkpoint, protocol: Protocol, device: torch.device) -> dict[str, BaseStatistics]:
+def _base_statistics(model: Embedder | None, run: Loaded, protocol: Protocol, device: torch.device) -> dict[str, BaseStatistics]:
     """Moments of the base classes' features by name, where a head needs them: covariances only for heads that take them."""
     whole = any(takes(name, "base") for _, name, _ in protocol.heads)
     if not whole and not any(settings.get("transform") == "cl2n" for _, _, settings in protocol.heads):
         return {}
-    source = build_source(protocol.base or parse(checkpoint.config, "").data, input_spec(checkpoint))
+    source = build_source(protocol.base or run.recipe.data, input_spec(run.checkpoint))
     if source.labels is None and whole:
         raise DataError(f"{source.name} has no labels, and a head needs the base classes: give --base with one folder per class")
     labels = np.zeros(len(source), dtype=np.int64) if source.labels is None else np.asarray(source.labels)

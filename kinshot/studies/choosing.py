@@ -68,7 +68,7 @@ def choose(runs: Sequence[Trained], protocol: Protocol, candidates: Candidates, 
     found: dict[tuple[str, str], list[float]] = {}
     for run in runs:
         met = fields.of(run.input)
-        for one in measure(f"{run.label} on validation", run.model, run.checkpoint, met.source, met.tasks, tried, device, say):
+        for one in measure(f"{run.label} on validation", run.model, run, met.source, met.tasks, tried, device, say):
             found.setdefault((one.head, one.feature), []).append(float(one.accuracy.mean()))
     means = {key: float(np.mean(values)) for key, values in found.items()}
     best = [_best([text for text, _, _ in grid], means) for grid in candidates.heads]

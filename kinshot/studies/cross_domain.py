@@ -123,7 +123,7 @@ def _measured(
 ) -> list[Measured]:
     met = column.fields.of(run.input)
     return measure(
-        name, model, run.checkpoint, met.source, met.tasks, wanted.protocol, device, lambda text: say(f"{text}, on {column.name}")
+        name, model, run, met.source, met.tasks, wanted.protocol, device, lambda text: say(f"{text}, on {column.name}")
     )
 
 

@@ -6,16 +6,14 @@ Features of the whole split are computed once per model and cached by content; e
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from kinshot.core.runtime import resolve_device
-from kinshot.fewshot.evaluate import takes
 from kinshot.learn.features import weights_hash
 from kinshot.runs.embedder import Embedder
 from kinshot.runs.reached import reached_text
@@ -23,18 +21,19 @@ from kinshot.studies.answers import Protocol, Say, measure
 from kinshot.studies.choosing import Candidates, choose, chosen_text
 from kinshot.studies.fields import Fields, shared_data
 from kinshot.studies.intervals import Intervals, covered, intervals_over, roughness
+from kinshot.studies.lineage import Lineage
 from kinshot.studies.pooling import Between, Pool, compared, differences, pooled
 from kinshot.studies.provenance import commands_behind, versions
 from kinshot.studies.references import references
 from kinshot.studies.results import CHOSEN, COVERS, ROUGH, SEEN
 from kinshot.studies.seed_groups import SeedGroup, pools_of, seed_groups
 from kinshot.studies.seen import seen_fields
-from kinshot.studies.study import Trained, check_run_features, load_runs
+from kinshot.studies.study import Trained, check_run_features
 from kinshot.studies.summaries import Difference, Line, Measured, beats, head_differences, summarized
 
 
-def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say, candidates: Candidates | None = None) -> dict[str, Any]:
-    """Measure checkpoints under a protocol; returns the result that `fewshot eval --json` prints.
+def evaluate(runs: Sequence[Trained], protocol: Protocol, device: str, say: Say, candidates: Candidates | None = None) -> dict[str, Any]:
+    """Measure checkpoints, loaded with the parts `parts_for(protocol)`; returns the result that `fewshot eval --json` prints.
 
     Every checkpoint meets the same episodes, rendered as its encoder was made for them. With candidates, heads' settings and features
     are chosen on validation episodes first, and nothing else is measured.
@@ -42,11 +41,9 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say, candi
     Raises CheckpointError for a bad checkpoint, DataError for data that cannot give the episodes, ConfigError for settings.
     """
     where = resolve_device(device)
-    parts = ("encoder", "projector", *["training"] * any(takes(name, "network") for _, name, _ in protocol.heads))
-    runs = load_runs(paths, parts, say=say)
     check_run_features(protocol.features, runs)
     checkpoints = [run.checkpoint for run in runs]
-    fields = Fields(protocol.data or shared_data(checkpoints), [run.input for run in runs], protocol.drawing)
+    fields = Fields(protocol.data or shared_data(runs), [run.input for run in runs], protocol.drawing)
     chosen = None if candidates is None else choose(runs, protocol, candidates, fields, where, say)
     protocol = protocol if chosen is None else chosen.protocol
     intervals = intervals_over(protocol.interval, fields.tasks)
@@ -56,12 +53,13 @@ def evaluate(paths: list[Path], protocol: Protocol, device: str, say: Say, candi
     others = [m for one in known for m in _measured(one.label, one.model, one.run, fields, protocol, where, say)]
     lines = found.lines + summarized(others, intervals)
     met = {"": fields} if chosen is None else {"": fields, "validation": chosen.fields}
-    seen, said = seen_fields(checkpoints, {role: [one.of(run.input).source for run in runs] for role, one in met.items()})
+    lineage = Lineage((run.path, run) for run in runs)
+    seen, said = seen_fields(runs, {role: [one.of(run.input).source for run in runs] for role, one in met.items()}, lineage)
     training = [round(float(run.checkpoint.state.get("cpu_seconds", 0.0)) / 60, 2) for run in runs]
     return {
         "checkpoints": [str(run.checkpoint.path) for run in runs],
         "weights": [weights_hash(run.checkpoint.encoder) for run in runs],
-        "pretrained_by": commands_behind((run.path, run.checkpoint) for run in runs),
+        "pretrained_by": commands_behind(((run.path, run) for run in runs), lineage),
         "seeds": sorted({run.recipe.seed for run in runs}),
         "data": fields.describe(),
         "protocol": {
@@ -102,7 +100,7 @@ class _Summary:
     models: list[Between]
 
 
-def _summary(measured: list[Measured], runs: list[Trained], compare: str, intervals: Intervals) -> _Summary:
+def _summary(measured: list[Measured], runs: Sequence[Trained], compare: str, intervals: Intervals) -> _Summary:
     """Means over seeds, single checkpoints, heads against the first one, and checkpoints that are no seeds of one another."""
     groups = pools_of(seed_groups(runs, apart=True))
     pools = _pools(groups)
@@ -135,4 +133,4 @@ def _measured(
     label: str, model: Embedder | None, run: Trained, fields: Fields, protocol: Protocol, device: torch.device, say: Say
 ) -> list[Measured]:
     met = fields.of(run.input)
-    return measure(label, model, run.checkpoint, met.source, met.tasks, protocol, device, say)
+    return measure(label, model, run, met.source, met.tasks, protocol, device, say)

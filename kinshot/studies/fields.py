@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from kinshot.core.checkpoint import Checkpoint
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.base import Source
 from kinshot.datasets.class_lists import other_part
-from kinshot.recipes.recipe import Choice, parse
+from kinshot.recipes.loaded import Loaded
+from kinshot.recipes.recipe import Choice, Recipe
 from kinshot.runs.embedder import input_spec
 from kinshot.samples.spec import Spec
 from kinshot.studies.answers import build_source
@@ -76,26 +76,26 @@ def distinct_inputs(inputs: Sequence[Spec]) -> dict[tuple[Any, ...], Spec]:
     return {key: found[key] for key in sorted(found)}
 
 
-def own_data(checkpoint: Checkpoint) -> Choice:
-    """The test split of the data that the checkpoint was trained on."""
-    own = parse(checkpoint.config, "").data
+def own_data(recipe: Recipe) -> Choice:
+    """The test split of the data that a recipe trains on."""
+    own = recipe.data
     settings = dict(own.settings)
     if "split" in settings:
         settings["split"] = other_part(str(settings["split"]), "test")
     return Choice(own.name, settings)
 
 
-def shared_data(checkpoints: Sequence[Checkpoint]) -> Choice:
-    """The test split of the data that all the checkpoints were trained on; what each was rendered like follows from its input.
+def shared_data(runs: Sequence[Loaded]) -> Choice:
+    """The test split of the data that all the runs were trained on; what each was rendered like follows from its input.
 
     Raises ConfigError where they were trained on different data, so that no choice would be theirs.
     """
-    several = len({input_spec(checkpoint).meets for checkpoint in checkpoints}) > 1
-    first, *others = [_unrendered(own_data(checkpoint)) if several else own_data(checkpoint) for checkpoint in checkpoints]
-    for checkpoint, other in zip(checkpoints[1:], others, strict=True):
-        if not _same(first, other, moved=_content(checkpoint) is not None and _content(checkpoint) == _content(checkpoints[0])):
+    several = len({input_spec(run.checkpoint).meets for run in runs}) > 1
+    first, *others = [_unrendered(own_data(run.recipe)) if several else own_data(run.recipe) for run in runs]
+    for run, other in zip(runs[1:], others, strict=True):
+        if not _same(first, other, moved=_content(run) is not None and _content(run) == _content(runs[0])):
             raise ConfigError(
-                f"{checkpoints[0].path} was trained on {_said(first)}, {checkpoint.path} on {_said(other)}: "
+                f"{runs[0].checkpoint.path} was trained on {_said(first)}, {run.checkpoint.path} on {_said(other)}: "
                 "say with --data which data to measure both on"
             )
     return first
@@ -105,9 +105,9 @@ def _unrendered(choice: Choice) -> Choice:
     return Choice(choice.name, {key: value for key, value in choice.settings.items() if key not in _RENDERING})
 
 
-def _content(checkpoint: Checkpoint) -> Any:
+def _content(run: Loaded) -> Any:
     """Fingerprint of the training data."""
-    return checkpoint.state.get("source")
+    return run.checkpoint.state.get("source")
 
 
 def _same(a: Choice, b: Choice, *, moved: bool) -> bool:

@@ -216,7 +216,7 @@ def _choose(bench: Bench, side: Side, shots: int, start: str, tuned: str, candid
 
 def _jointly(run: Trained, bench: Bench, side: Side, shots: int, tuning: Tuning, work: Work) -> list[Generalized]:
     """The network as it was before any training, trained on augmented views of base images and exemplars at once."""
-    fresh = network_of(untrained(run.checkpoint).to(bench.device), bench.classifier.feature)
+    fresh = network_of(untrained(run).to(bench.device), bench.classifier.feature)
     found = []
     for number, draw in enumerate(side.draws):
         with keyed_initialisation(bench.fixed.seed + number, "init classifier"):

@@ -81,7 +81,7 @@ def measure(runs: Sequence[Path], settings: MeasureSettings, say: Say, *, names:
     placed = [(name, path) for name, given in zip(names or [""] * len(runs), runs, strict=True) for path in runs_of([given])]
     trained = load_runs([path for _, path in placed])
     check_run_features([settings.feature], trained)
-    choice = settings.data or shared_data([run.checkpoint for run in trained])
+    choice = settings.data or shared_data(trained)
     bench = _Bench(settings, Fields(choice, [run.input for run in trained], settings.drawing), device, say)
     groups = seed_groups(trained, [name for name, _ in placed])
     labels = [group.label for group in groups]
@@ -140,7 +140,7 @@ class _Bench:
         met = self.fields.of(run.input)
         s, device = self.settings, torch.device("cpu") if int8 else self.device
         protocol = Protocol(None, None, s.drawing, [s.head], [s.feature], reference=False)
-        found = measure_heads(f"{label}, seed {run.recipe.seed}", model, run.checkpoint, met.source, met.tasks, protocol, device, self.say)
+        found = measure_heads(f"{label}, seed {run.recipe.seed}", model, run, met.source, met.tasks, protocol, device, self.say)
         features = features_of(model, met.source, device)[s.feature].numpy()
         accuracy, _ = leave_one_out(features, np.asarray(met.source.labels), k=s.k)
         return RunAccuracy(run.recipe.seed, {(m.ways, m.shots): m.accuracy for m in found}, 100 * accuracy)

@@ -29,6 +29,7 @@ from kinshot.runs.embedder import Embedder
 from kinshot.runs.reached import reached_text
 from kinshot.studies.answers import build_source, features_of
 from kinshot.studies.intervals import SEEDS_ALONE
+from kinshot.studies.lineage import Lineage
 from kinshot.studies.provenance import commands_behind, versions
 from kinshot.studies.results import SEEN
 from kinshot.studies.seen import seen_fields
@@ -90,11 +91,12 @@ def probe(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[str, 
         say(f"measured {run.path}")
         work.step()
     checkpoints = [run.checkpoint for run in runs]
+    lineage = Lineage((run.path, run) for run in runs)
     minutes = sum(float(checkpoint.state.get("cpu_seconds", 0.0)) for checkpoint in checkpoints) / 60
-    seen, said = seen_fields(checkpoints, {"": met})
+    seen, said = seen_fields(runs, {"": met}, lineage)
     return {
         "runs": [str(run.path) for run in runs],
-        "pretrained_by": commands_behind((run.path, run.checkpoint) for run in runs),
+        "pretrained_by": commands_behind(((run.path, run) for run in runs), lineage),
         "seeds": sorted({m.seed for m in measured}),
         "data": {
             "name": wanted.data.name if wanted.data else ", ".join(sorted({run.recipe.data.name for run in runs})),

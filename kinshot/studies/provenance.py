@@ -12,42 +12,45 @@ import numpy as np
 import torch
 
 import kinshot
-from kinshot.core.checkpoint import Checkpoint, load_checkpoint
-from kinshot.core.errors import KinshotError
+from kinshot.core.checkpoint import Checkpoint
 from kinshot.core.runtime import describe_compute
-from kinshot.recipes.recipe import PARTS, Recipe, differences, load_recipe, parse, recipe_names, train_command
+from kinshot.recipes.loaded import Loaded
+from kinshot.recipes.recipe import PARTS, Recipe, differences, recipe_names, train_command
 from kinshot.runs.reached import run_folder
 from kinshot.runs.sweep_folder import sweep_command
+from kinshot.studies.lineage import Lineage
 
 CONFIG = "config.yaml"
 _MEANT = {"teacher": "distill.teachers"}
 
 
-def commands_behind(runs: Iterable[tuple[Path, Checkpoint]]) -> list[str]:
+def commands_behind(runs: Iterable[tuple[Path, Loaded]], lineage: Lineage) -> list[str]:
     """What to type to have these runs: each command once, those of the runs that others start or learn from first.
 
     Such other runs count as far as they lie where the recipe says; what is written down of a run is never a reason to fail.
 
     Args:
-        runs: each run's path and checkpoint.
+        runs: each run's path and what was read there.
+        lineage: finds the runs and recipes behind them.
     """
     found: dict[str, None] = {}
-    _collect(runs, found, set())
+    _collect(runs, lineage, found, set())
     return list(found)
 
 
-def _collect(runs: Iterable[tuple[Path, Checkpoint]], found: dict[str, None], seen: set[Path]) -> None:
-    for path, checkpoint in runs:
+def _collect(runs: Iterable[tuple[Path, Loaded]], lineage: Lineage, found: dict[str, None], seen: set[Path]) -> None:
+    for path, run in runs:
         if (place := path.resolve()) in seen:
             continue  # also a run that has since replaced the one that it started from
         seen.add(place)
-        recipe = parse(checkpoint.config, "")
-        _collect(_named_by(recipe, seen), found, seen)
+        recipe = run.recipe
+        others = ((Path(name), other) for name, other in lineage.named_by(recipe).items() if other is not None)
+        _collect(others, lineage, found, seen)
         sweep = sweep_command(run_folder(path))
-        found.setdefault(sweep if _explains(sweep, recipe) else training_command(recipe, path, checkpoint.path))
+        found.setdefault(sweep if _explains(sweep, recipe, lineage) else training_command(recipe, path, lineage, run.checkpoint.path))
 
 
-def training_command(recipe: Recipe, path: Path, checkpoint: Path | None = None) -> str:
+def training_command(recipe: Recipe, path: Path, lineage: Lineage, checkpoint: Path | None = None) -> str:
     """The command that trains one run again: a shipped recipe, its seed and what it set otherwise, or else the run's own `config.yaml`.
 
     A shipped recipe is named only where the command, read as a user's, gives this very recipe back. Any other recipe's file may have
@@ -56,28 +59,27 @@ def training_command(recipe: Recipe, path: Path, checkpoint: Path | None = None)
     Args:
         recipe: what trained the run.
         path: the run's folder, or a checkpoint.
+        lineage: finds recipes.
         checkpoint: the folder of the checkpoint that was read, whose config.yaml is named where the run has none of this recipe.
     """
     run = run_folder(path)
     command = train_command(recipe).split()
-    if recipe.name in recipe_names():
-        given = [f"{key}={_typed(value)}" for key, value in _changes(load_recipe(recipe.name), recipe).items()]
-        if _gives(recipe.name, [*given, f"seed={recipe.seed}"], recipe):
+    shipped = lineage.recipe(recipe.name) if recipe.name in recipe_names() else None
+    if shipped is not None:
+        given = [f"{key}={_typed(value)}" for key, value in _changes(shipped, recipe).items()]
+        if _same(lineage.recipe(recipe.name, [*given, f"seed={recipe.seed}"]), recipe):
             return shlex.join([*command, recipe.name, *given, "--seed", str(recipe.seed), "--out", str(run)])
-    kept = [place / CONFIG for place in (run, path) if _gives(str(place / CONFIG), [], recipe)]
+    kept = [place / CONFIG for place in (run, path) if _same(lineage.recipe(str(place / CONFIG)), recipe)]
     config = kept[0] if kept else (checkpoint or run) / CONFIG
     return shlex.join([*command, str(config), "--out", f"{run}-again"])
 
 
-def _gives(name: str, overrides: list[str], recipe: Recipe) -> bool:
-    """Whether a recipe's name or file with overrides is this recipe, in everything that decides results."""
-    try:
-        return not differences(load_recipe(name, overrides), recipe)
-    except (KinshotError, OSError):
-        return False
+def _same(found: Recipe | None, recipe: Recipe) -> bool:
+    """Whether what was found is this recipe, in everything that decides results."""
+    return found is not None and not differences(found, recipe)
 
 
-def _explains(command: str, recipe: Recipe) -> bool:
+def _explains(command: str, recipe: Recipe, lineage: Lineage) -> bool:
     """Whether a sweep's command, as it was noted, still makes a recipe: its file is there, and what it does not set is as there."""
     try:
         words = shlex.split(command)[2:]
@@ -88,10 +90,10 @@ def _explains(command: str, recipe: Recipe) -> bool:
         return False
     given = {"seed", *(_MEANT.get(key, key) for key, equals, _ in (word.partition("=") for word in words) if equals)}
     given |= {"structure"} if "graph" in given else set()
-    try:
-        changed = differences(load_recipe(found[0]), recipe)
-    except KinshotError:
+    swept = lineage.recipe(found[0])
+    if swept is None:
         return True  # a recipe that needs settings to be one: they stand in the command
+    changed = differences(swept, recipe)
     return all(any(key == one or key.startswith(f"{one.removesuffix('.name')}.") for one in given) for key in changed)
 
 
@@ -139,15 +141,3 @@ def _computed(checkpoint: Checkpoint) -> str:
         return ", then ".join(map(str, found))
     threads = checkpoint.state.get("threads", "unknown")
     return f"precision and processor not recorded, threads {threads}"
-
-
-def _named_by(recipe: Recipe, seen: set[Path]) -> list[tuple[Path, Checkpoint]]:
-    """The runs that a recipe names and that were not seen yet: a teacher of many students is read once."""
-    found = []
-    for place in filter(None, (recipe.init, *recipe.distill.teachers)):
-        try:
-            if Path(place).is_dir() and Path(place).resolve() not in seen:
-                found.append((Path(place), load_checkpoint(Path(place), parts=("encoder",))))
-        except (KinshotError, OSError):
-            continue
-    return found

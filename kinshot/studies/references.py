@@ -33,7 +33,7 @@ def references(runs: Sequence[Trained]) -> list[Reference]:
     Each is that of the run with the lowest seed among those that share it, whatever the order in which they were given.
     """
     ordered = sorted(runs, key=lambda run: (run.recipe.seed, weights_hash(run.checkpoint.encoder)))
-    found = [Reference(label, untrained(run.checkpoint), run) for label, run in _owners(UNTRAINED, ordered, _architecture)]
+    found = [Reference(label, untrained(run), run) for label, run in _owners(UNTRAINED, ordered, _architecture)]
     return found + [Reference(label, None, run) for label, run in _owners(RAW, ordered, lambda run: run.input.meets)]
 
 

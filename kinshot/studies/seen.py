@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.errors import KinshotError
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.datasets.class_lists import other_part
 from kinshot.datasets.files import content_digests, regular_file
-from kinshot.recipes.recipe import Choice, Recipe, learns_from_labels, parse
+from kinshot.recipes.loaded import Loaded
+from kinshot.recipes.recipe import Choice, Recipe, learns_from_labels
 from kinshot.samples.spec import unmeasured
+from kinshot.studies.lineage import Lineage
 from kinshot.studies.results import SEEN, WARNING
 
 _NAMED = 5
@@ -104,11 +105,12 @@ class _Training:
 class SeenInTraining:
     """Compares evaluations with the training behind checkpoints; builds every training source once."""
 
+    lineage: Lineage = field(default_factory=Lineage)
     _built: dict[str, Source | str] = field(default_factory=dict)
 
-    def of(self, checkpoint: Checkpoint, source: Source) -> Seen:
+    def of(self, run: Loaded, source: Source) -> Seen:
         """What of a labelled source's classes and images the training behind a checkpoint met."""
-        recipes, unknown = _lineage(checkpoint)
+        recipes, unknown = _behind(run.recipe, self.lineage)
         trained: list[_Training] = []
         unknown_labels = False
         for recipe in recipes:
@@ -161,20 +163,21 @@ def seen_warning(found: Iterable[Seen]) -> str:
 
 
 def seen_fields(
-    checkpoints: Sequence[Checkpoint], evaluations: Mapping[str, Sequence[Source]]
+    runs: Sequence[Loaded], evaluations: Mapping[str, Sequence[Source]], lineage: Lineage
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """What results say of the training behind every checkpoint: a list for `--json`, and lines for the protocol.
 
     Args:
-        checkpoints: what is measured.
-        evaluations: for each role of images in the evaluation, "" where there is only one, the source that each checkpoint met.
+        runs: what is measured.
+        evaluations: for each role of images in the evaluation, "" where there is only one, the source that each run met.
+        lineage: finds the runs behind them.
     """
-    finder, listed, lines = SeenInTraining(), [], {}
+    finder, listed, lines = SeenInTraining(lineage), [], {}
     for role, sources in evaluations.items():
-        found = [finder.of(checkpoint, source) for checkpoint, source in zip(checkpoints, sources, strict=True)]
+        found = [finder.of(run, source) for run, source in zip(runs, sources, strict=True)]
         listed += [
-            {"checkpoint": str(checkpoint.path), "data": source.name, **one.as_dict()}
-            for checkpoint, source, one in zip(checkpoints, sources, found, strict=True)
+            {"checkpoint": str(run.checkpoint.path), "data": source.name, **one.as_dict()}
+            for run, source, one in zip(runs, sources, found, strict=True)
         ]
         lines[f"{SEEN}, {role}" if role else SEEN] = seen_text(found)
         if warning := seen_warning(found):
@@ -272,19 +275,18 @@ def _given_labels(recipe: Recipe) -> bool:
     return learns_from_labels(recipe) or (recipe.graph is not None and recipe.graph.name == "labels")
 
 
-def _lineage(checkpoint: Checkpoint) -> tuple[list[Recipe], list[str]]:
-    """The recipes behind a checkpoint: its own, and those of runs that it started from or learned from; and what cannot be known."""
-    recipes, unknown, done = [], [], set()
-    waiting = [parse(checkpoint.config, "")]
+def _behind(own: Recipe, lineage: Lineage) -> tuple[list[Recipe], list[str]]:
+    """The recipes behind a run: its own, and those of runs that it started from or learned from; and what cannot be known."""
+    recipes, unknown, done, waiting = [], [], set(), [own]
     while waiting:
         recipe = waiting.pop(0)
         recipes.append(recipe)
-        for place in filter(None, (recipe.init, *recipe.distill.teachers)):
+        for place, run in lineage.named_by(recipe).items():
             if place in done:
                 continue
             done.add(place)
-            try:
-                waiting.append(parse(load_checkpoint(Path(place), parts=()).config, ""))
-            except (KinshotError, OSError):
+            if run is None:
                 unknown.append(f"what {place} was trained on is not known here")
+            else:
+                waiting.append(run.recipe)
     return recipes, unknown

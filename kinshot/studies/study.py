@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.core.statistics.means import mean_of
 from kinshot.datasets import SOURCES
@@ -20,7 +19,8 @@ from kinshot.datasets.base import Source
 from kinshot.datasets.class_lists import names_a_list, other_part
 from kinshot.fewshot.draws import pool_of
 from kinshot.learn.features import weights_hash
-from kinshot.recipes.recipe import Choice, Recipe, parse
+from kinshot.recipes.loaded import Loaded, read
+from kinshot.recipes.recipe import Choice
 from kinshot.recipes.specs import check_features
 from kinshot.runs.embedder import Embedder, from_checkpoint, input_spec
 from kinshot.runs.reached import reached_text
@@ -28,6 +28,7 @@ from kinshot.runs.sweep_folder import runs_of
 from kinshot.samples.spec import Spec
 from kinshot.studies.answers import build_source
 from kinshot.studies.intervals import OVER_EPISODES, accuracies, roughness, several_rule
+from kinshot.studies.lineage import Lineage
 from kinshot.studies.provenance import commands_behind, versions
 from kinshot.studies.results import COVERS, ROUGH, SEEN
 from kinshot.studies.seen import seen_fields
@@ -40,21 +41,19 @@ _VALUES = "values"
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Loaded):
     """A checkpoint under study.
 
     Args:
-        label: what rows call it: its path where there are several, else "pretrained".
-        path: as it was given.
         checkpoint: what was read.
         recipe: what trained it.
+        label: what rows call it: its path where there are several, else "pretrained".
+        path: as it was given.
         model: encoder and projector, in evaluation mode.
     """
 
     label: str
     path: Path
-    checkpoint: Checkpoint
-    recipe: Recipe
     model: Embedder
 
     @property
@@ -70,8 +69,8 @@ def load_runs(paths: Sequence[Path], parts: tuple[str, ...] = ("encoder", "proje
     """
     runs = []
     for path in runs_of(list(paths)):
-        checkpoint = load_checkpoint(path, parts=parts)
-        runs.append(Trained(str(path), path, checkpoint, parse(checkpoint.config, path.name), from_checkpoint(checkpoint)))
+        run = read(path, parts)
+        runs.append(Trained(run.checkpoint, run.recipe, str(path), path, from_checkpoint(run)))
     if say is not None:
         runs = _distinct(runs, say)
     return runs if len(runs) > 1 else [replace(run, label="pretrained") for run in runs]
@@ -197,7 +196,8 @@ def study_result(
         device: where features were computed.
         evaluations: the labelled images that were recognised, as each run met them, by their role, "" where there is only one.
     """
-    seen, said = seen_fields([run.checkpoint for run in runs], evaluations)
+    lineage = Lineage((run.path, run) for run in runs)
+    seen, said = seen_fields(runs, evaluations, lineage)
     rule = protocol.get("interval", "")
     drawn = rule.partition("over ")[2]
     rough = protocol.get(ROUGH) or roughness(accuracies(rows), [int(protocol["episodes"])] if drawn == OVER_EPISODES else [])
@@ -205,7 +205,7 @@ def study_result(
     return {
         "checkpoints": [str(run.checkpoint.path) for run in runs],
         "weights": [weights_hash(run.checkpoint.encoder) for run in runs],
-        "pretrained_by": commands_behind((run.path, run.checkpoint) for run in runs),
+        "pretrained_by": commands_behind(((run.path, run) for run in runs), lineage),
         "seeds": sorted({run.recipe.seed for run in runs}),
         "data": data,
         "protocol": {

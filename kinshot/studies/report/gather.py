@@ -10,16 +10,15 @@ from typing import Any
 
 import matplotlib
 
-from kinshot.core.checkpoint import load_checkpoint
 from kinshot.core.runtime import resolve_device
 from kinshot.datasets.base import Source
-from kinshot.runs.sweep_folder import runs_of
-from kinshot.studies.answers import Protocol, Say
+from kinshot.studies.answers import Protocol, Say, parts_for
 from kinshot.studies.evaluate import evaluate
 from kinshot.studies.report.content import Content, Focus
 from kinshot.studies.report.details import classes_of, confusion_of, gallery_of, reliability_of, spread_of
-from kinshot.studies.report.focus import Field, field_of, focus_records, parts_for
+from kinshot.studies.report.focus import Field, field_of, focus_records
 from kinshot.studies.results import COVERS, ROUGH, SEEN, WARNING
+from kinshot.studies.study import load_runs
 from kinshot.studies.summaries import Difference, Line
 
 OWN = ("folder", "table")
@@ -49,23 +48,21 @@ def gather(
         DataError: data that cannot give the episodes.
         ConfigError: settings.
     """
-    where, runs = resolve_device(device), runs_of(paths)
-    checkpoints = [load_checkpoint(path, parts=parts_for(protocol)) for path in runs]
-    first = checkpoints[0]
-    field, drawing, decided = field_of(checkpoints, protocol, free)
+    where, runs = resolve_device(device), load_runs(paths, parts_for(protocol), say=say)
+    field, drawing, decided = field_of(runs, protocol, free)
     for change in decided:
         say(change)
     protocol = replace(protocol, drawing=drawing)
-    result = evaluate(paths, protocol, device, say)
+    result = evaluate(runs, protocol, device, say)
     say("reading the answers of the first task")
-    feature, records = focus_records(field, first, protocol, where)
+    feature, records = focus_records(field, runs[0], protocol, where)
     names = [printable(name) for name in field.source.class_names]
     head, answers = next(iter(records.items()))
     (ways, shots), _ = next(iter(field.tasks.items()))
     main, several = result["main"], len(result["checkpoints"]) > 1
-    model = str(runs[0]) if several else main
+    model = str(runs[0].path) if several else main
     content = Content(
-        title=printable(f"{named_runs(runs)} on {named_data(field.source.name, result['data'])}, {ways}-way"),
+        title=printable(f"{named_runs([run.path for run in runs])} on {named_data(field.source.name, result['data'])}, {ways}-way"),
         command=printable(command),
         about=_about(result, field, decided),
         focus=Focus(printable(model), feature, head, ways, shots),
