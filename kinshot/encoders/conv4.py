@@ -96,13 +96,14 @@ class Conv4(nn.Module):
         for name, value in (("width", width), ("depth", depth)):
             if value < 1:
                 raise ConfigError(f"conv4: {name} must be at least 1, got {value}")
-        side = input.size
+        rows, columns = input.height, input.width
         for _ in range(depth):
-            side = (side + 1) // 2 if ceil_mode else side // 2
-        if side < 1:
-            raise ConfigError(f"conv4: {input.size} pixels are too few without ceil_mode: use at least {2**depth} or set ceil_mode")
+            rows, columns = ((side + 1) // 2 if ceil_mode else side // 2 for side in (rows, columns))
+        if min(rows, columns) < 1:
+            least = min(input.height, input.width)
+            raise ConfigError(f"conv4: {least} pixels are too few without ceil_mode: use at least {2**depth} or set ceil_mode")
         self.input = input
-        self.dim = width * side * side
+        self.dim = width * rows * columns
         self.blocks = nn.Sequential(*(ConvBlock(input.channels if i == 0 else width, width, ceil_mode) for i in range(depth)))
         self.stages = tuple(f"blocks.{i}" for i in range(depth))
         self.dims = dict.fromkeys(self.stages, width)
@@ -122,7 +123,7 @@ class Conv4(nn.Module):
         if features.shape[1] != self.dim:
             places = "x".join(map(str, maps.values.shape[2:]))
             raise ConfigError(
-                f"conv4: images ending in {places} maps give {features.shape[1]} features where {self.input.size} pixels give {self.dim}: "
+                f"conv4: images ending in {places} maps give {features.shape[1]} features where {self.input.describe()} give {self.dim}: "
                 f"choose a views.small_size whose {len(self.blocks)} halvings end at the same size (for 4 blocks 20 or 24 of 28 pixels)"
             )
         return features

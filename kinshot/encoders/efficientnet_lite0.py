@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.weight_files import WeightFile, matched, read_weights
 from kinshot.encoders import ENCODERS
+from kinshot.encoders.maps import Maps
 from kinshot.encoders.timm_adapter import TimmEncoder
 from kinshot.samples.pixels import PixelSpec
 
@@ -51,6 +53,10 @@ class EfficientNetLite0(TimmEncoder):
             weights = dict(pretrained_weights().tensors)
             weights["conv_stem.weight"] = _for_channels(weights["conv_stem.weight"], input.channels)
             self.load_state_dict(matched(own, WeightFile(Path(FILE), weights), self.classifier).own)
+
+    def maps(self, x: Tensor, stages: Sequence[str]) -> list[Maps]:
+        """Maps of stages for images (B, C, H, W) normalised by `input`, from one pass."""
+        return super().maps(self._as_trained(x), stages)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, 1280) of images (B, C, H, W) normalised by `input`."""

@@ -70,9 +70,10 @@ class ResNet12(nn.Module):
         if not 1 <= depth <= len(widths):
             raise ConfigError(f"encoder resnet12: depth counts blocks, from 1 to {len(widths)}, got {depth}")
         smallest = 2**depth  # every block halves the maps, and one pixel must be left
-        if input.size < smallest:
+        least = min(input.height, input.width)
+        if least < smallest:
             raise ConfigError(
-                f"encoder resnet12 halves the image {depth} times and needs {smallest} pixels, got {input.size}: "
+                f"encoder resnet12 halves the image {depth} times and needs {smallest} pixels, got {least}: "
                 "enlarge the images or use conv4"
             )
         channels = (input.channels, *(scaled(count, width) for count in widths[:depth]))

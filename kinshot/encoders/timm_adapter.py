@@ -88,13 +88,13 @@ def _create(name: str, input: PixelSpec) -> tuple[nn.Module, int]:
         raise ConfigError(f"encoder timm: unknown model {name!r}: {suggest(name, timm.list_models())}")
     options: dict[str, Any] = {"num_classes": 0, "in_chans": input.channels}
     if _has_fixed_size(timm.get_pretrained_cfg(name)):
-        options["img_size"] = input.size
+        options["img_size"] = (input.height, input.width)
     try:
         model = timm.create_model(name, pretrained=False, **options)
         return model, _width(model, input)
     except (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError) as error:
         raise ConfigError(
-            f"encoder timm: {name} does not take {input.channels} x {input.size} x {input.size} images ({error}): "
+            f"encoder timm: {name} does not take {input.describe()} ({error}): "
             "choose another model or size"
         ) from error
 
@@ -113,4 +113,4 @@ def _width(model: nn.Module, input: PixelSpec) -> int:
 
 
 def _blank(input: PixelSpec) -> Tensor:
-    return torch.zeros(1, input.channels, input.size, input.size)
+    return torch.zeros(1, *input.shape)

@@ -41,8 +41,9 @@ class TorchvisionModel(nn.Module):
         try:
             self.dim = _width(self.model, input)
         except (RuntimeError, ValueError, AssertionError) as error:
-            images = f"{input.channels} x {input.size} x {input.size} images"
-            raise ConfigError(f"encoder torchvision: {model} does not take {images} ({error}): choose another model or size") from error
+            raise ConfigError(
+                f"encoder torchvision: {model} does not take {input.describe()} ({error}): choose another model or size"
+            ) from error
         self.register_load_state_dict_pre_hook(_add_model_prefix)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,6 +97,6 @@ def _take_channels(model: nn.Module, channels: int) -> None:
 @torch.no_grad()
 def _width(model: nn.Module, input: PixelSpec) -> int:
     """Features that the model gives, seen on a blank image: some models fail on small images only when they run."""
-    width = model.eval()(torch.zeros(1, input.channels, input.size, input.size)).shape[-1]
+    width = model.eval()(torch.zeros(1, *input.shape)).shape[-1]
     model.train()
     return int(width)

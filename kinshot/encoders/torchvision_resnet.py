@@ -63,7 +63,7 @@ class TorchvisionResNet(ResNet):
         super().__init__(block, layers if width == 1 else [1, 1, 1, 1])
         if width != 1:
             self._resize(block, layers, width)
-        small = (stem_for(input.size) if stem == "auto" else stem) == "small"
+        small = (stem_for(input.side) if stem == "auto" else stem) == "small"
         if small or input.channels != 3 or width != 1:
             self.conv1 = _stem_convolution(input.channels, small, self.bn1.num_features)
         if small:
