@@ -77,11 +77,11 @@ def margin_contrastive(z, r, P, N, mp, mn, eps=1e-6):
     return total / mass if mass else 0.0
 
 
-def triplet(z, P, N, margin, mining):
+def triplet(z, P, N, margin, mining, squared=False):
     """Mean over triplets of unit rows, the anchors being the references."""
     z, total, mass = unit(z), 0.0, 0.0
     for i in range(len(z)):
-        d = [float(np.linalg.norm(z[i] - row)) for row in z]
+        d = [float(np.linalg.norm(z[i] - row)) ** (2 if squared else 1) for row in z]
         kin, others = [j for j in range(len(z)) if P[i, j] > 0], [j for j in range(len(z)) if N[i, j] > 0]
         if not kin or not others:
             continue
@@ -146,6 +146,12 @@ def proto_nce(z, centers, assignments, phis):
             e = [math.exp(cosine(z[i], c[k]) / phi[k]) for k in range(len(c))]
             total -= math.log(e[own[i]] / sum(e))
     return total / len(z) / len(centers)
+
+
+def cross_entropy_spread_to_all(logits, y, e):
+    K = logits.shape[1]
+    costs = [[-math.log(p) for p in softmax(list(row))] for row in logits]
+    return sum((1 - e) * cost[own] + e / K * sum(cost) for cost, own in zip(costs, y, strict=True)) / len(y)
 
 
 def cross_entropy(logits, y, e):

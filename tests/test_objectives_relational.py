@@ -69,12 +69,12 @@ def test_margin_contrastive_on_one_linked_and_one_unlinked_partner():
 
 
 @settings(max_examples=20, deadline=None)
-@given(seeds, st.sampled_from(["all", "hard", "semi_hard"]), st.sampled_from([None, 0.2]))
-def test_triplet_equals_loops(seed, mining, margin):
+@given(seeds, st.sampled_from(["all", "hard", "semi_hard"]), st.sampled_from([None, 0.2]), st.booleans())
+def test_triplet_equals_loops(seed, mining, margin, squared):
     z, relation = rows(6, 3, seed=seed), random_relation(seed, 6, 6)
     P, N = (x.double().numpy() for x in relation.dense())
-    expected = ref.triplet(z.numpy(), P, N, margin, mining)
-    assert triplet(z, relation, mining=mining, margin=margin).item() == pytest.approx(expected, abs=1e-10)
+    expected = ref.triplet(z.numpy(), P, N, margin, mining, squared)
+    assert triplet(z, relation, mining=mining, margin=margin, squared=squared).item() == pytest.approx(expected, abs=1e-10)
 
 
 def test_contra_x_equals_loops():
@@ -221,6 +221,42 @@ def test_cross_entropy_equals_loops(smoothing):
     close(cross_entropy(logits, unknown, smoothing=smoothing, reduction="valid"), cross_entropy(logits[:3], y[:3], smoothing=smoothing))
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
+def test_smoothing_spread_to_all_classes_is_pytorchs(smoothing):
+    for dtype in (torch.float64, torch.float32):
+        logits, y = rows(6, 4, dtype=dtype), torch.tensor([0, 3, 1, 2, 2, 0])
+        ours, theirs = (
+            gradients(loss, logits)
+            for loss in (
+                lambda x, y=y: cross_entropy(x, y, smoothing=smoothing, spread="all"),
+                lambda x, y=y: torch.nn.functional.cross_entropy(x, y, label_smoothing=smoothing),
+            )
+        )
+        assert torch.equal(ours[0], theirs[0])
+        assert torch.equal(ours[1][0], theirs[1][0])
+    expected = ref.cross_entropy_spread_to_all(rows(6, 4).numpy(), y.tolist(), smoothing)
+    assert cross_entropy(rows(6, 4), y, smoothing=smoothing, spread="all").item() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("spread", ["others", "all"])
+def test_rows_of_unknown_classes_cost_nothing(spread):
+    logits, y = rows(6, 4), torch.tensor([0, 3, 1, -1, -1, -1])
+    known = cross_entropy(logits[:3], y[:3], smoothing=0.1, spread=spread)
+    close(cross_entropy(logits, y, smoothing=0.1, spread=spread, reduction="valid"), known)
+    close(cross_entropy(logits, y, smoothing=0.1, spread=spread), known / 2)
+    for reduction in ("mean", "valid"):
+        value, (grad,) = gradients(lambda x, r=reduction: cross_entropy(x, torch.full((6,), -1), spread=spread, reduction=r), logits)
+        assert value == 0
+        assert (grad == 0).all()
+
+
+def test_two_ways_to_smooth_have_one_gradient_at_corresponding_shares():
+    logits, y = rows(5, 4), torch.tensor([0, 3, 1, 2, 2])
+    _, (others,) = gradients(lambda x: cross_entropy(x, y, smoothing=0.15), logits)
+    _, (every,) = gradients(lambda x: cross_entropy(x, y, smoothing=0.15 * 4 / 3, spread="all"), logits)
+    close(others, every)
+
+
 def test_multi_similarity_equals_pytorch_metric_learning():
     losses = pytest.importorskip("pytorch_metric_learning.losses")
     z, y = rows(8, 5), torch.tensor([0, 1, 0, 1, 2, 2, 0, 1])
@@ -248,6 +284,9 @@ def test_sup_con_and_triplet_equal_pytorch_metric_learning():
         (lambda z, y: margin_contrastive(z, make.labels(y), positive_margin=3, negative_margin=2), "margins"),
         (lambda z, y: margin_contrastive(z, make.labels(y), normalize=True), "negative_margin"),
         (lambda z, y: triplet(z, make.labels(y), margin=0.0), "margin"),
+        (lambda z, y: triplet(z, make.labels(y), margin=2.0), "margin: expected less than 2"),
+        (lambda z, y: triplet(z, make.labels(y), margin=4.0, squared=True), "margin: expected less than 4"),
+        (lambda z, y: triplet(z, make.labels(y), distance="cosine", squared=True), "squared"),
         (lambda z, y: triplet(z, make.labels(y), mining="easy"), "mining"),
         (lambda z, y: triplet(z, make.labels(y), distance="cosine", normalize=False), "distance"),
         (lambda z, y: contra_x(z, make.labels(y), temperature=0), "temperature"),
@@ -255,6 +294,7 @@ def test_sup_con_and_triplet_equal_pytorch_metric_learning():
         (lambda z, y: block_repulsion(z, y, classes=0), "classes"),
         (lambda z, y: nbc_softmax(z, z, y, share=1.5), "share"),
         (lambda z, y: cross_entropy(z, y, smoothing=1.0), "smoothing"),
+        (lambda z, y: cross_entropy(z, y, spread="half"), "spread"),
         (lambda z, y: cross_entropy(z, y[:2]), "label"),
         (lambda z, y: densities(z, z, y, temperature=0), "temperature"),
         (lambda z, y: densities(z, z, y, clip=(0.9, 0.1)), "clip"),

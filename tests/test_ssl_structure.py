@@ -140,6 +140,18 @@ def test_links_inside_the_batch_are_enough_when_nothing_is_drawn(loss):
     assert alone["structure"] == 0
 
 
+def test_the_margin_of_a_triplet_is_its_own_and_one_that_unit_vectors_can_keep():
+    """Two kin in one place and the strangers opposite cost nothing, and gave a loss of 8 where margin_negative was the margin."""
+    z = torch.tensor([[1.0, 0.0]] * 3 + [[-1.0, 0.0]] * 3)
+    method = wrapped(from_labels([0, 0, 0, 1, 1, 1]), loss="triplet", normalize=True, per_anchor=0)
+    anchors = torch.arange(6)
+    assert method._structure(z, None, anchors, method.neighborhood.draw(anchors, 0)) == 0
+    wide = wrapped(from_labels([0, 0, 0, 1, 1, 1]), loss="triplet", normalize=True, per_anchor=0, margin=1.5)
+    near = torch.tensor([[1.0, 0.0]] * 3 + [[0.0, 1.0]] * 3)
+    found = wide._structure(near, None, anchors, wide.neighborhood.draw(anchors, 0))
+    assert found.item() == pytest.approx(1.5 - 2**0.5, abs=1e-6)
+
+
 def test_isolated_nodes_draw_no_partners():
     labels = np.full(N, -1)
     labels[:3] = 0
@@ -222,6 +234,9 @@ def test_loader_processes_change_nothing(tmp_path):
         ({"normalize": True}, "margin_negative"),
         ({"margin_negative": 1.0, "margin_positive": 2.0}, "margin_negative"),
         ({"scale_negative": 0.0}, "scale_negative"),
+        ({"loss": "triplet", "margin": 0.0}, "structure.margin"),
+        ({"loss": "triplet", "margin": 2.0, "normalize": True}, "structure.margin"),
+        ({"loss": "triplet", "margin_negative": 1.0}, "margin_negative"),
     ],
 )
 def test_bad_settings_are_named(settings, words):

@@ -106,5 +106,3 @@ def _for_channels(weight: Tensor, channels: int) -> Tensor:
     if channels not in (1, 3):
         raise ConfigError(f"encoder efficientnet_lite0 takes images of 1 or 3 channels, got {channels}: set encoder.pretrained=false")
     return weight if channels == 3 else weight.sum(dim=1, keepdim=True)
-
-

@@ -35,14 +35,17 @@ def triplet(
     margin: float | None = 0.2,
     mining: Literal["all", "hard", "semi_hard"] = "all",
     distance: Literal["euclidean", "cosine"] = "euclidean",
+    squared: bool = False,
     reduction: Literal["mean", "valid", "sum", "none", "each"] = "mean",
     normalize: bool | Literal["anchors"] = True,
     chunk: int | None = None,
 ) -> Tensor:
     """Mean over triplets of relu(d(a, p) - d(a, n) + margin), or of softplus(d(a, p) - d(a, n)).
 
-    Paper: Schroff, Kalenichenko, Philbin 2015, arXiv 1503.03832; batch-hard and the soft margin: Hermans, Beyer, Leibe 2017,
-    arXiv 1703.07737.
+    Paper: Schroff, Kalenichenko, Philbin 2015, arXiv 1503.03832 (FaceNet); batch-hard and the soft margin: Hermans, Beyer, Leibe
+        2017, arXiv 1703.07737.
+    Departure: FaceNet squares its distances, here they are as they are, as in the second paper, which saw the batch collapse with
+        squares; `squared` is FaceNet's form.
 
     All valid triplets are compared by blocks of (anchors, R, R): give `chunk` for large batches. In "all" a triplet weighs the
     product of its pairs' weights; mined triplets weigh 1.
@@ -51,10 +54,11 @@ def triplet(
         z: anchors (A, D).
         relation: of anchors and references, or one for each set of references; triplets may span sets.
         refs: (R, D), (A, R, D), or one such for each relation; None = `z`.
-        margin: above 0, or None = soft.
+        margin: above 0, in units of the distance, or None = soft; of unit rows below their largest distance, 2 (squared 4).
         mining: "all"; "hard": each anchor's farthest kin and nearest other; "semi_hard": for each kin the nearest other that is
             farther than it, or where there is none the farthest of all others.
-        distance: "euclidean", or "cosine": 1 - dot product.
+        distance: "euclidean", or "cosine": 1 - dot product, half of the squared distance of unit rows.
+        squared: whether Euclidean distances are squared, as FaceNet has them.
         reduction: "mean" over all triplets, "valid" over those that cost something, "sum", "none": each anchor's
             mean (A,), or "each", see `common.reduce`.
         normalize: scales rows to length 1.
@@ -63,15 +67,16 @@ def triplet(
     Raises:
         ConfigError: a setting out of range, or shapes that do not fit together.
     """
-    if margin is not None and not margin > 0:
-        raise ConfigError(f"margin: expected a number above 0, or None for the soft margin, got {margin}")
+    _check_margin(margin, 4 if squared else 2, unit_rows=normalize is True)
     check_choice("mining", mining, ("all", "hard", "semi_hard"))
     check_choice("distance", distance, ("euclidean", "cosine"))
     if distance == "cosine" and normalize is False:
         raise ConfigError("distance: expected unit rows for the cosine, got normalize=False: leave it on")
+    if distance == "cosine" and squared:
+        raise ConfigError("squared: the cosine distance is that of squares already: leave it off, or take distance=euclidean")
 
     def some(rows: Tensor, sets: Sets) -> tuple[Tensor, Tensor, Tensor]:
-        d, positive, negative = side_by_side(rows, sets, distances if distance == "euclidean" else _cosine)
+        d, positive, negative = side_by_side(rows, sets, _cosine if distance == "cosine" else _squares if squared else distances)
         if d.shape[1] == 0:
             return (d.sum(dim=1),) * 3
         gap, weights = _MINERS[mining](d, positive, negative)
@@ -83,6 +88,17 @@ def triplet(
         anchors, sets = prepare(z, relation, refs, normalize)
         total, mass, active = by_chunks(some, anchors, sets, chunk)
         return reduce_units(total, mass, active, reduction)
+
+
+def _check_margin(margin: float | None, largest: float, *, unit_rows: bool) -> None:
+    if margin is not None and not margin > 0:
+        raise ConfigError(f"margin: expected a number above 0, or None for the soft margin, got {margin}")
+    if margin is not None and unit_rows and not margin < largest:
+        raise ConfigError(f"margin: expected less than {largest}, the largest distance of unit rows, got {margin}")
+
+
+def _squares(z: Tensor, refs: Tensor) -> Tensor:
+    return distances(z, refs).square()
 
 
 def _cosine(z: Tensor, refs: Tensor) -> Tensor:

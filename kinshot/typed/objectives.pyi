@@ -1,6 +1,7 @@
 """The parts of `kinshot.objectives` for type checkers, written by `make api`."""
 
 from kinshot.objectives.contra_x import contra_x as contra_x
+from kinshot.objectives.cross_entropy import cross_entropy as cross_entropy
 from kinshot.objectives.distillation.attention_transfer import attention_transfer as attention_transfer
 from kinshot.objectives.distillation.compress import Compress as compress
 from kinshot.objectives.distillation.correlation_congruence import CorrelationCongruence as correlation_congruence
@@ -29,6 +30,7 @@ __all__ = [
     "correlation_congruence",
     "coss",
     "crd",
+    "cross_entropy",
     "darkrank",
     "fitnet",
     "info_nce",

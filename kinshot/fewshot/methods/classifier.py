@@ -14,6 +14,7 @@ from kinshot.encoders.cosine_rows import CosineRows
 from kinshot.fewshot.training_episodes import class_labels
 from kinshot.learn import METHODS
 from kinshot.learn.method import Method
+from kinshot.objectives.cross_entropy import cross_entropy
 
 
 @METHODS.register("classifier")
@@ -27,7 +28,7 @@ class Classifier(Method):
     Args:
         kind: cosine (unit rows and features, learned scale, no bias) or linear (with bias).
         scale: starting value of the cosine's scale.
-        smoothing: label smoothing, share of the target that all classes have in common.
+        smoothing: label smoothing, share of the target that all classes have in common (`objectives.cross_entropy`, spread=all).
         feature: what the classifier stands on. To imprint, take a linear projector (layers: 1), whose features have either sign, as the
             paper does: where none is negative, an imprinted row is close to every image and trained rows lose against it.
     """
@@ -65,7 +66,7 @@ class Classifier(Method):
         target = self.labels[indices]
         z = self.encoder(views[0])
         logits = self.rows(self.projector(z) if self.feature == "projector" else z).float()
-        found = nn.functional.cross_entropy(logits, target, label_smoothing=self.smoothing)
+        found = cross_entropy(logits, target, smoothing=self.smoothing, spread="all")
         return {"loss": found, "accuracy": (logits.detach().argmax(1) == target).float().mean()}
 
 

@@ -107,7 +107,7 @@ class StructureInducing(Wrapper):
         flat = constructors.graph(self.neighborhood.graph, ids, mask_hops=s.mask_hops).to(z.device)
         rows = z if partners is None else torch.cat([z, partners])
         if s.loss == "triplet":
-            return triplet(rows, flat, margin=s.margin_negative, normalize=s.normalize, chunk=_TRIPLET_ROWS)
+            return triplet(rows, flat, margin=s.margin, normalize=s.normalize, chunk=_TRIPLET_ROWS)
         scales: dict[str, Any] = {"positive_scale": s.scale_positive, "negative_scale": s.scale_negative}
         return multi_similarity(rows, flat, threshold=s.threshold, mining_margin=s.mining, **scales)
 

@@ -24,9 +24,10 @@ class StructureSettings:
         per_anchor: neighbors, and strangers, drawn for each sample of the batch; 0 draws none and looks at the links inside the batch
             alone (multi_similarity, triplet), which costs next to nothing and needs a graph with many links.
         mask_hops: pairs within so many steps that are not linked are neither kin nor strangers (multi_similarity, triplet); 0 for none.
-        normalize: scale embeddings to length 1 before distances (contrastive, triplet); margin_negative must then be below 2.
+        normalize: scale embeddings to length 1 before distances (contrastive, triplet); margin_negative and margin must then be below 2.
         margin_positive: distance up to which a linked pair costs nothing (contrastive); mu+.
-        margin_negative: distance from which an unlinked pair costs nothing (contrastive); mu-; the margin of triplet.
+        margin_negative: distance from which an unlinked pair costs nothing (contrastive); mu-.
+        margin: of triplet, how much farther than its kin an unlinked sample should lie, in units of the distance.
         scale_positive: w+ of multi_similarity.
         scale_negative: w- of multi_similarity.
         threshold: t of multi_similarity, the cosine around which pairs are weighed.
@@ -46,6 +47,7 @@ class StructureSettings:
     normalize: bool = False
     margin_positive: float = 0.0
     margin_negative: float = 10.0
+    margin: float = 0.2
     scale_positive: float = 2.0
     scale_negative: float = 40.0
     threshold: float = 0.5
@@ -67,6 +69,12 @@ def check_structure(settings: StructureSettings) -> list[str]:
             problems.append(f"structure.{name}: expected a number above 0, got {getattr(s, name)}")
     if s.loss == "contrastive" and s.normalize and s.margin_negative >= 2:
         problems.append(f"structure.margin_negative: unit vectors lie within 2, got {s.margin_negative}: set it below 2, for example 1")
+    if not s.margin > 0:
+        problems.append(f"structure.margin: expected a number above 0, got {s.margin}")
+    if s.loss == "triplet" and s.normalize and s.margin >= 2:
+        problems.append(f"structure.margin: unit vectors lie within 2, got {s.margin}: set it below 2, for example 0.2")
+    if s.loss == "triplet" and s.margin_negative != StructureSettings.margin_negative:
+        problems.append(f"structure.margin_negative: triplet has a margin of its own, got {s.margin_negative} here: set structure.margin")
     if s.loss == "contrastive" and s.margin_negative <= s.margin_positive:
         problems.append(f"structure.margin_negative: expected more than margin_positive ({s.margin_positive}), got {s.margin_negative}")
     return problems
