@@ -13,8 +13,8 @@ from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets import SOURCES
 from kinshot.datasets.class_lists import LISTS, class_part, other_part
 from kinshot.recipes.recipe import Choice, parse
+from kinshot.recipes.splits import own_split
 from kinshot.runs.validation import validation_source
-from kinshot.studies.study import with_split
 
 COUNTS = {
     "mini_imagenet": (64, 16, 20),
@@ -119,8 +119,8 @@ def test_other_parts_of_a_list_are_found_by_whoever_looks_for_a_split(mini: Path
     assert other_part("a/b.json:train", "test") == "a/b.json:test"
     assert (other_part("train", "val"), other_part("x:train", "y:val")) == ("val", "y:val")
     data = Choice("folder", {"root": str(mini), "split": "mini_imagenet:train"})
-    assert with_split(data, "test") == Choice("folder", {"root": str(mini), "split": "mini_imagenet:test"})
-    assert with_split(data, "train") is None
+    assert own_split(data, "test") == Choice("folder", {"root": str(mini), "split": "mini_imagenet:test"})
+    assert own_split(data, "train") is None
     recipe = parse(
         {
             "data": {"name": "folder", "root": str(mini), "split": "mini_imagenet:train", "size": 8, "channels": 1},

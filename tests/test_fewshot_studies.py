@@ -15,9 +15,9 @@ from kinshot.core.checkpoint import load_checkpoint
 from kinshot.fewshot.joint import KEPT, VALIDATION, hold_out
 from kinshot.fewshot.protocols import all_way_episodes
 from kinshot.recipes.recipe import Choice
+from kinshot.recipes.splits import own_split
 from kinshot.studies.joint_data import own_test_images
 from kinshot.studies.results import result_block
-from kinshot.studies.study import with_split
 from tests.study_runs import DIGITS, NOVEL, VAL, call, cells, draws_of, features, harmonic, joint, rest, source, unit, write_run
 
 
@@ -116,9 +116,9 @@ def test_own_data_gives_test_images_of_its_classes_where_it_can():
     grocery = Choice("grocery_store", {"root": "x", "split": "train", "part": "train"})
     assert own_test_images(grocery) == Choice("grocery_store", {"root": "x", "split": "train", "part": "test"})
     assert own_test_images(Choice("grocery_store", {"root": "x", "split": "train"})) is None
-    assert with_split(grocery, "test") == Choice("grocery_store", {"root": "x", "split": "test"})
-    assert with_split(Choice("digits", {"split": "test"}), "test") is None
-    assert with_split(Choice("digits", {"split": "train"}), "val") is None
+    assert own_split(grocery, "test") == Choice("grocery_store", {"root": "x", "split": "test"})
+    assert own_split(Choice("digits", {"split": "test"}), "test") is None
+    assert own_split(Choice("digits", {"split": "train"}), "val") is None
 
 
 def test_crossdomain_is_eval_of_every_source_and_averages_seeds(digits, tmp_path, capsys):

@@ -10,9 +10,9 @@ import numpy as np
 from kinshot.core.errors import CheckpointError, ConfigError, DataError
 from kinshot.core.run_folder import checkpoint_path, is_complete, read_best, write_best
 from kinshot.datasets import SOURCES
-from kinshot.datasets.class_lists import other_part
 from kinshot.fewshot import HEADS
 from kinshot.recipes.recipe import Recipe
+from kinshot.recipes.splits import validation_data
 from kinshot.recipes.specs import check_features
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 def validation_source(recipe: Recipe) -> Source:
     """The recipe's own data with the split that `validation` names. Raises ConfigError where the data has no such split."""
-    data = recipe.data
-    split = other_part(str(data.settings.get("split")), recipe.validation.split)
+    data, choice = recipe.data, validation_data(recipe)
+    split = choice.settings["split"]
     if "split" not in SOURCES.entry(data.name).parameters:
         raise ConfigError(f"validation.split is {split!r}, but {data.name} has no splits: leave validation out, or use data that has them")
     if data.settings["split"] == split:
         raise ConfigError(f"validation.split and data.split are both {split!r}: a checkpoint is chosen on classes that it never saw")
-    return SOURCES.build(data.name, settings={**data.settings, "split": split})
+    return SOURCES.build(choice.name, settings=choice.settings)
 
 
 class Validator:

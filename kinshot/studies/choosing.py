@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from kinshot.core.errors import ConfigError
-from kinshot.datasets.class_lists import names_a_list, other_part
 from kinshot.recipes.recipe import Choice, Recipe
+from kinshot.recipes.splits import own_split, validation_data
 from kinshot.studies.answers import Protocol, Say, measure
 from kinshot.studies.fields import Fields
 from kinshot.studies.seen import shared_classes
-from kinshot.studies.study import Trained, with_split
+from kinshot.studies.study import Trained
 
 RULE = "mean accuracy over tasks and checkpoints"
 Head = tuple[str, str, dict[str, Any]]
@@ -116,12 +116,7 @@ def _own_validation(runs: Sequence[Trained]) -> Choice:
 
 
 def _validation_split(recipe: Recipe) -> Choice | None:
-    data, split = recipe.data, recipe.validation.split
-    if split:
-        return Choice(data.name, {**data.settings, "split": other_part(str(data.settings.get("split")), split)})
-    if data.name == "folder" and data.settings.get("split") and not names_a_list(str(data.settings["split"])):
-        return Choice(data.name, {**data.settings, "split": "val"})  # beside train; where it is not, building it says what there is
-    return with_split(data, "val")
+    return validation_data(recipe) if recipe.validation.split else own_split(recipe.data, "val")
 
 
 def _unrendered(choice: Choice) -> tuple[str, dict[str, Any]]:

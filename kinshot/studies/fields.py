@@ -13,9 +13,9 @@ import numpy as np
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.base import Source
-from kinshot.datasets.class_lists import other_part
 from kinshot.recipes.loaded import Loaded
-from kinshot.recipes.recipe import Choice, Recipe
+from kinshot.recipes.recipe import Choice
+from kinshot.recipes.splits import measured_data
 from kinshot.runs.embedder import input_spec
 from kinshot.samples.spec import Spec
 from kinshot.studies.answers import build_source
@@ -76,22 +76,13 @@ def distinct_inputs(inputs: Sequence[Spec]) -> dict[tuple[Any, ...], Spec]:
     return {key: found[key] for key in sorted(found)}
 
 
-def own_data(recipe: Recipe) -> Choice:
-    """The test split of the data that a recipe trains on."""
-    own = recipe.data
-    settings = dict(own.settings)
-    if "split" in settings:
-        settings["split"] = other_part(str(settings["split"]), "test")
-    return Choice(own.name, settings)
-
-
 def shared_data(runs: Sequence[Loaded]) -> Choice:
-    """The test split of the data that all the runs were trained on; what each was rendered like follows from its input.
+    """The `measured_data` of what all the runs were trained on; what each was rendered like follows from its input.
 
     Raises ConfigError where they were trained on different data, so that no choice would be theirs.
     """
     several = len({input_spec(run.checkpoint).meets for run in runs}) > 1
-    first, *others = [_unrendered(own_data(run.recipe)) if several else own_data(run.recipe) for run in runs]
+    first, *others = [_unrendered(measured_data(run.recipe.data)) if several else measured_data(run.recipe.data) for run in runs]
     for run, other in zip(runs[1:], others, strict=True):
         if not _same(first, other, moved=_content(run) is not None and _content(run) == _content(runs[0])):
             raise ConfigError(

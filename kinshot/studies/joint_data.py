@@ -12,8 +12,9 @@ from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.base import Source
 from kinshot.fewshot.joint import KEPT, TEST, VALIDATION, hold_out
 from kinshot.recipes.recipe import Choice
+from kinshot.recipes.splits import present_split
 from kinshot.samples.spec import Spec
-from kinshot.studies.study import Say, labelled, with_split
+from kinshot.studies.study import Say, labelled
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 
@@ -119,7 +120,7 @@ def own_test_images(own: Choice) -> Choice | None:
 
 
 def _novel(choices: JointChoices, own: Choice, base: Source, input: Spec) -> Source:
-    choice = choices.novel or with_split(own, "test")
+    choice = choices.novel or present_split(own, "test")
     if choice is None:
         raise ConfigError(f"{base.name} has no split test to take novel classes from: give --novel")
     novel, _ = labelled(choice, input, "--novel")
@@ -130,7 +131,7 @@ def _novel(choices: JointChoices, own: Choice, base: Source, input: Spec) -> Sou
 
 
 def _validation(choices: JointChoices, own: Choice, base: Source, novel: Source, input: Spec) -> Source | None:
-    choice = choices.validation or with_split(own, "val")
+    choice = choices.validation or present_split(own, "val")
     if choice is None:
         return None
     found, _ = labelled(choice, input, "--validation")
@@ -146,7 +147,7 @@ def _validation(choices: JointChoices, own: Choice, base: Source, novel: Source,
 def _base_test(choices: JointChoices, own: Choice, base: Source, input: Spec) -> tuple[Images | None, str]:
     choice = choices.base_test or (own_test_images(own) if choices.base is None else None)
     if choice is None and choices.base is None:
-        split = with_split(own, "test")
+        split = present_split(own, "test")
         choice = split if split is not None and _shared(base, labelled(split, input, "--base-test")[0]) else None
     if choice is None:
         seen = "training saw them, so that figures of base classes are too good" if choices.base is None else "training may have seen them"

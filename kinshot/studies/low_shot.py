@@ -18,6 +18,7 @@ from kinshot.datasets.base import Source
 from kinshot.fewshot.evaluate import build_head, takes
 from kinshot.fewshot.low_shot import low_shot_probe
 from kinshot.recipes.recipe import Choice
+from kinshot.recipes.splits import measured_data
 from kinshot.runs.embedder import Embedder
 from kinshot.samples.spec import Spec
 from kinshot.studies.answers import features_of
@@ -35,7 +36,6 @@ from kinshot.studies.study import (
     over_runs,
     same_data,
     study_result,
-    with_split,
 )
 
 
@@ -79,7 +79,7 @@ def low_shot(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[st
         same_data(runs)
     own = runs[0].recipe.data
     images = {
-        key: _images(wanted.data or with_split(own, "test") or own, wanted.test, spec)
+        key: _images(wanted.data or measured_data(own), wanted.test, spec)
         for key, spec in distinct_inputs([run.input for run in runs]).items()
     }
     source, test = images[min(images)]

@@ -16,10 +16,10 @@ import numpy as np
 from kinshot.core.errors import KinshotError
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
-from kinshot.datasets.class_lists import other_part
 from kinshot.datasets.files import content_digests, regular_file
 from kinshot.recipes.loaded import Loaded
 from kinshot.recipes.recipe import Choice, Recipe, learns_from_labels
+from kinshot.recipes.splits import validation_data
 from kinshot.samples.spec import unmeasured
 from kinshot.studies.lineage import Lineage
 from kinshot.studies.results import SEEN, WARNING
@@ -127,8 +127,7 @@ class SeenInTraining:
         """How many of a source's classes the checkpoint of a run was chosen on."""
         if not recipe.validation.split:
             return 0
-        split = other_part(str(recipe.data.settings.get("split")), recipe.validation.split)
-        found = self._source(Choice(recipe.data.name, {**recipe.data.settings, "split": split}), source)
+        found = self._source(validation_data(recipe), source)
         return 0 if isinstance(found, str) else len(shared_classes(found, source))
 
     def _source(self, data: Choice, like: Source) -> Source | str:

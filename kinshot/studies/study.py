@@ -14,9 +14,7 @@ import torch
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.core.statistics.means import mean_of
-from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
-from kinshot.datasets.class_lists import names_a_list, other_part
 from kinshot.fewshot.draws import pool_of
 from kinshot.learn.features import weights_hash
 from kinshot.recipes.loaded import Loaded, read
@@ -105,18 +103,6 @@ def same_data(runs: Sequence[Trained]) -> None:
 def _data(run: Trained) -> str:
     own = run.recipe.data
     return " ".join([own.name, *(f"{key}={value}" for key, value in own.settings.items() if key != "root")])
-
-
-def with_split(choice: Choice, split: str) -> Choice | None:
-    """The same data with another split, whole classes of it; None where it has no such split, or is it already."""
-    parameters = SOURCES.entry(choice.name).parameters
-    own = str(choice.settings.get("split"))
-    if names_a_list(own):
-        return None if other_part(own, split) == own else Choice(choice.name, {**choice.settings, "split": other_part(own, split)})
-    if "split" not in parameters or f"'{split}'" not in parameters["split"].annotation or choice.settings.get("split") == split:
-        return None
-    # `part` divides the images of every class: another split's classes are unseen, so that all their images will do
-    return Choice(choice.name, {**{key: value for key, value in choice.settings.items() if key != "part"}, "split": split})
 
 
 def labelled(choice: Choice, input: Spec, option: str) -> tuple[Source, np.ndarray]:
