@@ -14,8 +14,11 @@ from kinshot.core.errors import ConfigError
 from kinshot.core.sphere import log_mean_potential, mean_power
 from kinshot.kin import constructors as make
 from kinshot.learn import gauges
-from kinshot.objectives.align_uniform import alignment, class_uniformity, uniformity
+from kinshot.objectives.alignment import alignment
+from kinshot.objectives.class_uniformity import class_uniformity
 from kinshot.objectives.structural_similarity import structural_similarity
+from kinshot.objectives.uniformity import uniformity
+from tests.test_core_relations import random_relation
 
 FORMS = ("kl", "distance", "cka")
 every_form = pytest.mark.parametrize("form", FORMS)
@@ -142,7 +145,7 @@ def test_gradients_of_the_alternatives(form):
 @pytest.mark.parametrize("alpha", [1.0, 2.0, 3.0])
 def test_gradients_of_alignment(alpha):
     y = torch.tensor([0, 1, 0, -1, 1, 0])
-    assert torch.autograd.gradcheck(lambda z: alignment(z, y, alpha=alpha), rows(6, 3).requires_grad_())
+    assert torch.autograd.gradcheck(lambda z: alignment(z, make.labels(y), alpha=alpha), rows(6, 3).requires_grad_())
 
 
 @pytest.mark.parametrize("function", [uniformity, lambda z: class_uniformity(z, torch.tensor([0, 1, 0, -1, 1, 2]))])
@@ -225,9 +228,8 @@ def test_alignment_and_uniformity_equal_loops(seed, alpha, t):
     marks = torch.from_numpy(y)
     expected = slow_alignment(z, y, alpha), slow_uniformity(z, t), slow_class_uniformity(z, y, t)
     for x, tolerance in ((z, 1e-8), (z.float(), 1e-5)):
-        got = alignment(x, marks, alpha=alpha), uniformity(x, t=t), class_uniformity(x, marks, t=t)
+        got = alignment(x, make.labels(marks), alpha=alpha), uniformity(x, t=t), class_uniformity(x, marks, t=t)
         assert [one.item() for one in got] == pytest.approx(expected, abs=tolerance)
-    assert alignment(z, make.labels(marks), alpha=alpha) == alignment(z, marks, alpha=alpha)
 
 
 @few
@@ -236,9 +238,36 @@ def test_alignment_and_uniformity_do_not_see_rotation_order_and_names_of_classes
     z, y = rows(8, 3, seed=seed), torch.from_numpy(drawn_labels(8, seed))
     order = torch.from_numpy(np.random.default_rng(seed).permutation(8))
     moved, named = (z @ torch.linalg.qr(rows(3, 3, seed=seed + 1)).Q)[order], torch.where(y < 0, -1, 9 - y)[order]
-    assert alignment(moved, named).item() == pytest.approx(alignment(z, y).item(), abs=1e-10)
+    assert alignment(moved, make.labels(named)).item() == pytest.approx(alignment(z, make.labels(y)).item(), abs=1e-10)
     assert uniformity(moved).item() == pytest.approx(uniformity(z).item(), abs=1e-10)
     assert class_uniformity(moved, named).item() == pytest.approx(class_uniformity(z, y).item(), abs=1e-10)
+
+
+@few
+@given(seeds, st.sampled_from([0.5, 2.0]))
+def test_alignment_and_uniformity_over_relations_and_references_equal_loops(seed, alpha):
+    z, refs, relation = rows(5, 3, seed=seed), rows(4, 3, seed=seed + 1), random_relation(seed, 5, 4)
+    positive, negative = (part.double().numpy() for part in relation.dense())
+    u, v = directions(z), directions(refs)
+    d = np.array([[math.dist(a, b) for b in v] for a in u])
+    expected = (positive * d**alpha).sum() / max(positive.sum(), 1e-300)
+    assert alignment(z, relation, refs, alpha=alpha).item() == pytest.approx(expected, abs=1e-8)
+    said = (positive > 0) | (negative > 0)
+    expected = math.log(np.exp(-2 * d[said] ** 2).mean()) if said.any() else 0
+    assert uniformity(z, relation, refs).item() == pytest.approx(expected, abs=1e-10)
+
+
+def test_each_pair_once_and_the_whole_matrix_say_the_same():
+    z, y = rows(6, 3), torch.tensor([0, 0, 1, 1, 1, -1])
+    for kin in (make.labels(y), make.weights(torch.rand(6, 6, generator=torch.Generator().manual_seed(0)), diagonal=True)):
+        once = alignment(z, kin)
+        assert alignment(z, kin, chunk=2).item() == pytest.approx(once.item(), abs=1e-12)
+        losses, mass = alignment(z, kin, reduction="each")
+        assert ((losses * mass).sum() / mass.sum()).item() == pytest.approx(once.item(), abs=1e-12)
+    everything = make.views(torch.arange(3))
+    assert uniformity(z, everything).item() == pytest.approx(uniformity(z).item(), abs=1e-12)
+    some = make.labels(y)
+    assert uniformity(z, some).item() == pytest.approx(uniformity(z[:5]).item(), abs=1e-12)
 
 
 def test_alignment_weighs_pairs_by_the_relation():
@@ -253,20 +282,20 @@ def test_alignment_weighs_pairs_by_the_relation():
 def test_copies_single_classes_and_strangers_are_finite(alpha):
     same = rows(1, 3).float().expand(5, 3)
     for y in (torch.zeros(5, dtype=torch.int64), torch.arange(5), torch.full((5,), -1)):
-        for function in (lambda z, y=y: alignment(z, y, alpha=alpha), uniformity, lambda z, y=y: class_uniformity(z, y)):
+        for function in (lambda z, y=y: alignment(z, make.labels(y), alpha=alpha), uniformity, lambda z, y=y: class_uniformity(z, y)):
             (slope,) = gradient(function, same)
             assert function(same).item() == pytest.approx(0, abs=1e-6)
             assert bool(torch.isfinite(slope).all())
     assert uniformity(same[:1]) == 0
-    assert alignment(same[:1], torch.zeros(1, dtype=torch.int64)) == 0
-    assert gradient(lambda z: alignment(z, torch.zeros(1, dtype=torch.int64)), same[:1])[0].abs().sum() == 0
+    assert alignment(same[:1], make.labels(torch.zeros(1, dtype=torch.int64))) == 0
+    assert gradient(lambda z: alignment(z, make.labels(torch.zeros(1, dtype=torch.int64))), same[:1])[0].abs().sum() == 0
     assert class_uniformity(same[:1], torch.zeros(1, dtype=torch.int64)) == 0
 
 
 def test_gauges_say_the_same_where_they_say_the_same():
     z = rows(10, 4).float()
     pairs = torch.arange(5).repeat(2)
-    assert alignment(z, pairs).item() == pytest.approx(float(gauges.alignment(z[:5], z[5:])), abs=1e-6)
+    assert alignment(z, make.labels(pairs)).item() == pytest.approx(float(gauges.alignment(z[:5], z[5:])), abs=1e-6)
     assert uniformity(z).item() == pytest.approx(float(gauges.uniformity(z)), abs=1e-6)
 
 
@@ -286,7 +315,7 @@ def test_half_precision_is_computed_in_float32():
     low, other, y = rows(6, 4).bfloat16(), rows(6, 4, seed=1).bfloat16(), torch.tensor([0, 1, 0, 1, 2, 2])
     functions = [
         *(lambda a, b, form=form: structural_similarity(a, b, form=form) for form in FORMS),
-        lambda a, b: alignment(a, y),
+        lambda a, b: alignment(a, make.labels(y)),
         lambda a, b: uniformity(a),
         lambda a, b: class_uniformity(a, y),
     ]
@@ -306,8 +335,8 @@ def test_half_precision_is_computed_in_float32():
         (lambda z: structural_similarity(z, z[:2]), "two views"),
         (lambda z: structural_similarity(z, z, torch.arange(3)), "one id"),
         (lambda z: structural_similarity(z[:0], z[:0]), "two views"),
-        (lambda z: alignment(z, torch.arange(3)), "kinship"),
-        (lambda z: alignment(z, torch.arange(4), alpha=0.0), "alpha"),
+        (lambda z: alignment(z, make.labels(torch.arange(3))), "relation"),
+        (lambda z: alignment(z, make.labels(torch.arange(4)), alpha=0.0), "alpha"),
         (lambda z: uniformity(z[0]), "embeddings"),
         (lambda z: uniformity(z, t=-1.0), "t: expected"),
         (lambda z: class_uniformity(z, torch.arange(3)), "label"),

@@ -12,12 +12,12 @@ from kinshot.core.errors import ConfigError
 from kinshot.kin import constructors as make
 from kinshot.kin.parts import Mask
 from kinshot.kin.relation import Relation
+from kinshot.objectives.block_repulsion import block_repulsion
 from kinshot.objectives.contra_x import contra_x
 from kinshot.objectives.cross_entropy import cross_entropy
 from kinshot.objectives.margin_contrastive import margin_contrastive
 from kinshot.objectives.multi_similarity import multi_similarity
-from kinshot.objectives.nbc_softmax import block_repulsion, nbc_softmax
-from kinshot.objectives.proto_nce import densities, proto_nce
+from kinshot.objectives.proto_nce import cluster_nce, densities, proto_nce
 from kinshot.objectives.triplet import triplet
 from tests import reference_objectives as ref
 from tests.test_core_relations import as_listed, random_relation
@@ -179,9 +179,7 @@ def test_block_repulsion_equals_loops():
     expected = ref.block_repulsion(z.numpy(), y.tolist(), 5, 0.2)
     assert block_repulsion(z, y, classes=5).item() == pytest.approx(expected, abs=1e-12)
     assert torch.autograd.gradcheck(lambda x: block_repulsion(x, y, classes=5), (z.requires_grad_(),))
-    logits = rows(7, 5, seed=1)
-    mixed = nbc_softmax(logits, z, y, share=0.25)
-    close(mixed, 0.75 * cross_entropy(logits, y) + 0.25 * block_repulsion(z, y, classes=5))
+    close(block_repulsion(z, y), block_repulsion(z, y, classes=3))
     value, (grad,) = gradients(lambda x: block_repulsion(x, torch.full((7,), -1), classes=5), z)
     assert value == 0
     assert (grad == 0).all()
@@ -195,10 +193,10 @@ def test_densities_and_proto_nce_equal_loops():
         np.testing.assert_allclose(p, ref.densities(z.numpy(), c.numpy(), y.tolist(), 0.2, 10, 0.1, 0.9), atol=1e-12)
         assert p.mean().item() == pytest.approx(0.2)
     expected = ref.proto_nce(z.numpy(), [c.numpy() for c in centers], [y.tolist() for y in own], [p.numpy() for p in phi])
-    assert proto_nce(z, centers, own, phi).item() == pytest.approx(expected, abs=1e-11)
+    assert cluster_nce(z, centers, own, phi).item() == pytest.approx(expected, abs=1e-11)
     constant = (np.log(12 / 4) + np.log(12 / 3)) / 2
-    assert proto_nce(z, centers, own, phi, mean_denominator=True).item() == pytest.approx(expected + constant, abs=1e-11)
-    assert torch.autograd.gradcheck(lambda x: proto_nce(x, centers, own, phi), (z.requires_grad_(),))
+    assert cluster_nce(z, centers, own, phi, mean_denominator=True).item() == pytest.approx(expected + constant, abs=1e-11)
+    assert torch.autograd.gradcheck(lambda x: cluster_nce(x, centers, own, phi), (z.requires_grad_(),))
 
 
 def test_proto_nce_without_a_cluster_and_densities_without_spread():
@@ -206,9 +204,20 @@ def test_proto_nce_without_a_cluster_and_densities_without_spread():
     nobody = torch.full((3,), -1)
     close(densities(z, c, nobody), torch.full((2,), 0.2, dtype=torch.float64))
     close(densities(c, c, torch.arange(2)), torch.full((2,), 0.2, dtype=torch.float64))
-    value, (grad,) = gradients(lambda x: proto_nce(x, c, nobody, torch.ones(2)), z)
+    value, (grad,) = gradients(lambda x: cluster_nce(x, c, nobody, torch.ones(2)), z)
     assert value == 0
     assert (grad == 0).all()
+
+
+def test_proto_nce_of_classes_is_that_of_their_means_in_the_batch():
+    z, y = rows(7, 3), torch.tensor([5, 5, 0, 0, 0, -1, 9])
+    u = torch.nn.functional.normalize(z, dim=1)
+    centers = torch.stack([u[2:5].mean(0), u[:2].mean(0), u[6]])
+    own = torch.tensor([1, 1, 0, 0, 0, -1, 2])
+    phi = ref.densities(z.numpy(), centers.numpy(), own.tolist(), 0.3, 10, 0.1, 0.9)
+    expected = ref.proto_nce(z[own >= 0].numpy(), [centers.numpy()], [own[own >= 0].tolist()], [phi])
+    assert proto_nce(z, y, temperature=0.3, reduction="valid").item() == pytest.approx(expected, abs=1e-11)
+    assert proto_nce(z, y, temperature=0.3).item() == pytest.approx(expected * 6 / 7, abs=1e-11)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
@@ -292,14 +301,15 @@ def test_sup_con_and_triplet_equal_pytorch_metric_learning():
         (lambda z, y: contra_x(z, make.labels(y), temperature=0), "temperature"),
         (lambda z, y: block_repulsion(z, y[:2], classes=3), "label"),
         (lambda z, y: block_repulsion(z, y, classes=0), "classes"),
-        (lambda z, y: nbc_softmax(z, z, y, share=1.5), "share"),
         (lambda z, y: cross_entropy(z, y, smoothing=1.0), "smoothing"),
         (lambda z, y: cross_entropy(z, y, spread="half"), "spread"),
         (lambda z, y: cross_entropy(z, y[:2]), "label"),
         (lambda z, y: densities(z, z, y, temperature=0), "temperature"),
         (lambda z, y: densities(z, z, y, clip=(0.9, 0.1)), "clip"),
-        (lambda z, y: proto_nce(z, z, y, torch.ones(2)), "density"),
-        (lambda z, y: proto_nce(z, [z, z], [y], [z[:, 0]]), "as many"),
+        (lambda z, y: proto_nce(z, y, smoothing=-1.0), "smoothing"),
+        (lambda z, y: proto_nce(z, y[:2]), "class"),
+        (lambda z, y: cluster_nce(z, z, y, torch.ones(2)), "density"),
+        (lambda z, y: cluster_nce(z, [z, z], [y], [z[:, 0]]), "as many"),
     ],
 )
 def test_mistakes_are_named(build, words):

@@ -7,14 +7,16 @@ import math
 import pytest
 import torch
 
+from kinshot.kin.constructors import labels
 from kinshot.learn import gauges
-from kinshot.objectives.align_uniform import alignment, uniformity
+from kinshot.objectives.alignment import alignment
 from kinshot.objectives.common import reduce
 from kinshot.objectives.cross_entropy import cross_entropy
 from kinshot.objectives.distillation.rkd_distance import rkd_distance
 from kinshot.objectives.distillation.similarity_preserving import similarity_preserving
 from kinshot.objectives.proto_nce import densities
 from kinshot.objectives.structural_similarity import structural_similarity
+from kinshot.objectives.uniformity import uniformity
 
 MANY = 1_000_003
 
@@ -49,7 +51,8 @@ def test_cross_entropy_over_many_rows():
 def test_relations_of_many_pairs():
     z, other = positive(900, 5), positive(900, 5).flip(0)
     agrees(uniformity(z), uniformity(z.double()), rel=1e-5)  # log of nearly 1
-    agrees(alignment(z, torch.zeros(900, dtype=torch.int64)), alignment(z.double(), torch.zeros(900, dtype=torch.int64)), rel=1e-5)
+    one = labels(torch.zeros(900, dtype=torch.int64))
+    agrees(alignment(z, one), alignment(z.double(), one), rel=1e-5)
     agrees(rkd_distance(z, other), rkd_distance(z.double(), other.double()), rel=1e-5)
     agrees(similarity_preserving(z, other), similarity_preserving(z.double(), other.double()), rel=1e-4)  # differences of similarities
     for form in ("distance", "cka"):

@@ -73,8 +73,7 @@ class ResNet12(nn.Module):
         least = min(input.height, input.width)
         if least < smallest:
             raise ConfigError(
-                f"encoder resnet12 halves the image {depth} times and needs {smallest} pixels, got {least}: "
-                "enlarge the images or use conv4"
+                f"encoder resnet12 halves the image {depth} times and needs {smallest} pixels, got {least}: enlarge the images or use conv4"
             )
         channels = (input.channels, *(scaled(count, width) for count in widths[:depth]))
         self.stages = tuple(f"layer{number}" for number in range(1, depth + 1))

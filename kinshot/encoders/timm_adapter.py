@@ -93,10 +93,7 @@ def _create(name: str, input: PixelSpec) -> tuple[nn.Module, int]:
         model = timm.create_model(name, pretrained=False, **options)
         return model, _width(model, input)
     except (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError) as error:
-        raise ConfigError(
-            f"encoder timm: {name} does not take {input.describe()} ({error}): "
-            "choose another model or size"
-        ) from error
+        raise ConfigError(f"encoder timm: {name} does not take {input.describe()} ({error}): choose another model or size") from error
 
 
 def _has_fixed_size(config: Any) -> bool:

@@ -5,6 +5,10 @@ part is given beside its settings, it says where it is registered, `takes=`:
 
 * `relation`: a function `(z (A, D), relation, refs=None, *, settings)` of anchors, of who is kin to them (`kinshot.kin.relation`),
   and of references, which are the anchors themselves where there are none;
+* `classes`: a function `(z (N, C), y int64 (N,), *, settings)` of rows and their classes, -1 where unknown; what the rows are, logits
+  or embeddings, the function says;
+* `views`: a function `(first (B, D), second (B, D), ids=None, *, settings)` of two views of the same samples, with gradient into both,
+  and of which sample each row shows;
 * `teacher`: a function `(student (B, ...), teacher (B, ...), *, settings)` of two networks' outputs for the same samples, the
   teacher's without gradient; or, where it learns or remembers something, a class built as `(student shape, teacher shape, context, *,
   settings)` and called with `(student, teacher, indices, step)`.

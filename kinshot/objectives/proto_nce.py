@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from kinshot.core.errors import ConfigError
-from kinshot.objectives.common import Reduction, check_above, full_precision, reduce, unit, widest
+from kinshot.objectives import OBJECTIVES
+from kinshot.objectives.common import Reduction, at_least_float32, check_above, full_precision, reduce, unit, widest
 
 
 @torch.no_grad()
@@ -41,9 +43,13 @@ def densities(
         ConfigError: a setting out of range, or shapes that do not fit together.
     """
     check_above("temperature", temperature)
+    if not smoothing >= 0:
+        raise ConfigError(f"smoothing: expected at least 0, got {smoothing}")
     if not 0 <= clip[0] <= clip[1] <= 1:
         raise ConfigError(f"clip: expected 0 <= low <= high <= 1, got {clip}")
     _check(z, centers, assignment)
+    if len(centers) == 0:
+        return z.new_zeros(0)
     with full_precision(z):
         members = assignment >= 0
         rows, own = unit(z)[members], assignment[members]
@@ -62,7 +68,52 @@ def densities(
         return torch.where(mean > 0, temperature * density / torch.where(mean > 0, mean, 1), temperature).clamp(min=1e-6)
 
 
+@OBJECTIVES.register("proto_nce", takes="classes")
 def proto_nce(
+    z: Tensor,
+    y: Tensor,
+    *,
+    temperature: float = 0.2,
+    smoothing: float = 10.0,
+    clip: tuple[float, float] = (0.1, 0.9),
+    mean_denominator: bool = False,
+    reduction: Literal["mean", "valid", "sum", "none", "each"] = "mean",
+    normalize: bool = True,
+) -> Tensor:
+    """Each row against the means of the batch's classes or clusters, each as sharp as its members lie dense: ProtoNCE.
+
+    Paper: Li, Zhou, Xiong, Hoi 2020, arXiv 2005.04966 (PCL); in MEOW: Yu, Ge, Li, Zhou 2023, arXiv 2212.13847.
+    Departure: there prototypes are k-means centers of the whole data set, found once an epoch; here those of the batch's rows, anew in
+        every step and without gradient. `cluster_nce` and `densities` take any centers.
+
+    Args:
+        z: (N, D).
+        y: int64 (N,), class or cluster of each row, -1 = none: costs 0 and belongs to no prototype.
+        temperature: mean of the prototypes' temperatures; above 0.
+        smoothing: alpha of the paper, which evens out temperatures of small clusters; at least 0.
+        clip: quantiles that temperatures are clipped to.
+        mean_denominator: N times the mean over prototypes in place of the sum, as MEOW writes it.
+        reduction: "mean" over all rows, "valid" over those with a prototype, "sum", "none": (N,), or "each", see `common.reduce`.
+        normalize: scales rows and prototypes to length 1.
+
+    Raises:
+        ConfigError: a setting out of range, or shapes that do not fit together.
+    """
+    if z.dim() != 2 or y.shape != z.shape[:1]:
+        raise ConfigError(f"proto_nce: expected (N, D) and a class for each row, got {tuple(z.shape)} and {tuple(y.shape)}")
+    known = y >= 0
+    with full_precision(z), torch.no_grad():
+        rows = (unit(z) if normalize else at_least_float32(z))[known]
+        present, own = torch.unique(y[known], return_inverse=True)
+        centers = rows.new_zeros(len(present), z.shape[1]).index_add(0, own, rows)
+        centers = centers / torch.bincount(own, minlength=len(present)).unsqueeze(1)
+        assignment = torch.full_like(y, -1).masked_scatter(known, own)
+        density = densities(z, centers, assignment, temperature=temperature, smoothing=smoothing, clip=clip)
+    chosen: dict[str, Any] = {"reduction": reduction, "normalize": normalize, "mean_denominator": mean_denominator}
+    return cluster_nce(z, centers, assignment, density, **chosen)
+
+
+def cluster_nce(
     z: Tensor,
     centers: Tensor | Sequence[Tensor],
     assignment: Tensor | Sequence[Tensor],
@@ -81,7 +132,8 @@ def proto_nce(
         centers: (K, D), or one for each clustering; constants unless they take gradients.
         assignment: int64 (A,), cluster of each anchor, -1 = none: costs 0; or one for each clustering.
         density: phi (K,), from `densities`; or one for each clustering.
-        reduction: "mean" over all anchors, "valid" over the assigned ones, "sum", or "none": (A,), means over clusterings.
+        reduction: "mean" over all anchors, "valid" over the assigned ones, "sum", "none": (A,), means over clusterings, or "each",
+            see `common.reduce`.
         normalize: scales anchors and centers to length 1.
         mean_denominator: A times the mean over clusters in place of the sum, as MEOW writes it: a constant log(A / K) more.
 
@@ -90,14 +142,17 @@ def proto_nce(
     """
     clusterings = [[x] if isinstance(x, Tensor) else list(x) for x in (centers, assignment, density)]
     if len({len(x) for x in clusterings}) != 1 or not clusterings[0]:
-        raise ConfigError(f"proto_nce: expected as many centers, assignments and densities, got {[len(x) for x in clusterings]}")
+        raise ConfigError(f"cluster_nce: expected as many centers, assignments and densities, got {[len(x) for x in clusterings]}")
     with full_precision(z):
-        anchors = unit(z) if normalize else z
+        anchors = unit(z) if normalize else at_least_float32(z)
         values = []
         for c, own, phi in zip(*clusterings, strict=True):
             _check(z, c, own)
             if phi.shape != c.shape[:1]:
                 raise ConfigError(f"density: expected one for each of {len(c)} clusters, got {tuple(phi.shape)}")
+            if len(c) == 0:
+                values.append((anchors * 0).sum(dim=1))
+                continue
             rows = unit(c) if normalize else c
             logits = anchors @ rows.to(anchors.dtype).T / phi.to(anchors.dtype)
             losses = F.cross_entropy(logits, own.clamp(min=0), reduction="none")

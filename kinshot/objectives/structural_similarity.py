@@ -9,13 +9,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kinshot.core.errors import ConfigError
+from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import ABSENT, check_above, check_choice, full_precision, unit
 
-Form = Literal["kl", "distance", "cka"]
 
-
+@OBJECTIVES.register("structural_similarity", takes="views")
 def structural_similarity(
-    first: Tensor, second: Tensor, ids: Tensor | None = None, *, form: Form = "kl", temperature: float = 0.1
+    first: Tensor,
+    second: Tensor,
+    ids: Tensor | None = None,
+    *,
+    form: Literal["kl", "distance", "cka"] = "kl",
+    temperature: float = 0.1,
 ) -> Tensor:
     """How much the similarities among the samples of a batch differ between two views of it; 0 where they agree.
 

@@ -46,9 +46,7 @@ class PixelSpec(Normalized):
     interpolation: str = "bilinear"
 
     @classmethod
-    def square(
-        cls, channels: int, size: int, mean: Sequence[float], std: Sequence[float], interpolation: str = "bilinear"
-    ) -> PixelSpec:
+    def square(cls, channels: int, size: int, mean: Sequence[float], std: Sequence[float], interpolation: str = "bilinear") -> PixelSpec:
         """Images of `size` by `size` pixels."""
         return cls(channels, size, size, tuple(mean), tuple(std), interpolation)
 

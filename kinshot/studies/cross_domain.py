@@ -122,9 +122,7 @@ def _measured(
     run: Trained, name: str, model: Embedder | None, column: _Column, wanted: Domains, device: torch.device, say: Say
 ) -> list[Measured]:
     met = column.fields.of(run.input)
-    return measure(
-        name, model, run, met.source, met.tasks, wanted.protocol, device, lambda text: say(f"{text}, on {column.name}")
-    )
+    return measure(name, model, run, met.source, met.tasks, wanted.protocol, device, lambda text: say(f"{text}, on {column.name}"))
 
 
 def _put(cells: _Cells, found: Measured, evaluated: str) -> None:

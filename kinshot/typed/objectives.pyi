@@ -1,5 +1,8 @@
 """The parts of `kinshot.objectives` for type checkers, written by `make api`."""
 
+from kinshot.objectives.alignment import alignment as alignment
+from kinshot.objectives.block_repulsion import block_repulsion as block_repulsion
+from kinshot.objectives.class_uniformity import class_uniformity as class_uniformity
 from kinshot.objectives.contra_x import contra_x as contra_x
 from kinshot.objectives.cross_entropy import cross_entropy as cross_entropy
 from kinshot.objectives.distillation.attention_transfer import attention_transfer as attention_transfer
@@ -20,11 +23,17 @@ from kinshot.objectives.info_nce import info_nce as info_nce
 from kinshot.objectives.margin_contrastive import margin_contrastive as margin_contrastive
 from kinshot.objectives.multi_similarity import multi_similarity as multi_similarity
 from kinshot.objectives.nt_xent import nt_xent as nt_xent
+from kinshot.objectives.proto_nce import proto_nce as proto_nce
+from kinshot.objectives.structural_similarity import structural_similarity as structural_similarity
 from kinshot.objectives.sup_con import sup_con as sup_con
 from kinshot.objectives.triplet import triplet as triplet
+from kinshot.objectives.uniformity import uniformity as uniformity
 
 __all__ = [
+    "alignment",
     "attention_transfer",
+    "block_repulsion",
+    "class_uniformity",
     "compress",
     "contra_x",
     "correlation_congruence",
@@ -39,11 +48,14 @@ __all__ = [
     "multi_similarity",
     "nt_xent",
     "pkt",
+    "proto_nce",
     "rkd_angle",
     "rkd_distance",
     "seed",
     "similarity_preserving",
     "simreg",
+    "structural_similarity",
     "sup_con",
     "triplet",
+    "uniformity",
 ]

@@ -17,11 +17,13 @@ from kinshot.kin.constructors import labels
 from kinshot.learn import METHODS
 from kinshot.learn.gauges import feature_std
 from kinshot.learn.method import Method
-from kinshot.objectives.align_uniform import alignment, class_uniformity, uniformity
+from kinshot.objectives.alignment import alignment
+from kinshot.objectives.class_uniformity import class_uniformity
 from kinshot.objectives.common import check_above, check_choice
 from kinshot.objectives.cross_entropy import cross_entropy
 from kinshot.objectives.structural_similarity import structural_similarity
 from kinshot.objectives.sup_con import sup_con
+from kinshot.objectives.uniformity import uniformity
 
 # which output of the projector a term looks at; classification looks at the backbone
 PATH = {"structural": "structural", "contrastive": "contrastive", "alignment": "contrastive", "uniformity": "contrastive"}
@@ -144,7 +146,7 @@ class DualPath(Method):
         if name == "contrastive":
             return sup_con(rows, labels(target), temperature=self.temperature)
         if name == "alignment":
-            return alignment(rows, target, alpha=self.alignment_power)
+            return alignment(rows, labels(target), alpha=self.alignment_power)
         if self.uniformity_level == "classes":
             return class_uniformity(rows, target, t=self.uniformity_sharpness)
         return uniformity(rows, t=self.uniformity_sharpness)
