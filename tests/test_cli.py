@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kinshot.cli import fewshot, parts, ssl
 from kinshot.cli.common import lines
 from kinshot.cli.table import rows_table
 from tests.tiny import arguments, result, run
@@ -237,3 +238,46 @@ def test_fewshot_eval_on_folder_of_colour_photos(trained: Path, tmp_path: Path) 
             Image.fromarray((rng.integers(0, 100, (31, 40, 3)) + 50 * c).astype(np.uint8)).save(tmp_path / "data" / name / f"{i}.jpg")
     args = ["eval", trained, "--data", "folder:data", "--ways", "3", "--shots", "1", "--queries", "4", "--episodes", "10", "--json"]
     assert len(result(run("fewshot", *args, cwd=tmp_path))["rows"]) == 7
+
+
+@pytest.mark.parametrize("command", ["ssl", "fewshot"])
+def test_show_knows_every_part_of_every_kind(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main = {"ssl": ssl, "fewshot": fewshot}[command].main
+    for registry in parts.REGISTRIES:
+        name = registry.names()[-1]
+        assert main(["show", name, "--kind", registry.kind, "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert (shown["kind"], shown["name"], shown["module"]) == (registry.kind, name, registry.entry(name).module)
+        assert shown["settings"].keys() == registry.entry(name).parameters.keys()
+
+
+def test_show_shows_everything_of_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ssl.main(["show", "feat"]) == 0
+    text = capsys.readouterr().out
+    assert "method feat: " in text
+    assert "head feat: " in text
+    assert ssl.main(["show", "feat", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [shown["kind"], *(other["kind"] for other in shown["also"])] == ["method", "head"]
+    assert ssl.main(["show", "manifold", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["recipe"]["name"] == "manifold"
+    assert [other["kind"] for other in shown["also"]] == ["data source"]
+
+
+def test_show_refuses_what_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ssl.main(["show", "simclr", "--kind", "head"]) == 2
+    assert "nothing is called 'simclr' as head" in capsys.readouterr().err
+    assert ssl.main(["show", "prototyp"]) == 2
+    assert "did you mean 'prototype'" in capsys.readouterr().err
+
+
+def test_list_has_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ssl.main(["list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["parts"]
+    assert listed.keys() == {"recipe", *(registry.kind for registry in parts.REGISTRIES)}
+    assert all(listed.values())
+    assert ssl.main(["list", "head"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("head:\n")
+    assert "  prototype " in text

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kinshot
-from kinshot.cli import ssl
+from kinshot.cli import parts
 from kinshot.core.errors import CheckpointError, ConfigError, DataError, DivergedError, Interrupted, KinshotError, suggest
 from kinshot.core.registry import Registry
 from kinshot.core.schema import REQUIRED, Parameter, check_parameters, convert, read_parameters
@@ -272,6 +272,38 @@ def test_two_parts_of_one_name_are_refused(fake: Callable[..., Registry]) -> Non
         registry.names()
 
 
+STRANGE = """
+TEXT = '''
+from here import (nothing
+@REG.register('no')
+def no(: ...
+'''
+from fake.registry import (
+    REG,
+)
+
+
+@REG.register(
+    'one',
+)
+def one(
+    *, size: int = 3
+):
+    '''A part.
+
+    Args:
+        size: of it.
+    '''
+    return size
+"""
+
+
+def test_a_file_whose_text_looks_like_code_is_read_whole(fake: Callable[..., Registry]) -> None:
+    registry = fake(one=STRANGE, two=PARTS)
+    assert registry.names() == ["alias", "bare", "first", "one", "second"]
+    assert registry.entry("one").parameters["size"] == Parameter("size", "int", 3, "of it.")
+
+
 def test_a_part_of_another_registry_is_named(fake: Callable[..., Registry]) -> None:
     text = "from kinshot.core.registry import Registry\nOTHER = Registry('x', 'y')\n@OTHER.register('lost')\ndef lost(): ...\n"
     registry = fake(one=text)
@@ -306,7 +338,7 @@ REGISTRIES = own_registries()
 
 def test_commands_know_every_registry() -> None:
     assert {"kinshot.learn", "kinshot.fewshot", "kinshot.datasets"} <= {module for module, _ in REGISTRIES}
-    assert {id(getattr(importlib.import_module(module), name)) for module, name in REGISTRIES} == set(map(id, ssl.REGISTRIES))
+    assert {id(getattr(importlib.import_module(module), name)) for module, name in REGISTRIES} == set(map(id, parts.REGISTRIES))
 
 
 @pytest.mark.parametrize(("module", "name"), REGISTRIES)

@@ -29,6 +29,7 @@ from kinshot.cli.options import (
     parsed_ways,
 )
 from kinshot.cli.outputs import OUTPUT_FILE, printed_anyway
+from kinshot.cli.parts import show_command
 from kinshot.cli.report import report_command
 from kinshot.cli.studies import COMMANDS
 from kinshot.cli.train import run_training, training_options
@@ -148,6 +149,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 fewshot.add_command(report_command)
+fewshot.add_command(show_command)
 for study in COMMANDS:
     fewshot.add_command(study)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
-import inspect
 import json
 import sys
 from pathlib import Path
@@ -15,21 +13,13 @@ import kinshot
 from kinshot.cli.check import check_command
 from kinshot.cli.common import Group, command_line, lines, run, say, show
 from kinshot.cli.measure import measure_command
-from kinshot.cli.options import ALLOW_UNFINISHED
+from kinshot.cli.options import ALLOW_UNFINISHED, JSON
 from kinshot.cli.outputs import OUTPUT_FILE, printed_anyway
+from kinshot.cli.parts import list_command, show_command
 from kinshot.cli.train import run_training, training_options
-from kinshot.core.config import dataclass_parameters
-from kinshot.core.errors import ConfigError, suggest
-from kinshot.core.registry import Entry
-from kinshot.core.schema import Parameter
+from kinshot.core.errors import ConfigError
 from kinshot.encoders.student import student_of
-from kinshot.fewshot import HEADS
-from kinshot.kin.miners import MINERS
-from kinshot.objectives import OBJECTIVES
-from kinshot.recipes.recipe import PARTS, SECTIONS, load_recipe, recipe_names, recipe_path, train_command
-
-REGISTRIES = [*PARTS.values(), HEADS, OBJECTIVES, MINERS]
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+from kinshot.recipes.recipe import load_recipe, recipe_path, train_command
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -65,51 +55,6 @@ def distill_command(generations: int, width: float, depth: float, overrides: tup
         scaled = student_of(encoder.name, encoder.settings, width, depth)
         overrides = (*overrides, *(f"encoder.{key}={_as_yaml(value)}" for key, value in scaled.items()))
     run_training("ssl distill", overrides=overrides, **given, generations=generations)
-
-
-@ssl.command(name="list")
-@click.argument("pattern", default="*")
-@JSON
-def list_command(pattern: str, as_json: bool) -> None:
-    """List recipes and parts whose name, or whose kind (graph, views, ...), matches PATTERN (wildcards allowed)."""
-    kinds = pattern
-    pattern = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
-    found: dict[str, dict[str, str]] = {"recipe": {name: load_recipe(name).description for name in recipe_names()}}
-    for registry in REGISTRIES:
-        found[registry.kind] = {entry.name: _summary(entry) for entry in registry.entries.values()}
-    found = {
-        kind: {n: s for n, s in names.items() if fnmatch.fnmatch(kind, kinds) or fnmatch.fnmatch(n, pattern)}
-        for kind, names in found.items()
-    }
-
-    def text() -> str:
-        blocks = []
-        for kind, names in found.items():
-            if names:
-                width = max(map(len, names))
-                blocks.append("\n".join([f"{kind}:", *(f"  {name:<{width}}  {summary}" for name, summary in names.items())]))
-        return "\n".join(blocks) or f"nothing matches {pattern}"
-
-    show({"parts": found}, as_json, text)
-
-
-@ssl.command(name="show")
-@click.argument("name")
-@JSON
-def show_command(name: str, as_json: bool) -> None:
-    """Show a recipe (its YAML), a part (its description and settings), or a section of recipes (structure, train, ...)."""
-    if name in recipe_names() or name.endswith((".yaml", ".yml")):
-        recipe = load_recipe(name)
-        show({"recipe": recipe.to_dict()}, as_json, lambda: recipe_path(name).read_text(encoding="utf-8").rstrip())
-        return
-    docstring, module, parameters = _described(name)
-    settings = {p.name: {"type": p.annotation, "default": _default(p.default), "help": p.help} for p in parameters.values()}
-
-    def text() -> str:
-        rows = [f"  {key}: {s['type']} = {s['default']}\n      {s['help']}" for key, s in settings.items()]
-        return "\n".join([docstring.split("\n\nArgs:")[0].split("\nArgs:")[0], "", "settings:", *rows])
-
-    show({"name": name, "module": module, "summary": docstring.split("\n", 1)[0], "settings": settings}, as_json, text)
 
 
 @ssl.command(name="cp")
@@ -213,6 +158,8 @@ def probe_command(
             write_document(results, result, result["command"], result["rows"])
 
 
+ssl.add_command(list_command)
+ssl.add_command(show_command)
 ssl.add_command(measure_command)
 ssl.add_command(check_command)
 
@@ -238,32 +185,8 @@ def graph_inspect_command(file: Path, labels: Path | None, split: str, directed:
     show(found, as_json, lambda: "\n".join(report_lines(found)))
 
 
-def _summary(entry: Entry) -> str:
-    """A part's line, after what an objective takes: a relation, classes, or a teacher."""
-    return f"({entry.facts['takes']}) {entry.summary}" if "takes" in entry.facts else entry.summary
-
-
-def _described(name: str) -> tuple[str, str, dict[str, Parameter]]:
-    """Docstring, module and settings of a part or of a section of recipes. Raises ConfigError with the closest name."""
-    for registry in REGISTRIES:
-        if name in registry.entries:
-            entry = registry.entry(name)
-            return entry.docstring, entry.module, entry.parameters
-    if name in SECTIONS:
-        kind = SECTIONS[name]
-        return inspect.getdoc(kind) or "", kind.__module__, dataclass_parameters(kind)
-    known = [*recipe_names(), *SECTIONS, *(n for registry in REGISTRIES for n in registry.names())]
-    raise ConfigError(f"nothing is called {name!r}: {suggest(name, known)}")
-
-
 def _as_yaml(value: Any) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value)
-
-
-def _default(value: Any) -> Any:
-    from kinshot.core.schema import REQUIRED
-
-    return "required" if value is REQUIRED else value
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -58,7 +58,7 @@ def _by_group(path: tuple[str, ...]) -> dict[str, list[Plugin]]:
     packages: set[str] = set()
     for distribution in importlib.metadata.distributions(path=list(path)):
         text = distribution.read_text("entry_points.txt")
-        if not text or PREFIX not in text or (package := distribution.metadata["Name"]) in packages:
+        if not text or f"[{PREFIX}" not in text or (package := distribution.metadata["Name"]) in packages:
             continue
         packages.add(package)  # a package that is on the path twice is imported from where it is first
         for point in distribution.entry_points:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -150,11 +151,11 @@ def _folder_modules(package: str) -> list[tuple[str, Path]]:
     return [(f"{package}.{path.stem}", path) for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
 
 
-def _read_entries(registry: Registry, module: str, path: Path) -> list[Entry]:
+def _read_entries(registry: Registry, module: str, path: Path, *, whole: bool = False) -> list[Entry]:
     text = path.read_text(encoding="utf-8")
-    if ".register(" not in text:
+    if ".register(" not in text and not whole:
         return []
-    tree = ast.parse(text, filename=str(path))
+    tree = ast.parse(text, filename=str(path)) if whole else _parse(text, path)
     others = _other_registries(registry, tree)
     entries = []
     for node in tree.body:
@@ -167,11 +168,26 @@ def _read_entries(registry: Registry, module: str, path: Path) -> list[Entry]:
     return entries
 
 
+_WANTED = re.compile(
+    r"^from .+ import (?:\([^)]*\)|.*)\n"  # an import, or
+    r"|^(?:@.*\n(?:[ \t)].*\n)*)+(?:def|class) .*\n(?:(?:[ \t)].*)?\n)*",  # decorators, a definition, and all lines that belong to it
+    re.MULTILINE,
+)
+
+
+def _parse(text: str, path: Path) -> ast.Module:
+    """The imports and decorated definitions of a file, which is most of what takes time to list parts; the whole where that fails."""
+    try:
+        return ast.parse("".join(_WANTED.findall(f"{text}\n")))
+    except SyntaxError:  # lines of a text that look like code, or code that is none
+        return ast.parse(text, filename=str(path))
+
+
 def _read_plugin(registry: Registry, plugin: Plugin) -> list[Entry]:
     """The parts of a plug-in's file. Raises ConfigError that names package and file where it is no Python or registers none."""
     path = plugin.file()
     try:
-        found = _read_entries(registry, plugin.module, path)
+        found = _read_entries(registry, plugin.module, path, whole=True)
     except (ConfigError, OSError, SyntaxError, ValueError) as error:
         raise ConfigError(f"{plugin}, {path}: {error}; mend or uninstall the package") from error
     if not found:
