@@ -25,6 +25,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from kinshot.core.atomic import write_json
+from kinshot.core.checkpoint_schema import from_schema_1
 from kinshot.learn.features import weights_hash
 
 FEW_SHOT = ("grocery_classifier", "grocery_dual_path", "omniglot_classifier", "omniglot_feat", "omniglot_protonet")
@@ -117,10 +118,15 @@ def stopped_at(command: list[str], checkpoint: Path) -> None:
 
 
 def contents(checkpoint: Path) -> dict[str, str]:
-    """A hash of the tensors of each part of a checkpoint: encoder, projector, and of training the method, the optimizer, ..."""
+    """A hash of the tensors of each part of a checkpoint: encoder, projector, and of training the method, the optimizer, ...
+
+    Tensors of older checkpoints are under the names that they have today: what was only renamed did not move.
+    """
     parts: dict[str, dict[str, Any]] = {}
+    schema = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))["schema_version"]
     for path in sorted(checkpoint.glob("*.safetensors")):
-        for name, tensor in load_file(path).items():
+        tensors = load_file(path)
+        for name, tensor in (from_schema_1(tensors) if path.stem == "training" and schema == 1 else tensors).items():
             part = name.partition("/")[0] if path.stem == "training" else path.stem
             parts.setdefault(part, {})[name] = tensor
     return {part: weights_hash(tensors) for part, tensors in parts.items()}

@@ -13,7 +13,10 @@ from typing import Any
 import torch
 
 from kinshot.core.checkpoint import save_checkpoint
-from kinshot.core.checkpoint_files import FILES, MANIFEST
+from kinshot.core.checkpoint_files import MANIFEST, SMALL
+
+FILES = ("encoder.safetensors", "projector.safetensors", "training.safetensors", *SMALL)
+"""What `save` writes beside the manifest."""
 
 DEAD_PID = 2**22 + 1  # beyond the largest pid of Linux
 
@@ -26,14 +29,16 @@ def save(folder: Path, step: int = 3, value: float = 1.0, **changed: Any) -> Pat
         "state": {"step": step, "epoch": 1, "best": {"top1": 0.1 + 0.2, "history": [1, None, True]}},
         "config": {"train": {"lr": 1e-05, "betas": [0.9, 0.999]}, "name": "tést", "text": "1e-4"},
     }
-    return save_checkpoint(folder, fsync=False, **{**given, **changed})
+    given |= changed
+    parts = {part: given.pop(part) for part in ("encoder", "projector", "training")}
+    return save_checkpoint(folder, parts=parts, fsync=False, **given)
 
 
 def resign(folder: Path) -> None:
     """Make the manifest agree with the files, as somebody who forges a checkpoint would."""
     files = {n: (folder / n).read_bytes() for n in FILES}
     entries = {n: {"sha256": hashlib.sha256(d).hexdigest(), "bytes": len(d)} for n, d in files.items()}
-    (folder / MANIFEST).write_text(json.dumps({"schema_version": 1, "files": entries}))
+    (folder / MANIFEST).write_text(json.dumps({"schema_version": 2, "files": entries}))
 
 
 @contextmanager

@@ -51,10 +51,10 @@ def write_run(folder: Path, data: dict[str, Any], *, method: str = "classifier",
     encoder, projector = build_model(recipe, spec)
     z = unit(features_of(Embedder(encoder, projector, spec), base, CPU)["backbone"])
     rows = torch.stack([z[torch.from_numpy(base.labels == c)].mean(0) for c in range(len(base.class_names))])
-    training = {"method/rows.weight": rows, "method/rows.scale": torch.tensor(8.0)} if method == "classifier" else {}
+    learned = {"rows": {"weight": rows, "scale": torch.tensor(8.0)}} if method == "classifier" else {}
     state = {"step": 1, "epoch": 1, "input": spec.to_dict(), "cpu_seconds": 60.0}
-    parts = {"encoder": encoder.state_dict(), "projector": projector.state_dict(), "training": training}
-    return save_checkpoint(folder, **parts, state=state, config=recipe.to_dict(), fsync=False)
+    parts = {"encoder": encoder.state_dict(), "projector": projector.state_dict(), "training": {}, **learned}
+    return save_checkpoint(folder, parts=parts, state=state, config=recipe.to_dict(), fsync=False)
 
 
 def call(capsys: pytest.CaptureFixture[str], *args: str | Path, code: int = 0) -> Any:

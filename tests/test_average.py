@@ -47,7 +47,7 @@ def test_a_result_names_the_weights_of_its_checkpoint(name: str, ema: float, tmp
     assert inside <= {"encoder", "projector", "rows", "network"}
     if ema:
         assert inside == {"encoder", "projector"} | {"feat": {"network"}, "classifier": {"rows"}}.get(name, set())
-        assert any(not torch.equal(value, live[key.replace("average", "method", 1)]) for key, value in averaged.items())
+        assert any(not torch.equal(value, live[key.replace("average/", "method/model.", 1)]) for key, value in averaged.items())
 
 
 def test_a_result_names_the_weights_of_the_chosen_checkpoint_not_of_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,11 +65,12 @@ def test_averages_of_queues_in_an_older_checkpoint_are_passed_over(name: str, tm
     points = sorted((tmp_path / "run" / "checkpoints").iterdir())
     assert len(points) > 2
     old = load_checkpoint(points[1])
-    surplus = {f"average/{key[7:]}": value.clone() for key, value in old.training.items() if key.startswith("method/")}
+    live = {key: value for key, value in old.training.items() if key.startswith("method/")}
+    surplus = {f"average/{key.removeprefix('method/').removeprefix('model.')}": value.clone() for key, value in live.items()}
     training = {**surplus, **old.training}
     assert len(training) > len(old.training)
     folder = tmp_path / "old" / points[1].name
-    save_checkpoint(folder, encoder=old.encoder, projector=old.projector, training=training, state=old.state, config=old.config)
+    save_checkpoint(folder, parts={**old.tensors, "training": training}, state=old.state, config=old.config)
     train(tmp_path / "again", name, 0.9, resume=str(folder))
     whole, again = (load_checkpoint(tmp_path / run) for run in ("run", "again"))
     for part in ("encoder", "projector", "training"):

@@ -20,6 +20,7 @@ from kinshot.samples.characters import MASK
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
 from kinshot.samples.tokens import TokenSpec
+from tests.steps import loss_of, model_of
 
 N, B = 48, 8
 # a method that only teachers give a loss has none to look at: tests/test_distill.py
@@ -127,7 +128,7 @@ def build(case, batch=B, count=N, seed=0):
         projector = projector_for(case.name)
     labels = torch.arange(count) % 6 if supervised(case.name) else None
     context = RunContext(count, batch, steps_per_epoch=count // batch, total_steps=100, seed=seed, labels=labels)
-    return METHODS.build(case.name, encoder, projector, context, settings=case.settings)
+    return METHODS.build(case.name, model_of(encoder, projector), context, settings=case.settings)
 
 
 def extractor(method):
@@ -159,7 +160,7 @@ def train(method, optimizer, first, last):
         if step % 6 == 0:
             method.start_epoch(step // 6, extractor(method))
         indices = batch_of(method, step)
-        terms = method.loss(inputs(method, indices, step), indices, step)
+        terms = loss_of(method, inputs(method, indices, step), indices, step)
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
@@ -179,7 +180,7 @@ def started(case, **more):
 @every_method
 def test_loss_is_a_finite_scalar_that_reaches_every_parameter(case):
     method = started(case)
-    terms = method.loss(inputs(method, torch.arange(B), 0), torch.arange(B), 0)
+    terms = loss_of(method, inputs(method, torch.arange(B), 0), torch.arange(B), 0)
     assert terms["loss"].dim() == 0
     assert terms["loss"].dtype == torch.float32
     assert all(bool(torch.isfinite(v)) for v in terms.values())
@@ -199,7 +200,7 @@ def test_loss_falls_on_a_fixed_batch(case):
     losses = []
     for _ in range(15):
         # the state that follows a step stands still: a queue would fill with the very batch it repels
-        terms = method.loss(inputs(method, torch.arange(B), 0), torch.arange(B), 0)
+        terms = loss_of(method, inputs(method, torch.arange(B), 0), torch.arange(B), 0)
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
@@ -241,7 +242,7 @@ def test_runs_with_one_seed_agree_whatever_the_global_generator_says(case):
 def test_a_step_without_after_step_leaves_only_running_statistics(case):
     method = started(case)
     before = copy.deepcopy(method.state_dict())
-    method.loss(inputs(method, torch.arange(B), 0), torch.arange(B), 0)
+    loss_of(method, inputs(method, torch.arange(B), 0), torch.arange(B), 0)
     changed = [k for k, v in method.state_dict().items() if not torch.equal(v, before[k])]
     assert [k for k in changed if not k.endswith(("running_mean", "running_var", "num_batches_tracked"))] == []
 
@@ -252,7 +253,7 @@ def test_batch_of_two_works_or_is_refused(case):
         method = started(case, batch=2)
     except ConfigError:
         return
-    loss = method.loss(inputs(method, torch.arange(2), 0), torch.arange(2), 0)["loss"]
+    loss = loss_of(method, inputs(method, torch.arange(2), 0), torch.arange(2), 0)["loss"]
     assert torch.isfinite(loss)
     loss.backward()
     method.after_step(0)
@@ -262,11 +263,11 @@ def test_batch_of_two_works_or_is_refused(case):
 def test_loss_is_float32_under_autocast(case):
     method, twin = started(case), started(case)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = method.loss(inputs(method, torch.arange(B), 0), torch.arange(B), 0)["loss"]
+        loss = loss_of(method, inputs(method, torch.arange(B), 0), torch.arange(B), 0)["loss"]
     assert loss.dtype == torch.float32
     loss.backward()
     method.after_step(0)
-    plain = twin.loss(inputs(twin, torch.arange(B), 0), torch.arange(B), 0)["loss"]
+    plain = loss_of(twin, inputs(twin, torch.arange(B), 0), torch.arange(B), 0)["loss"]
     assert loss.item() == pytest.approx(plain.item(), rel=0.1, abs=0.1)
 
 

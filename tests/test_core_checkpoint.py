@@ -20,9 +20,9 @@ from kinshot.core.checkpoint import (
     checkpoint_path,
     load_checkpoint,
 )
-from kinshot.core.checkpoint_files import FILES, MANIFEST
+from kinshot.core.checkpoint_files import MANIFEST
 from kinshot.core.errors import CheckpointError, ConfigError, DataError
-from tests.saved import file_size_limit, save
+from tests.saved import FILES, file_size_limit, save
 
 
 @pytest.fixture

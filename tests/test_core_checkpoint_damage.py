@@ -15,9 +15,9 @@ from kinshot.core.checkpoint import (
     is_complete,
     load_checkpoint,
 )
-from kinshot.core.checkpoint_files import FILES, MANIFEST
+from kinshot.core.checkpoint_files import MANIFEST
 from kinshot.core.errors import CheckpointError
-from tests.saved import resign, save
+from tests.saved import FILES, resign, save
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_without_verification_a_flipped_bit_passes_with_a_warning(checkpoint: Pa
     [
         ("[]", "expected an object"),
         ("{}", "schema_version"),
-        ('{"schema_version": 2, "files": {}}', "upgrade kinshot"),
+        ('{"schema_version": 3, "files": {}}', "upgrade kinshot"),
         ('{"schema_version": true, "files": {}}', "True"),
         ('{"schema_version": 1, "files": {"encoder.safetensors": {}}}', "expected the files"),
         ('{"schema_version": 1, "files": ["a"]}', "expected the files"),

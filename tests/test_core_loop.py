@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +14,13 @@ from hypothesis import strategies as st
 
 from kinshot.core.errors import DivergedError, Interrupted
 from kinshot.learn.knn import knn_accuracy, rows_by_class
+from kinshot.learn.learner import Learner
 from kinshot.learn.loop import Plan, Run, train
 from kinshot.learn.method import Method
+from kinshot.learn.model import Model
 from kinshot.learn.optim import WeightAverage, build_optimizer, decay_groups, lr_factor
+from kinshot.learn.outputs import Outputs
+from kinshot.samples.batch import Batch, Shown
 
 
 @given(st.integers(1, 500), st.floats(0, 1), st.floats(0, 1))
@@ -71,12 +76,13 @@ class Quadratic(Method):
     """A method of one number whose loss can be told to break."""
 
     def __init__(self, broken: int = -1, gradient: bool = False) -> None:
-        super().__init__()
-        self.encoder = torch.nn.Linear(1, 1, bias=False)
-        self.projector = torch.nn.Identity()
+        super().__init__(Model(torch.nn.Linear(1, 1, bias=False)))
         self.broken, self.gradient = broken, gradient
 
-    def loss(self, views: list, indices: torch.Tensor, step: int) -> dict[str, torch.Tensor]:
+    def outputs(self, batch: Batch, names: Sequence[str] = ()) -> Outputs:
+        return Outputs({}, Shown(batch.indices, (0,), (batch.indices,)))
+
+    def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, torch.Tensor]:
         value = self.encoder(torch.ones(1, 1)).square().sum()
         if step == self.broken:
             value = (value - value.detach()).sqrt() if self.gradient else value * float("nan")
@@ -105,7 +111,7 @@ class Notes:
 
 def go(method: Method, *, stop_at: int | None = None, clip: float | None = None) -> tuple[Run, Notes]:
     """Two epochs of three steps, a checkpoint every two."""
-    run = Run(method, torch.optim.SGD(method.parameters(), lr=0.1))
+    run = Run(Learner(method), torch.optim.SGD(method.parameters(), lr=0.1))
     plan = Plan(2, 3, lambda step: 0.1, clip, torch.device("cpu"), None, 0, 1, 2)
     notes, stop = Notes(), SimpleNamespace(requested=None)
 
@@ -115,8 +121,11 @@ def go(method: Method, *, stop_at: int | None = None, clip: float | None = None)
                 stop.requested = 15
             yield torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1])
 
+    def batch_of(images: torch.Tensor, indices: torch.Tensor, **keys: int) -> Batch:
+        return Batch(indices, [images.float()])
+
     try:
-        train(run, plan, batches, lambda images, indices, seed, epoch: [images.float()], lambda: torch.zeros(1), notes, stop)
+        train(run, plan, batches, batch_of, lambda: torch.zeros(1), notes, stop)
     except (DivergedError, Interrupted) as error:
         notes.reasons.append(type(error).__name__)
     return run, notes

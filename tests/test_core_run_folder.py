@@ -49,7 +49,7 @@ def test_latest_is_by_number(tmp_path: Path) -> None:
 
 def newer_version(checkpoint: Path) -> None:
     text = (checkpoint / MANIFEST).read_text()
-    (checkpoint / MANIFEST).write_text(text.replace('"schema_version": 1', '"schema_version": 2'))
+    (checkpoint / MANIFEST).write_text(text.replace('"schema_version": 2', '"schema_version": 3'))
 
 
 DAMAGES = {
@@ -193,7 +193,8 @@ root = Path(sys.argv[1])
 def save(path, value, fsync=False):
     tensors = {"w": torch.full((8,), value)}
     state = {"step": int(path.name.removeprefix("step-")), "epoch": 0}
-    save_checkpoint(path, encoder=tensors, projector=tensors, training=tensors, state=state, config={"v": value}, fsync=fsync)
+    parts = {"encoder": tensors, "projector": tensors, "training": tensors}
+    save_checkpoint(path, parts=parts, state=state, config={"v": value}, fsync=fsync)
 
 def value_of(checkpoint):
     values = {float(v) for part in checkpoint.tensors.values() for v in part["w"]} | {checkpoint.config["v"]}

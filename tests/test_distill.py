@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,21 +14,25 @@ from kinshot.core.checkpoint import load_checkpoint
 from kinshot.core.context import RunContext
 from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.encoders.build import build_encoder
-from kinshot.encoders.onnx_encoder import OnnxEncoder
+from kinshot.kin.kin import Known
 from kinshot.learn.features import weights_hash
+from kinshot.learn.learner import Learner
+from kinshot.learn.method import Method
+from kinshot.learn.model import Model
+from kinshot.learn.teacher import Taught, Teacher, converted
 from kinshot.objectives.distillation.kd import kd
 from kinshot.objectives.distillation.rkd_distance import rkd_distance
+from kinshot.recipes.distill import DistillSettings, distill_terms, parse_loss
 from kinshot.recipes.recipe import load_recipe, parse
 from kinshot.runs.embedder import load
 from kinshot.runs.start import Options
-from kinshot.runs.teachers import load_teacher
+from kinshot.runs.teachers import Teachers, load_teacher
+from kinshot.runs.terms import terms_of
 from kinshot.runs.train import build, train_recipe
 from kinshot.samples.pixels import PixelSpec
-from kinshot.ssl.distillation.distilling import Distilling
-from kinshot.ssl.distillation.settings import DistillSettings, parse_loss
-from kinshot.ssl.distillation.teacher import Taught, Teacher, converted
 from kinshot.ssl.methods.simclr import SimCLR
 from kinshot.ssl.methods.student import Student
+from tests.steps import loss_of, model_of
 from tests.tiny import TINY, result, run
 
 STUDENT = Path(__file__).parent / "tiny_student.yaml"
@@ -64,28 +67,43 @@ def conv(width: int, seed: int = 0) -> nn.Module:
 
 def frozen(width: int = 6, seed: int = 5, spec: PixelSpec = SPEC) -> Teacher:
     encoder = build_encoder("conv4", {"width": width}, spec, seed=seed)
-    return Teacher(f"frozen {seed}", encoder, {"projector": nn.Linear(width, 3)}, spec, weights_hash(encoder.state_dict()))
+    return Teacher(f"frozen {seed}", Model(encoder, nn.Linear(width, 3)), spec, weights_hash(encoder.state_dict()))
 
 
 def images(count: int = 8, seed: int = 1) -> Tensor:
     return torch.randn(count, 1, 16, 16, generator=torch.Generator().manual_seed(seed))
 
 
-def wrap(base, losses: tuple[str, ...], teachers: list[Taught], **more) -> Distilling:
+class Given(Teachers):
+    """Teachers that are there already."""
+
+    def ready(self) -> None:
+        """What they say was given."""
+
+
+def wrap(method: Method, losses: tuple[str, ...], teachers: list[Taught], *, task: float = 1.0, view: str = "clean") -> Learner:
     names = tuple(taught.teacher.name for taught in teachers)
-    return Distilling(base, teachers, DistillSettings(names, losses, **more), CONTEXT, SPEC)
+    settings = DistillSettings(names, losses, task, view)
+    at_work = {(taught.teacher.name, view, False, (), ()): taught for taught in teachers}
+    given = Given(None, SPEC, torch.device("cpu"), names, at_work)
+    terms = terms_of(distill_terms(settings), method, Known(CONTEXT, teacher=given.word), given, SPEC, "student")
+    return Learner(method, terms, CONTEXT, task=task, teachers=given.fingerprints())
+
+
+def student(width: int = 4, projector: nn.Module | None = None, **settings: int) -> Student:
+    return Student(model_of(conv(width), projector), CONTEXT, **settings)
 
 
 def test_loss_is_the_weighted_sum_of_the_methods_own_and_the_teachers() -> None:
     torch.manual_seed(0)
-    base = SimCLR(conv(4), nn.Linear(4, 3), CONTEXT)
+    base = SimCLR(model_of(conv(4), nn.Linear(4, 3)), CONTEXT)
     one = frozen()
     clean = {"backbone": torch.randn(64, 6), "projector": torch.randn(64, 3)}
     losses = ("rkd_distance:weight=25", "kd:weight=2:student=projector:teacher=projector")
     method = wrap(base, losses, [Taught(one, SPEC, cached=clean)], task=0.5)
     views, ids = [images(8, 1), images(8, 2)], torch.arange(8) * 3
-    found = method.loss(views, ids, 0)
-    own = base.loss(views, ids, 0)["loss"]
+    found = loss_of(method, views, ids, 0)
+    own = loss_of(base, views, ids, 0)["loss"]
     z = base.encoder(torch.cat(views))
     rows = torch.cat([ids, ids])
     relational, logits = rkd_distance(z, clean["backbone"][rows]), kd(base.projector(z), clean["projector"][rows])
@@ -96,11 +114,11 @@ def test_loss_is_the_weighted_sum_of_the_methods_own_and_the_teachers() -> None:
 
 def test_weight_zero_leaves_the_methods_gradient_bit_for_bit() -> None:
     def gradients(wrapped: bool) -> list[Tensor]:
-        base = SimCLR(conv(4), nn.Linear(4, 3, bias=False), CONTEXT)
+        base = SimCLR(model_of(conv(4), nn.Linear(4, 3, bias=False)), CONTEXT)
         method = wrap(base, ("rkd_angle:weight=0",), [Taught(frozen(), SPEC, cached={"backbone": torch.randn(64, 6)})]) if wrapped else base
         torch.manual_seed(3)
         base.projector.weight.data.normal_()
-        method.loss([images(8, 1), images(8, 2)], torch.arange(8), 0)["loss"].backward()
+        loss_of(method, [images(8, 1), images(8, 2)], torch.arange(8), 0)["loss"].backward()
         return [p.grad for p in base.encoder.parameters()]
 
     for mine, alone in zip(gradients(True), gradients(False), strict=True):
@@ -114,19 +132,19 @@ def test_teachers_that_run_on_clean_samples_say_what_was_cached() -> None:
     views = [images(8, 3)]
 
     def value(taught: Taught, *extra: Tensor) -> Tensor:
-        method = wrap(Student(conv(4), nn.Identity(), CONTEXT), ("rkd_distance",), [taught])
+        method = wrap(student(), ("rkd_distance",), [taught])
         assert method.needs_clean is bool(extra)
-        return method.loss([*views, *extra], ids, 0)["loss"]
+        return loss_of(method, [*views, *extra], ids, 0)["loss"]
 
     torch.testing.assert_close(value(Taught(one, SPEC, cached=cached)), value(Taught(one, SPEC), samples[ids]))
 
 
 def test_view_same_shows_the_teacher_what_the_student_sees() -> None:
     one = frozen()
-    method = wrap(Student(conv(4), nn.Identity(), CONTEXT), ("rkd_distance",), [Taught(one, SPEC)], view="same")
+    method = wrap(student(), ("rkd_distance",), [Taught(one, SPEC, "same")], view="same")
     x = images(8, 3)
-    expected = rkd_distance(method.base.encoder(x), one.outputs(x, ["backbone"])["backbone"])
-    torch.testing.assert_close(method.loss([x], torch.arange(8), 0)["rkd_distance"], expected.detach())
+    expected = rkd_distance(method.model.encoder(x), one.outputs(x, ["backbone"])["backbone"])
+    torch.testing.assert_close(loss_of(method, [x], torch.arange(8), 0)["rkd_distance"], expected.detach())
     assert not method.needs_clean
 
 
@@ -135,7 +153,7 @@ def test_several_teachers_are_averaged_and_of_picks_one() -> None:
     ids, x = torch.arange(8), images(8, 3)
 
     def value(loss: str) -> Tensor:
-        return wrap(Student(conv(4), nn.Identity(), CONTEXT), (loss,), taught).loss([x], ids, 0)["loss"].detach()
+        return loss_of(wrap(student(), (loss,), taught), [x], ids, 0)["loss"].detach()
 
     torch.testing.assert_close(value("rkd_distance"), (value("rkd_distance:of=1") + value("rkd_distance:of=2")) / 2)
     assert float(value("rkd_distance:of=1")) != float(value("rkd_distance:of=2"))
@@ -143,21 +161,21 @@ def test_several_teachers_are_averaged_and_of_picks_one() -> None:
 
 def test_each_teacher_has_its_own_queue() -> None:
     taught = [Taught(frozen(seed=seed), SPEC, cached={"projector": torch.randn(64, 3)}) for seed in (5, 6)]
-    method = wrap(Student(conv(4), nn.Linear(4, 3), CONTEXT), ("seed:student=projector:teacher=projector:size=16",), taught)
-    method.loss([images(8, 3)], torch.arange(8), 0)
+    method = wrap(student(projector=nn.Linear(4, 3)), ("seed:student=projector:teacher=projector:size=16",), taught)
+    loss_of(method, [images(8, 3)], torch.arange(8), 0)
     method.after_step(0)
-    keys = [term.queue.keys[:8] for term in method.terms]
+    keys = [term.objective.queue.keys[:8] for term in method.terms]
     for one, found in zip(taught, keys, strict=True):
         torch.testing.assert_close(found, nn.functional.normalize(one.cached["projector"][:8]))
 
 
 def test_a_module_of_the_encoder_can_teach_a_module_of_the_student() -> None:
     one = frozen()
-    method = wrap(Student(conv(4), nn.Identity(), CONTEXT), ("attention_transfer:student=blocks.1:teacher=blocks.1",), [Taught(one, SPEC)])
+    method = wrap(student(), ("attention_transfer:student=blocks.1:teacher=blocks.1",), [Taught(one, SPEC)])
     assert method.needs_clean
-    loss = method.loss([images(8, 1), images(8, 1)], torch.arange(8), 0)["loss"]
+    loss = loss_of(method, [images(8, 1), images(8, 1)], torch.arange(8), 0)["loss"]
     loss.backward()
-    touched = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in method.encoder.parameters()]
+    touched = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in method.model.encoder.parameters()]
     assert touched[:2] == [True, True]
     assert touched[-1] is False  # blocks after the tap are not taught
 
@@ -165,17 +183,16 @@ def test_a_module_of_the_encoder_can_teach_a_module_of_the_student() -> None:
 def test_teacher_stays_out_of_the_state_and_does_not_move(teacher: Path) -> None:
     job = build(load_recipe(str(STUDENT), [f"teacher={teacher}", "distill.view=same"]), _digits())
     before = weights_hash(load(teacher).state_dict())
-    method = job.method
-    frozen_one = method._taught[0].teacher
-    method.train()
+    learner = job.run.learner
+    frozen_one = learner.terms[0].kin._word.taught.teacher.model
+    learner.train()
     assert not frozen_one.training
-    known = {id(p) for p in method.parameters()}
+    known = {id(p) for p in learner.parameters()}
     assert known.isdisjoint({id(p) for p in frozen_one.parameters()})
-    assert not any("taught" in name or "heads" in name for name in method.state_dict())
+    assert not any("taught" in name or "heads" in name for name in learner.state_dict())
     x = images(32, 2)
-    method.loss([x], torch.arange(32), 0)["loss"].backward()
-    assert weights_hash({**{f"encoder.{k}": v for k, v in frozen_one.encoder.state_dict().items()},
-                         **{f"projector.{k}": v for k, v in frozen_one.heads["projector"].state_dict().items()}}) == before  # fmt: skip
+    loss_of(learner, [x], torch.arange(32), 0)["loss"].backward()
+    assert weights_hash(frozen_one.state_dict()) == before
     assert all(p.grad is None for p in frozen_one.parameters())
 
 
@@ -217,7 +234,7 @@ def test_distillation_with_labels_and_logits(classifier: Path, tmp_path: Path) -
     ]
     recipe = load_recipe(str(STUDENT), overrides)
     quiet(recipe, tmp_path / "s")
-    assert "logits" in load_teacher(str(tmp_path / "s"), recipe.distill, SPEC).heads  # a student can teach in turn
+    assert "logits" in load_teacher(str(tmp_path / "s"), (), (), SPEC).model.names()  # a student can teach in turn
 
 
 @pytest.mark.parametrize(
@@ -270,11 +287,10 @@ def test_resuming_with_another_teacher_is_refused(teacher: Path, classifier: Pat
         (["teacher=T", "distill.losses=[rkd_angle:of=2]"], 2, "there are 1 teachers"),
         (["teacher=T", "distill.losses=[rkd_angle:teacher=blocks.9]"], 2, "no output 'blocks.9'"),
         (["teacher=T", "distill.losses=[rkd_angle:student=stem]"], 2, "student has no output 'stem'"),
-        (["teacher=T", "distill.losses=[kd:student=logits:teacher=projector]"], 2, "learns no classifier"),
+        (["teacher=T", "distill.losses=[kd:student=logits:teacher=projector]"], 2, "has no logits"),
         (["teacher=T", "distill.losses=[kd:teacher=logits]"], 2, "has no logits"),
         (["teacher=T", "distill.losses=[kd]"], 2, "equally wide"),
         (["teacher=T", "distill.losses=[attention_transfer]"], 2, "attention_transfer"),
-        (["teacher=T", "graph=labels"], 2, "not both"),
         (["teacher=T", "distill.losses=[]"], 2, "needs a loss"),
         (["distill.losses=[]"], 2, "no loss of its own"),
         (["teacher=torchvision:resnet18:weights.pth"], 2, "pickled"),
@@ -310,68 +326,6 @@ def test_loss_text() -> None:
     assert (choice.name, choice.settings, choice.place.weight, choice.place.student) == ("kd", {"temperature": 2.0}, 0.9, "logits")
 
 
-@pytest.mark.parametrize("library", ["torchvision", "timm"])
-def test_models_of_libraries_teach_from_a_file(library: str, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    if library == "timm":
-        timm = pytest.importorskip("timm", reason="timm is not installed")
-        name, model = "mobilenetv3_small_050", timm.create_model("mobilenetv3_small_050", num_classes=7)
-    else:
-        import torchvision
-
-        name, model = "resnet18", torchvision.models.resnet18(num_classes=7)
-    save_file(model.state_dict(), tmp_path / "w.safetensors")
-    colour = PixelSpec.square(3, 32, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
-    found = load_teacher(f"{library}:{name}:{tmp_path / 'w.safetensors'}", DistillSettings(adapt=True), colour)
-    pixels = torch.rand(2, 3, 64, 64)
-    said = found.outputs(pixels, ["backbone", "logits"])
-    torch.testing.assert_close(said["logits"], model.eval()(pixels).detach())
-    assert found.input.size == 224
-    with pytest.raises((ConfigError, CheckpointError)):
-        load_teacher(f"{library}:resnet34:{tmp_path / 'w.safetensors'}", DistillSettings(), colour)
-
-
-def onnx_model(path: Path, *, metadata: bool = True, batch: int | str = "batch") -> np.ndarray:
-    """A linear map of 1 x 4 x 4 images to 3 numbers; returns its matrix (16, 3)."""
-    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    from onnx import TensorProto, helper, numpy_helper
-
-    matrix = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
-    nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["y"])]
-    shapes = [
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 1, 4, 4]),
-        helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 3]),
-    ]
-    graph = helper.make_graph(nodes, "g", shapes[:1], shapes[1:], [numpy_helper.from_array(matrix, "w")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    if metadata:
-        helper.set_model_props(model, {"mean": "[0.25]", "std": "[0.5]"})
-    onnx.save(model, str(path))
-    return matrix
-
-
-@pytest.mark.parametrize("batch", ["batch", 2])
-def test_onnx_file_teaches(batch: int | str, tmp_path: Path) -> None:
-    matrix = onnx_model(tmp_path / "t.onnx", batch=batch)
-    found = load_teacher(str(tmp_path / "t.onnx"), DistillSettings(), PixelSpec.square(1, 4, (0.1,), (0.3,)))
-    assert found.input == PixelSpec.square(1, 4, (0.25,), (0.5,))
-    x = torch.randn(5, 1, 4, 4)
-    np.testing.assert_allclose(found.outputs(x, ["backbone"])["backbone"].numpy(), x.numpy().reshape(5, 16) @ matrix, rtol=1e-5, atol=1e-5)
-
-
-def test_onnx_file_that_does_not_say_how_pixels_are_normalised(tmp_path: Path) -> None:
-    onnx_model(tmp_path / "t.onnx", metadata=False)
-    with pytest.raises(ConfigError, match=r"distill\.mean"):
-        load_teacher(str(tmp_path / "t.onnx"), DistillSettings(), SPEC)
-    found = load_teacher(str(tmp_path / "t.onnx"), DistillSettings(mean=(0.5,), std=(0.2,)), SPEC)
-    assert found.input.mean == (0.5,)
-    (tmp_path / "bad.onnx").write_bytes(b"rubbish")
-    with pytest.raises(CheckpointError, match="no ONNX model"):
-        OnnxEncoder(tmp_path / "bad.onnx")
-
-
 def test_factors_scale_the_encoder_and_measure_puts_teacher_and_student_side_by_side(teacher: Path, tmp_path: Path) -> None:
     args = ["distill", STUDENT, f"teacher={teacher}", "train.epochs=1", "--width", "0.5", "--depth", "0.75", "--out", "s", "-q"]
     assert run("ssl", *args, cwd=tmp_path).returncode == 0
@@ -388,8 +342,19 @@ def test_factors_scale_the_encoder_and_measure_puts_teacher_and_student_side_by_
 
 def test_two_views_show_the_student_what_belongs_together() -> None:
     cached = {"backbone": torch.randn(64, 6)}
-    method = wrap(Student(conv(4), nn.Identity(), CONTEXT, views=2), ("rkd_distance:unit=both",), [Taught(frozen(), SPEC, cached=cached)])
+    method = wrap(student(views=2), ("rkd_distance:unit=both",), [Taught(frozen(), SPEC, cached=cached)])
     views, ids = [images(8, 1), images(8, 2)], torch.arange(8) * 5
-    z, told = method.encoder(torch.cat(views)), cached["backbone"][torch.cat([ids, ids])]
+    z, told = method.model.encoder(torch.cat(views)), cached["backbone"][torch.cat([ids, ids])]
     expected = rkd_distance(nn.functional.normalize(z), nn.functional.normalize(told))
-    torch.testing.assert_close(method.loss(views, ids, 0)["loss"], expected)
+    torch.testing.assert_close(loss_of(method, views, ids, 0)["loss"], expected)
+
+
+def test_structure_stands_beside_distillation(teacher: Path, tmp_path: Path) -> None:
+    overrides = [f"teacher={teacher}", "graph=labels", "structure.weight=0.25", "structure.loss=multi_similarity", "monitor.log_every=1"]
+    quiet(load_recipe(str(STUDENT), [*overrides, "train.epochs=1", "monitor.tensorboard=false"]), tmp_path / "s")
+    lines = [json.loads(line) for line in (tmp_path / "s/metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "train/loss" in line]
+    assert steps
+    for line in steps:
+        parts = 0.25 * line["train/structure"] + line["train/rkd_distance"] + 2 * line["train/rkd_angle"]
+        assert line["train/loss"] == pytest.approx(parts + 0.75 * line["train/task"], rel=1e-4)

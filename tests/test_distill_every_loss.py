@@ -12,11 +12,10 @@ from torch import nn
 
 from kinshot.core.checkpoint import checkpoint_path, load_checkpoint
 from kinshot.learn.features import weights_hash
+from kinshot.learn.teacher import Taught
 from kinshot.objectives import taking
 from kinshot.recipes.recipe import load_recipe
-from kinshot.ssl.distillation.teacher import Taught
-from kinshot.ssl.methods.student import Student
-from tests.test_distill import CONTEXT, SPEC, STUDENT, conv, frozen, quiet, wrap
+from tests.test_distill import SPEC, STUDENT, frozen, quiet, student, wrap
 from tests.tiny import TINY
 
 
@@ -50,9 +49,9 @@ def test_every_loss_trains_two_steps(name: str, classifier: Path, tmp_path: Path
 @pytest.mark.parametrize("loss", ["simreg", "seed:size=48", "fitnet", "crd:size=48"])
 def test_the_trial_of_a_loss_leaves_no_trace_in_it(loss: str) -> None:
     text = f"{loss}:student=projector:teacher=projector"
-    wrapped = wrap(Student(conv(4), nn.Linear(4, 3), CONTEXT), (text,), [Taught(frozen(), SPEC)])
+    wrapped = wrap(student(projector=nn.Linear(4, 3)), (text,), [Taught(frozen(), SPEC)])
     state = wrapped.terms[0].state_dict()
-    with patch("kinshot.ssl.distillation.distilling._try"):
-        untried = wrap(Student(conv(4), nn.Linear(4, 3), CONTEXT), (text,), [Taught(frozen(), SPEC)]).terms[0].state_dict()
+    with patch("kinshot.runs.terms.try_objective"):
+        untried = wrap(student(projector=nn.Linear(4, 3)), (text,), [Taught(frozen(), SPEC)]).terms[0].state_dict()
     assert state.keys() == untried.keys()
     assert all(torch.equal(state[key], untried[key]) for key in state)

@@ -76,7 +76,7 @@ def test_features_that_are_not_finite_end_with_3(trained, tmp_path, monkeypatch,
     encoder = {name: value.clone() for name, value in good.encoder.items()}
     encoder["blocks.0.conv.weight"][0, 0, 0, 0] = float("nan")
     parts = {"encoder": encoder, "projector": good.projector, "training": {}}
-    save_checkpoint(tmp_path / "nan", **parts, state=good.state, config=good.config)
+    save_checkpoint(tmp_path / "nan", parts=parts, state=good.state, config=good.config)
     data = write_classes(tmp_path / "data", [5, 5, 5])
     code, error = refused(capsys, "nan", "--data", f"folder:{data}", "--ways", "3", "--shots", "1", "--queries", "2")
     assert code == 3

@@ -93,14 +93,12 @@ def test_settings_are_chosen_on_validation_classes_or_given(digits, capsys):
     assert "validation classes, and there are none" in call(capsys, "imprint", digits, *STUDY, "--lr", "0.1,0.2", code=2)
 
 
-def test_averaged_weights_bring_their_own_rows(tmp_path):
-    run = write_run(tmp_path / "run", DIGITS, ema=0.9)
-    assert base_classifier(load_runs([run], ("encoder", "projector", "training"))[0]) is None
+def test_a_checkpoint_brings_its_own_rows(tmp_path):
+    run = write_run(tmp_path / "run", DIGITS)
     checkpoint = load_checkpoint(run)
-    training = {**checkpoint.training, "average/rows.weight": torch.ones(10, 4), "average/rows.scale": torch.tensor(3.0)}
-    parts = {"encoder": checkpoint.encoder, "projector": checkpoint.projector, "training": training}
-    save_checkpoint(run, **parts, state=checkpoint.state, config=checkpoint.config, fsync=False)
-    found = base_classifier(load_runs([run], ("encoder", "projector", "training"))[0])
+    rows = {"weight": torch.ones(10, 4), "scale": torch.tensor(3.0)}
+    save_checkpoint(run, parts={**checkpoint.tensors, "rows": rows}, state=checkpoint.state, config=checkpoint.config, fsync=False)
+    found = base_classifier(load_runs([run])[0])
     assert found is not None
     assert (found.scale, float(found.weight.sum())) == (3.0, 40.0)
 

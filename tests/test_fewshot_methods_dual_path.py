@@ -15,6 +15,7 @@ from kinshot.core.errors import ConfigError
 from kinshot.encoders.paths import PathProjector
 from kinshot.learn import METHODS
 from kinshot.learn.optim import build_optimizer
+from tests.steps import loss_of, model_of
 from tests.test_objectives_dual_path import directions, slow_alignment, slow_class_uniformity, slow_structure, slow_uniformity
 
 N, B, CLASSES, DIM = 24, 8, 4, 6
@@ -39,7 +40,7 @@ def build(projector=None, *, batch=B, labels=LABELS, seed=0, **settings):
         encoder = nn.Sequential(nn.Linear(5, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, DIM))
     encoder.dim = DIM  # type: ignore[assignment]
     context = RunContext(N, batch, N // batch, 100, seed, labels)
-    return METHODS.build("dual_path", encoder, paths() if projector is None else projector, context, settings=settings)
+    return METHODS.build("dual_path", model_of(encoder, paths() if projector is None else projector), context, settings=settings)
 
 
 def only(**weights):
@@ -57,7 +58,7 @@ def batch_of(step):
 
 def step_of(method, optimizer, step):
     indices = batch_of(step)
-    terms = method.loss(views(indices, step), indices, step)
+    terms = loss_of(method, views(indices, step), indices, step)
     optimizer.zero_grad(set_to_none=True)
     terms["loss"].backward()
     optimizer.step()
@@ -75,11 +76,11 @@ def slow_terms(method, indices, *, form="kl", T=0.1, tau=0.1, alpha=2.0, t=2.0, 
         z = method.encoder(torch.cat(views(indices)))
         out = {name: value.double().numpy() for name, value in method.projector.outputs(z).items()}
     y = LABELS[indices].repeat(2).tolist()
-    a, b, rows = out["structural"], out["contrastive"], directions(method.rows.weight.detach().double())
+    a, b, rows = out["structural"], out["contrastive"], directions(method.model.rows.weight.detach().double())
     found = {"structural": slow_structure(a[: len(indices)], a[len(indices) :], indices.tolist(), form, T)}
     crossed = 0.0
     for row, label in zip(directions(z.double()), y, strict=True):
-        logits = [method.rows.scale.item() * sum(p * q for p, q in zip(row, w, strict=True)) for w in rows]
+        logits = [method.model.rows.scale.item() * sum(p * q for p, q in zip(row, w, strict=True)) for w in rows]
         crossed -= logits[label] - math.log(sum(math.exp(v) for v in logits))
     found["classification"] = crossed / len(y)
     contrast = 0.0
@@ -109,7 +110,7 @@ def test_the_loss_is_the_weighted_sum_of_its_formulas(form, level):
     )
     method.train()
     indices = torch.tensor([0, 4, 1, 1, 7, 9, 2, 8])  # a sample twice, classes of different sizes
-    got = method.loss(views(indices), indices, 0)
+    got = loss_of(method, views(indices), indices, 0)
     expected = slow_terms(method, indices, form=form, T=0.3, tau=0.2, alpha=1.0, t=1.0, level=level)
     for name in TERMS:
         assert got[name].item() == pytest.approx(expected[name], rel=1e-5, abs=1e-5), name
@@ -121,7 +122,7 @@ def test_the_loss_is_the_weighted_sum_of_its_formulas(form, level):
 
 def test_the_default_is_classes_structure_and_contrast():
     method = build()
-    got = method.loss(views(torch.arange(B)), torch.arange(B), 0)
+    got = loss_of(method, views(torch.arange(B)), torch.arange(B), 0)
     assert got["loss"].item() == pytest.approx(sum(got[name].item() for name in TERMS[:3]), rel=1e-6)
     assert got.keys() == {"loss", *TERMS, "accuracy", "scale", "structural_std"}
     got["loss"].backward()
@@ -143,8 +144,8 @@ def test_a_term_of_weight_0_is_recorded_and_moves_nothing(name):
     weights = {key for key, _ in method.named_parameters()}
     assert not {key for key in moved & weights if any(f"paths.{other}." in key for other in untouched)}
     assert path is None or any(f"paths.{path}." in key for key in moved & weights)
-    assert any(key.startswith("encoder.") for key in moved & weights)
-    assert (method.rows is None) == (name != "classification")
+    assert any(key.startswith("model.encoder.") for key in moved & weights)
+    assert (method.model.rows is None) == (name != "classification")
 
 
 def test_a_switched_off_term_leaves_the_gradient_of_the_others_bit_for_bit():
@@ -154,7 +155,7 @@ def test_a_switched_off_term_leaves_the_gradient_of_the_others_bit_for_bit():
         {"structural": 0.0, "structural_form": "cka", "uniformity_sharpness": 5.0, "alignment_power": 1.0},
     ):
         method = build(**settings)
-        method.loss(views(torch.arange(B)), torch.arange(B), 0)["loss"].backward()
+        loss_of(method, views(torch.arange(B)), torch.arange(B), 0)["loss"].backward()
         grads.append([p.grad for p in method.parameters() if p.grad is not None])
     assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
 
@@ -188,11 +189,11 @@ def test_a_resumed_run_continues_bit_for_bit():
 def test_rows_are_drawn_from_the_seed_alone():
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    first = build().rows.weight
+    first = build().model.rows.weight
     assert torch.equal(before, torch.random.get_rng_state())
     torch.manual_seed(6)
-    assert torch.equal(first, build().rows.weight)
-    assert not torch.equal(first, build(seed=1).rows.weight)
+    assert torch.equal(first, build().model.rows.weight)
+    assert not torch.equal(first, build(seed=1).model.rows.weight)
 
 
 def test_one_class_and_copies_are_finite():
@@ -200,7 +201,7 @@ def test_one_class_and_copies_are_finite():
         for form in ("kl", "distance", "cka"):
             for level in ("samples", "classes"):
                 method = build(**dict.fromkeys(TERMS, 1.0), structural_form=form, uniformity_level=level)
-                got = method.loss(views(indices), indices, 0)
+                got = loss_of(method, views(indices), indices, 0)
                 assert all(math.isfinite(value.item()) for value in got.values())
                 got["loss"].backward()
                 assert all(bool(torch.isfinite(p.grad).all()) for p in method.parameters())
@@ -208,21 +209,21 @@ def test_one_class_and_copies_are_finite():
 
 def test_views_of_two_sizes_pass_one_by_one():
     method = build()
-    method.encoder = nn.Sequential(nn.AdaptiveAvgPool1d(5), method.encoder)
+    method.model.encoder = nn.Sequential(nn.AdaptiveAvgPool1d(5), method.encoder)
     small, large = noise(1, B, 5), noise(2, B, 10)
     method.eval()
-    apart = method.loss([small, large], torch.arange(B), 0)
-    together = method.loss([small, nn.functional.adaptive_avg_pool1d(large, 5)], torch.arange(B), 0)
+    apart = loss_of(method, [small, large], torch.arange(B), 0)
+    together = loss_of(method, [small, nn.functional.adaptive_avg_pool1d(large, 5)], torch.arange(B), 0)
     assert apart["loss"].item() == pytest.approx(together["loss"].item(), rel=1e-5)
 
 
 def test_autocast_leaves_the_losses_in_float32():
     method = build(**dict.fromkeys(TERMS, 1.0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = method.loss(views(torch.arange(B)), torch.arange(B), 0)
+        got = loss_of(method, views(torch.arange(B)), torch.arange(B), 0)
     assert {value.dtype for value in got.values()} == {torch.float32}
     assert got["loss"].item() == pytest.approx(
-        build(**dict.fromkeys(TERMS, 1.0)).loss(views(torch.arange(B)), torch.arange(B), 0)["loss"].item(), rel=0.1
+        loss_of(build(**dict.fromkeys(TERMS, 1.0)), views(torch.arange(B)), torch.arange(B), 0)["loss"].item(), rel=0.1
     )
 
 
@@ -260,12 +261,12 @@ def test_one_path_is_enough_for_an_ablation():
     for name in PATHS:
         other = PATHS[1 - PATHS.index(name)]
         method = build(paths((name,)), **{other: 0.0})
-        got = method.loss(views(torch.arange(B)), torch.arange(B), 0)
+        got = loss_of(method, views(torch.arange(B)), torch.arange(B), 0)
         assert other not in got
         got["loss"].backward()
         assert [n for n, p in method.named_parameters() if p.grad is None] == []
     alone = build(nn.Linear(DIM, 4), structural=0.0, contrastive=0.0)
-    assert alone.loss(views(torch.arange(B)), torch.arange(B), 0).keys() == {"loss", "classification", "accuracy", "scale"}
+    assert loss_of(alone, views(torch.arange(B)), torch.arange(B), 0).keys() == {"loss", "classification", "accuracy", "scale"}
 
 
 def test_paths_are_unit_rows_and_their_concatenation():

@@ -17,6 +17,7 @@ from kinshot.fewshot.methods.feat import FEAT, adapted_loss, contrast_loss
 from kinshot.fewshot.set_attention import SetAttention
 from kinshot.fewshot.training_episodes import EpisodeShape
 from kinshot.learn import METHODS
+from tests.steps import loss_of, model_of
 
 CLASSES, EACH, WIDTH, D = 6, 10, 8, 4
 SHAPE = EpisodeShape(ways=3, shots=2, queries=2, tasks=2)
@@ -46,12 +47,12 @@ def build(*, batch=SHAPE.batch, labels=LABELS, seed=0, **more):
         encoder = Encoder()
     context = RunContext(len(LABELS), batch, steps_per_epoch=5, total_steps=100, seed=seed, labels=labels)
     sizes = {"ways": 3, "shots": 2, "queries": 2, "tasks": 2, "temperature": 2.0, "contrast_temperature": 3.0}
-    return METHODS.build("feat", encoder, nn.Identity(), context, settings={**sizes, **more})
+    return METHODS.build("feat", model_of(encoder), context, settings={**sizes, **more})
 
 
 def step_of(method, step=0):
     indices = method.order(step // 5)[step % 5]
-    return method.loss([images()[indices]], indices, step)
+    return loss_of(method, [images()[indices]], indices, step)
 
 
 def network():
@@ -107,7 +108,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(balance):
     indices = method.order(0)[0]
     batch = images()[indices].double()
     with torch.no_grad():
-        got = method.loss([batch], indices, 0)
+        got = loss_of(method, [batch], indices, 0)
         z = method.encoder(batch).numpy()
     weights = {name: value.detach().numpy() for name, value in method.network.named_parameters()}
     loss, accuracy, contrast = terms_by_hand(z, weights, 2.0, 3.0)
@@ -123,7 +124,7 @@ def test_the_head_scores_as_the_method_was_trained():
     support, ways, query, target = SHAPE.sets(method.encoder(images()[indices]))
     scores = feat(support, ways, query, SHAPE.ways, temperature=2.0, network=method.network.state_dict())
     expected = nn.functional.cross_entropy(scores.flatten(0, 1), target.flatten())
-    torch.testing.assert_close(method.loss([images()[indices]], indices, 0)["loss"], expected)
+    torch.testing.assert_close(loss_of(method, [images()[indices]], indices, 0)["loss"], expected)
 
 
 def test_the_order_of_images_within_support_and_query_does_not_matter():
@@ -171,8 +172,8 @@ def test_a_frozen_encoder_stays_what_it_was():
     train(method, 3)
     after = method.state_dict()
     moved = {name for name in after if not torch.equal(after[name], before[name])}
-    assert {name for name in moved if not name.startswith("network.")} == set()
-    assert {name for name in after if name.startswith("network.")} == moved
+    assert {name for name in moved if not name.startswith("model.network.")} == set()
+    assert {name for name in after if name.startswith("model.network.")} == moved
 
 
 def test_an_encoder_that_is_not_frozen_moves_with_its_running_statistics():

@@ -20,6 +20,8 @@ from kinshot.fewshot.methods.maml import MAML
 from kinshot.learn import METHODS
 from kinshot.learn.method import Method
 from kinshot.samples.pixels import PixelSpec
+from tests.steps import loss_of as step_of
+from tests.steps import model_of
 
 W, K, Q, T = 3, 2, 4, 2
 CLASSES, EACH, SIDE = 6, 8, 16
@@ -79,11 +81,11 @@ def build(name: str, seed: int = 0, encoder: nn.Module | None = None, **settings
     given = {"ways": W, "shots": K, "queries": Q, "tasks": T, "inner_steps": 2, "inner_lr": 0.1, **settings}
     batch = given["tasks"] * given["ways"] * (given["shots"] + given["queries"])
     context = RunContext(num_samples=CLASSES * EACH, batch_size=batch, steps_per_epoch=4, total_steps=40, seed=seed, labels=data()[1])
-    return METHODS.build(name, encoder or conv4(), nn.Identity(), context, settings=given).train()
+    return METHODS.build(name, model_of(encoder or conv4()), context, settings=given).train()
 
 
 def loss_of(method: Method, indices: Tensor) -> dict[str, Tensor]:
-    return method.loss([data()[0][indices]], indices, 0)
+    return step_of(method, [data()[0][indices]], indices, 0)
 
 
 def batch_of(method: Method, step: int) -> Tensor:
@@ -117,7 +119,7 @@ def test_training_lowers_the_query_loss(name: str, settings: dict[str, Any], sta
     losses, accuracies = [], []
     for step in range(24):
         indices = batch_of(method, step)
-        terms = method.loss([images[indices]], indices, step)
+        terms = step_of(method, [images[indices]], indices, step)
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
@@ -213,7 +215,7 @@ def test_bad_settings_are_refused(name: str, settings: dict[str, Any], message: 
 def test_a_batch_of_another_size_is_refused() -> None:
     context = RunContext(num_samples=48, batch_size=7, steps_per_epoch=1, total_steps=1, seed=0, labels=data()[1])
     with pytest.raises(ConfigError, match="batch_size"):
-        MAML(Smooth(), nn.Identity(), context, ways=W, shots=K, queries=Q)
+        MAML(model_of(Smooth()), context, ways=W, shots=K, queries=Q)
 
 
 # The head

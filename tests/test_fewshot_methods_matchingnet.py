@@ -15,6 +15,7 @@ from kinshot.fewshot.heads.matching import matching
 from kinshot.fewshot.methods.matchingnet import MatchingNet, matching_loss
 from kinshot.fewshot.training_episodes import EpisodeShape
 from kinshot.learn import METHODS
+from tests.steps import loss_of, model_of
 from tests.test_fewshot_full_context import context_by_hand, module
 
 CLASSES, EACH, WIDTH, D = 6, 10, 8, 4
@@ -47,12 +48,12 @@ def build(*, batch=SHAPE.batch, labels=LABELS, seed=0, **more):
         encoder = Encoder()
     context = RunContext(len(LABELS), batch, steps_per_epoch=5, total_steps=100, seed=seed, labels=labels)
     sizes = {"ways": 3, "shots": 2, "queries": 2, "tasks": 2}
-    return METHODS.build("matchingnet", encoder, nn.Identity(), context, settings={**sizes, **more})
+    return METHODS.build("matchingnet", model_of(encoder), context, settings={**sizes, **more})
 
 
 def step_of(method, step=0):
     indices = method.order(step // 5)[step % 5]
-    return method.loss([images()[indices]], indices, step)
+    return loss_of(method, [images()[indices]], indices, step)
 
 
 def softmax(x):
@@ -107,15 +108,15 @@ def test_the_head_scores_as_the_method_was_trained(more):
     settings = {"variant": "log", **{k: v for k, v in more.items() if k in ("variant", "temperature")}}
     scores = matching(support, ways, query, SHAPE.ways, network=weights, **settings)
     expected = nn.functional.nll_loss(scores.flatten(0, 1), target.flatten())
-    torch.testing.assert_close(method.loss([images()[indices]], indices, 0)["loss"], expected)
+    torch.testing.assert_close(loss_of(method, [images()[indices]], indices, 0)["loss"], expected)
 
 
 def test_what_full_context_adds_to_the_state():
     assert build(full_context=False).network is None
-    assert [name for name in build(full_context=False).state_dict() if name.startswith("network")] == []
+    assert [name for name in build(full_context=False).state_dict() if name.startswith("model.network")] == []
     state = build(steps=7).state_dict()
-    assert state["network.steps"].item() == 7
-    assert len([name for name in state if name.startswith("network.")]) == 13
+    assert state["model.network.steps"].item() == 7
+    assert len([name for name in state if name.startswith("model.network.")]) == 13
 
 
 @pytest.mark.parametrize("full_context", [True, False])

@@ -69,7 +69,7 @@ def write(folder: Path, width: int, seed: int = 0, size: int = 16, **distill: An
             encoder(base.load(np.arange(64)).float() / 255)
     state = {"step": 1, "epoch": 1, "input": input_of(base).to_dict(), "cpu_seconds": 60.0}
     parts = {"encoder": encoder.state_dict(), "projector": projector.state_dict(), "training": {}}
-    return save_checkpoint(folder, **parts, state=state, config=recipe.to_dict(), fsync=False)
+    return save_checkpoint(folder, parts=parts, state=state, config=recipe.to_dict(), fsync=False)
 
 
 def measured(*args: str | Path) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def test_runs_of_other_training_data_or_of_another_step_are_no_seeds(place, tmp_
     for name, state in (("data", {"source": "other"}), ("step", {"step": 7})):
         run = load_checkpoint(place / "a_1")
         parts = {"encoder": run.encoder, "projector": run.projector, "training": {}}
-        changed = save_checkpoint(tmp_path / name, **parts, state={**run.state, **state}, config=run.config, fsync=False)
+        changed = save_checkpoint(tmp_path / name, parts=parts, state={**run.state, **state}, config=run.config, fsync=False)
         found = call(capsys, "eval", place / "a_0", changed, *FEW, "--no-reference", "-q")
         assert not [model for model in rows(found) if model.startswith("mean of")]
         assert len(found["models paired"]) == 1

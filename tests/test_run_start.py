@@ -171,7 +171,7 @@ def damaged(path: Path) -> None:
 
 def of_a_newer_version(path: Path) -> None:
     text = (path / MANIFEST).read_text()
-    (path / MANIFEST).write_text(text.replace('"schema_version": 1', '"schema_version": 2'))
+    (path / MANIFEST).write_text(text.replace('"schema_version": 2', '"schema_version": 3'))
 
 
 @pytest.mark.parametrize("harm", [damaged, of_a_newer_version])

@@ -33,6 +33,7 @@ from kinshot.samples.spec import input_of, spec_from_dict
 from kinshot.samples.statistics import pixel_statistics
 from kinshot.samples.tokens import TokenSpec
 from kinshot.ssl.methods.reconstruction import Reconstruction
+from tests.steps import loss_of, model_of
 
 TEXTS = ["abc", "a", "Bad cab", "dd\tA?"]
 ROWS = np.random.default_rng(0).normal(3, 2, (6, 4)).astype(np.float32)
@@ -324,10 +325,10 @@ def test_mlp_structure():
 def test_masked_characters_loss_and_accuracy_against_a_loop():
     spec = TokenSpec(6, "abc")
     encoder = TextTransformer(spec, width=8, layers=1, heads=2)
-    method = Reconstruction(encoder, mlp_projector(8, 8, 5, 2, last_norm=False), CONTEXT).eval()
+    method = Reconstruction(model_of(encoder, mlp_projector(8, 8, 5, 2, last_norm=False)), CONTEXT).eval()
     clean = tokens(spec, [6, 3, 2, 4])
     view = TokenMask(spec, mask=0.4, views=1)(clean, torch.arange(4), 0, 0)[0]
-    terms = method.loss([view, clean], torch.arange(4), 0)
+    terms = loss_of(method, [view, clean], torch.arange(4), 0)
     pooled, characters = encoder(view, tokens=True)
     losses, right = [], []
     for row, place in (view == MASK).nonzero().tolist():
@@ -336,34 +337,34 @@ def test_masked_characters_loss_and_accuracy_against_a_loop():
         right.append(float(logits.argmax() == clean[row, place]))
     torch.testing.assert_close(terms["loss"], torch.stack(losses).mean())
     assert terms["accuracy"].item() == pytest.approx(np.mean(right))
-    nothing = method.loss([clean, clean], torch.arange(4), 0)
+    nothing = loss_of(method, [clean, clean], torch.arange(4), 0)
     assert nothing["loss"].item() == 0
 
 
 def test_reconstruction_predicts_the_clean_sample():
     spec = RowSpec(4, (0.0,) * 4, (1.0,) * 4)
-    method = Reconstruction(MLP(spec, widths=(6,)), nn.Identity(), CONTEXT, hidden=7).eval()
+    method = Reconstruction(model_of(MLP(spec, widths=(6,))), CONTEXT, hidden=7).eval()
     view, clean = torch.randn(3, 4), torch.randn(3, 4)
     made = method.decoder(method.encoder(view))
-    torch.testing.assert_close(method.loss([view, clean], torch.arange(3), 0)["loss"], (made - clean).square().mean())
+    torch.testing.assert_close(loss_of(method, [view, clean], torch.arange(3), 0)["loss"], (made - clean).square().mean())
     assert Reconstruction.needs_clean
     assert Reconstruction.view_count == 1
     with pytest.raises(ConfigError, match="hidden"):
-        Reconstruction(MLP(spec), nn.Identity(), CONTEXT, hidden=0)
+        Reconstruction(model_of(MLP(spec)), CONTEXT, hidden=0)
 
 
 def test_reconstruction_of_images_is_at_the_encoder_s_size():
     encoder = build_encoder("conv4", {"width": 4}, PixelSpec.square(1, 16, (0.5,), (0.5,)))
-    method = Reconstruction(encoder, nn.Identity(), CONTEXT)
+    method = Reconstruction(model_of(encoder), CONTEXT)
     x = torch.randn(2, 1, 32, 32)
     smaller = nn.functional.interpolate(x, size=(16, 16), mode="bilinear", antialias=True)
-    losses = [method.loss([smaller, clean], torch.arange(2), 0)["loss"] for clean in (x, smaller)]
+    losses = [loss_of(method, [smaller, clean], torch.arange(2), 0)["loss"] for clean in (x, smaller)]
     torch.testing.assert_close(losses[0], losses[1])
 
 
 def test_reconstruction_starts_from_the_seed():
     spec = RowSpec(4, (0.0,) * 4, (1.0,) * 4)
-    first, again = (Reconstruction(MLP(spec), nn.Identity(), CONTEXT).decoder[0].weight for _ in range(2))
+    first, again = (Reconstruction(model_of(MLP(spec)), CONTEXT).decoder[0].weight for _ in range(2))
     assert torch.equal(first, again)
 
 

@@ -21,6 +21,7 @@ from kinshot.ssl.interclr.step import advance_, choose, inter_loss, iteration
 from kinshot.ssl.methods.interclr import InterCLR
 from tests import reference_interclr as ref
 from tests.banks import arrays, generator, make_bank, rows
+from tests.steps import loss_of, model_of
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-6)])
@@ -116,7 +117,7 @@ CONTEXT = RunContext(num_samples=40, batch_size=8, steps_per_epoch=5, total_step
 
 def method(**chosen):
     torch.manual_seed(0)
-    return InterCLR(nn.Sequential(nn.Flatten(), nn.Linear(12, 6)), nn.Linear(6, 4), CONTEXT, **chosen)
+    return InterCLR(model_of(nn.Sequential(nn.Flatten(), nn.Linear(12, 6)), nn.Linear(6, 4)), CONTEXT, **chosen)
 
 
 def features(seed=0, d=4):
@@ -139,7 +140,7 @@ def test_first_step_is_the_iteration_on_the_networks_embeddings():
     v, indices = views(), torch.arange(8)
     q, k = m.projector(m.encoder(v[0])), m.key(v[1], 0)
     expected = iteration(m.bank, m.queue, q, k, indices, keyed_generator(1, "interclr/sample", 0), step=0, settings=m.settings)
-    terms = m.loss(v, indices, 0)
+    terms = loss_of(m, v, indices, 0)
     for name in ("loss", "intra", "inter"):
         assert terms[name].item() == pytest.approx(getattr(expected, name).item(), abs=1e-6)
     gauges = m.after_step(0)
@@ -155,7 +156,7 @@ def test_warm_up_counts_the_intra_loss_alone_and_then_clusters_anew():
     for epoch in range(4):
         m.start_epoch(epoch, extract)
         assert len(calls) == (0 if epoch < 2 else 1)  # the bank rests until it is needed
-        terms = m.loss(views(), torch.arange(8), epoch * 5)
+        terms = loss_of(m, views(), torch.arange(8), epoch * 5)
         warm = epoch < 2
         assert (terms["inter"] == 0) == warm
         expected = terms["intra"] if warm else 0.75 * terms["intra"] + 0.25 * terms["inter"]
@@ -180,7 +181,7 @@ def test_a_second_neck_fills_the_bank_and_starts_differently():
     assert calls == [m.inter_projector]
     assert not torch.equal(m.inter_projector.weight, m.projector.weight)
     assert torch.equal(m.inter_projector.weight, method(share_neck=False).inter_projector.weight)
-    m.loss(views(), torch.arange(8), 0)["loss"].backward()
+    loss_of(m, views(), torch.arange(8), 0)["loss"].backward()
     assert m.inter_projector.weight.grad.abs().sum() > 0
     key = m.key.heads[1](m.key.encoder(views()[1]))
     m.after_step(0)
@@ -190,7 +191,7 @@ def test_a_second_neck_fills_the_bank_and_starts_differently():
 def test_misuse_is_told_apart():
     m = method()
     with pytest.raises(KinshotError, match="prepare"):
-        m.loss(views(), torch.arange(8), 0)
+        loss_of(m, views(), torch.arange(8), 0)
     with pytest.raises(DataError, match="expected one embedding"):
         m.prepare(lambda head=None: torch.zeros(39, 4))
     with pytest.raises(DivergedError, match="not finite"):

@@ -17,6 +17,7 @@ from kinshot.encoders.queue import KeyQueue, embedding_dim, queue_length
 from kinshot.objectives.common import unit
 from kinshot.objectives.info_nce import key_info_nce
 from kinshot.ssl.methods.moco import MoCo
+from tests.steps import loss_of, model_of
 
 CONTEXT = RunContext(num_samples=32, batch_size=8, steps_per_epoch=4, total_steps=8, seed=3)
 
@@ -24,7 +25,7 @@ CONTEXT = RunContext(num_samples=32, batch_size=8, steps_per_epoch=4, total_step
 def moco(**chosen):
     torch.manual_seed(0)
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.BatchNorm1d(6))
-    return MoCo(encoder, nn.Linear(6, 4), CONTEXT, **chosen)
+    return MoCo(model_of(encoder, nn.Linear(6, 4)), CONTEXT, **chosen)
 
 
 def views(step=0):
@@ -99,14 +100,14 @@ def test_loss_is_info_nce_against_the_queue():
     query = twin.projector(twin.encoder(v[0]))
     key = twin.key.heads[0](twin.key.encoder(v[1]))
     expected = key_info_nce(query, key, twin.queue.keys, 0.3)
-    assert method.loss(v, torch.arange(8), 0)["loss"].item() == pytest.approx(expected.item(), abs=1e-6)
+    assert loss_of(method, v, torch.arange(8), 0)["loss"].item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_symmetric_loss_is_the_mean_of_both_directions_and_enqueues_both():
     one, two, both = moco(), moco(), moco(symmetric=True)
     v = views()
-    a, b = one.loss(v, torch.arange(8), 0)["loss"], two.loss(v[::-1], torch.arange(8), 0)["loss"]
-    loss = both.loss(v, torch.arange(8), 0)["loss"]
+    a, b = loss_of(one, v, torch.arange(8), 0)["loss"], loss_of(two, v[::-1], torch.arange(8), 0)["loss"]
+    loss = loss_of(both, v, torch.arange(8), 0)["loss"]
     assert loss.item() == pytest.approx((a + b).item() / 2, abs=1e-6)
     both.after_step(0)
     assert int(both.queue.pointer) == 16
@@ -115,7 +116,7 @@ def test_symmetric_loss_is_the_mean_of_both_directions_and_enqueues_both():
 def test_state_moves_in_after_step_only():
     method = moco(queue=16, key_momentum=0.5)
     before = copy.deepcopy(method.state_dict())
-    method.loss(views(), torch.arange(8), 0)
+    loss_of(method, views(), torch.arange(8), 0)
     for name in ("queue.keys", "queue.pointer", "key.encoder.1.weight"):
         assert torch.equal(before[name], method.state_dict()[name])
     keys = method._keys
@@ -129,7 +130,7 @@ def test_state_moves_in_after_step_only():
 
 def test_keys_take_no_gradient():
     method = moco()
-    method.loss(views(), torch.arange(8), 0)["loss"].backward()
+    loss_of(method, views(), torch.arange(8), 0)["loss"].backward()
     assert all(p.grad is None and not p.requires_grad for p in method.key.parameters())
 
 

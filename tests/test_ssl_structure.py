@@ -14,14 +14,20 @@ from kinshot.core.checkpoint import load_checkpoint
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
 from kinshot.kin.graph import from_edges, from_labels
+from kinshot.kin.kin import Known
+from kinshot.kin.kins.graph import GraphKin
 from kinshot.learn import METHODS
 from kinshot.learn.features import weights_hash
+from kinshot.learn.learner import Learner
 from kinshot.recipes.recipe import load_recipe
+from kinshot.recipes.structure import StructureSettings, check_structure, structure_terms
 from kinshot.runs.start import Options
+from kinshot.runs.teachers import Teachers
+from kinshot.runs.terms import terms_of
 from kinshot.runs.train import train_recipe
-from kinshot.ssl.structure.inducing import StructureInducing
-from kinshot.ssl.structure.neighborhood import Neighborhood
-from kinshot.ssl.structure.settings import StructureSettings, check_structure
+from kinshot.samples.batch import Batch, Partners, Shown
+from kinshot.samples.rows import RowSpec
+from tests.steps import model_of
 from tests.tiny import STRUCTURE, TINY
 
 N, B, D = 24, 6, 5
@@ -47,31 +53,34 @@ def samples():
     return torch.randn(N, 3, generator=torch.Generator().manual_seed(0))
 
 
-def wrapped(graph, name="simclr", **settings):
+SPEC = RowSpec(3, (0.0,) * 3, (1.0,) * 3)
+
+
+def wrapped(graph, name="simclr", gauge_every=1, **settings):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         encoder, projector = Encoder(), nn.Linear(D, 4)
     context = RunContext(num_samples=N, batch_size=B, steps_per_epoch=N // B, total_steps=100, seed=0)
-    base = METHODS.build(name, encoder, projector, context, settings={})
-    return StructureInducing(base, graph, StructureSettings(**settings), context, gauge_every=1)
+    method = METHODS.build(name, model_of(encoder, projector), context, settings={})
+    chosen = StructureSettings(**settings)
+    known = Known(context, graph=lambda text: graph)
+    terms = terms_of(structure_terms(chosen), method, known, Teachers(None, SPEC, torch.device("cpu")), SPEC, "method")
+    encoder.calls = 0
+    return Learner(method, terms, context, task=1 - chosen.weight, task_label="base", gauge_every=gauge_every)
 
 
-def inputs(method, anchors, step):
+def batch_of(learner, anchors, step):
     """What the recipe's inputs would be: two noisy views, the clean batch if asked for, clean partners."""
     x = samples()
     noise = torch.Generator().manual_seed(step)
     views = [x[anchors] + 0.1 * torch.randn(len(anchors), 3, generator=noise) for _ in range(2)]
-    if method.needs_clean:
-        views.append(x[anchors])
-    if method.companions is None:
-        return views, anchors
-    partners = method.companions(anchors, step)
-    return [*views, *([x[partners]] if len(partners) else [])], torch.cat([anchors, partners])
+    drawn = {number: term.kin.draw(anchors, step) for number, term in learner.asking.items()}
+    partners = {number: Partners(ids, x[ids]) for number, ids in drawn.items() if len(ids)}
+    return Batch(anchors, views, x[anchors] if learner.needs_clean else None, partners)
 
 
-def loss_of(method, step=0, anchors=None):
-    views, indices = inputs(method, torch.arange(B) if anchors is None else anchors, step)
-    return method.loss(views, indices, step)
+def loss_of(learner, step=0, anchors=None):
+    return learner.loss(batch_of(learner, torch.arange(B) if anchors is None else anchors, step), step)
 
 
 RING = from_edges(np.array([[i, (i + 1) % N] for i in range(N)]), n=N)
@@ -87,9 +96,9 @@ def test_terms_mix_as_the_weight_says(loss):
 def test_contrastive_term_is_the_mean_over_drawn_pairs():
     method = wrapped(RING, weight=0.5)
     anchors = torch.arange(B)
-    views, indices = inputs(method, anchors, 3)
-    drawn = method.neighborhood.draw(anchors, 3)
-    z, partners = (method.encoder(x).detach().double().numpy() for x in (views[0], views[-1]))
+    batch = batch_of(method, anchors, 3)
+    drawn = method.terms[0].kin.drawn_for(anchors, 3)
+    z, partners = (method.model.encoder(x).detach().double().numpy() for x in (batch.views[0], batch.partners[0].samples))
     costs = []
     for i in range(B):
         for column, kin in ((drawn.positive[i], True), (drawn.negative[i], False)):
@@ -97,21 +106,21 @@ def test_contrastive_term_is_the_mean_over_drawn_pairs():
                 distance = np.sqrt((((z[i] - partners[p]) + 1e-6) ** 2).sum())
                 costs.append(distance if kin else max(0.0, 10 - distance))
     assert len(costs) == 2 * B
-    assert float(method.loss(views, indices, 3)["structure"]) == pytest.approx(np.mean(costs), rel=1e-5)
+    assert float(method.loss(batch, 3)["structure"]) == pytest.approx(np.mean(costs), rel=1e-5)
 
 
 @pytest.mark.parametrize(("anchor", "calls"), [("view", 2), ("clean", 3)])
 def test_no_sample_is_encoded_twice(anchor, calls):
     method = wrapped(RING, weight=0.5, anchor=anchor)
     loss_of(method)
-    assert method.encoder.calls == calls  # both views at once, the partners, and the clean anchors when they are asked for
+    assert method.model.encoder.calls == calls  # both views at once, the partners, and the clean anchors when they are asked for
 
 
 def test_weight_zero_is_the_base_alone():
-    alone, zero = wrapped(RING, weight=0.5).base, wrapped(RING, weight=0.0)
-    assert zero.companions is None
-    views, indices = inputs(zero, torch.arange(B), 0)
-    terms, expected = zero.loss(views, indices, 0), alone.loss(views, indices, 0)
+    alone, zero = wrapped(RING, weight=0.5).method, wrapped(RING, weight=0.0)
+    assert not zero.asking
+    batch = batch_of(zero, torch.arange(B), 0)
+    terms, expected = zero.loss(batch, 0), alone.loss(alone.outputs(batch), batch, 0)
     assert terms.keys() == expected.keys()
     assert torch.equal(terms["loss"], expected["loss"])
     terms["loss"].backward()
@@ -133,29 +142,35 @@ def test_a_graph_without_edges_adds_nothing(loss):
 @pytest.mark.parametrize("loss", LOSSES[1:])
 def test_links_inside_the_batch_are_enough_when_nothing_is_drawn(loss):
     method = wrapped(RING, weight=0.5, loss=loss, per_anchor=0, mining=10.0)
-    assert method.companions is None
+    assert not method.asking
     terms = loss_of(method)
     assert terms["structure"] > 0
     alone = loss_of(method, anchors=torch.arange(0, 2 * B, 2))  # no two of these are linked
     assert alone["structure"] == 0
 
 
+def kin_of(graph, seed=0, **settings):
+    return GraphKin(Known(RunContext(N, B, N // B, 100, seed), graph=lambda text: graph), pairs="drawn", **settings)
+
+
 def test_the_margin_of_a_triplet_is_its_own_and_one_that_unit_vectors_can_keep():
     """Two kin in one place and the strangers opposite cost nothing, and gave a loss of 8 where margin_negative was the margin."""
-    z = torch.tensor([[1.0, 0.0]] * 3 + [[-1.0, 0.0]] * 3)
-    method = wrapped(from_labels([0, 0, 0, 1, 1, 1]), loss="triplet", normalize=True, per_anchor=0)
-    anchors = torch.arange(6)
-    assert method._structure(z, None, anchors, method.neighborhood.draw(anchors, 0)) == 0
-    wide = wrapped(from_labels([0, 0, 0, 1, 1, 1]), loss="triplet", normalize=True, per_anchor=0, margin=1.5)
+
+    def cost(z, **settings):
+        term = wrapped(from_labels([0, 0, 0, 1, 1, 1]), loss="triplet", normalize=True, per_anchor=0, **settings).terms[0]
+        shown = Shown(torch.arange(6), (0,), ())
+        pairs = term.kin.pairs(z, None, shown, Batch(shown.samples, []), 0)
+        return float(term.objective(pairs.z, pairs.relation, pairs.refs))
+
+    assert cost(torch.tensor([[1.0, 0.0]] * 3 + [[-1.0, 0.0]] * 3)) == 0
     near = torch.tensor([[1.0, 0.0]] * 3 + [[0.0, 1.0]] * 3)
-    found = wide._structure(near, None, anchors, wide.neighborhood.draw(anchors, 0))
-    assert found.item() == pytest.approx(1.5 - 2**0.5, abs=1e-6)
+    assert cost(near, margin=1.5) == pytest.approx(1.5 - 2**0.5, abs=1e-6)
 
 
 def test_isolated_nodes_draw_no_partners():
     labels = np.full(N, -1)
     labels[:3] = 0
-    drawn = Neighborhood(from_labels(labels), StructureSettings(), 0).draw(torch.arange(B), 0)
+    drawn = kin_of(from_labels(labels)).drawn_for(torch.arange(B), 0)
     assert (drawn.positive[:3] >= 0).all()
     assert (drawn.positive[3:] == -1).all()
     assert (drawn.negative[3:] == -1).all()
@@ -164,9 +179,9 @@ def test_isolated_nodes_draw_no_partners():
 
 def test_draws_are_keyed_and_kin_are_kin():
     labels = np.arange(N) % 4
-    hood = Neighborhood(from_labels(labels), StructureSettings(per_anchor=2), 7)
+    hood = kin_of(from_labels(labels), seed=7, per_anchor=2)
     anchors = torch.tensor([5, 1, 20])
-    first, again, later = hood.draw(anchors, 3), hood.draw(anchors, 3), hood.draw(anchors, 4)
+    first, again, later = hood.drawn_for(anchors, 3), hood.drawn_for(anchors, 3), hood.drawn_for(anchors, 4)
     assert torch.equal(first.ids, again.ids)
     assert not torch.equal(first.ids, later.ids)
     ids = first.ids.numpy()
@@ -241,8 +256,9 @@ def test_loader_processes_change_nothing(tmp_path):
 )
 def test_bad_settings_are_named(settings, words):
     assert any(words in problem for problem in check_structure(StructureSettings(**settings)))
+    given = [f"structure.{name}={value}" for name, value in settings.items()]
     with pytest.raises(ConfigError, match=words):
-        wrapped(RING, **settings)
+        load_recipe(str(TINY), ["graph=labels", *given])
 
 
 def test_a_structure_without_a_graph_is_refused():

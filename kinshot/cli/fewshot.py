@@ -96,7 +96,7 @@ def eval_command(
         raise ConfigError(f"--unbalanced: expected a number above 0, got {unbalanced}")
     way_list = parsed_ways(ways) if ways in (None, "all") else parse_sizes(ways, "--ways")
     shot_list, feature_list = parse_sizes(shots, "--shots"), parse_features(features)
-    from kinshot.studies.answers import Protocol, parts_for
+    from kinshot.studies.answers import Protocol
     from kinshot.studies.evaluate import evaluate
     from kinshot.studies.study import load_runs
     from kinshot.studies.tasks import Drawing
@@ -104,7 +104,7 @@ def eval_command(
     drawing = Drawing(way_list, shot_list, queries, episodes, seed, unbalanced, episode_list, save_episodes, duplicates)
     protocol = Protocol(chosen, bases, drawing, parsed, feature_list, not no_reference, compare, interval=interval, per_episode=per_episode)
     tell = (lambda text: None) if quiet else say
-    measured = evaluate(load_runs(checkpoints, parts_for(protocol), say=tell), protocol, device, tell, candidates)
+    measured = evaluate(load_runs(checkpoints, say=tell), protocol, device, tell, candidates)
     result = {"command": command_line("fewshot"), **measured}
     from kinshot.cli.table import accuracy_table
     from kinshot.studies.results import write_results

@@ -1,7 +1,8 @@
 """Checkpoints: folders that are complete or not there, and that are read back only if every byte is what was written.
 
-A checkpoint holds `encoder.safetensors` (native key names), `projector.safetensors`, `training.safetensors` (flat tensors of
-method, optimizer and EMA), `state.json`, `config.yaml` and, written last, `manifest.json` with size and SHA-256 of each.
+A checkpoint holds `encoder.safetensors` (native key names), `projector.safetensors`, what else its model has (`rows.safetensors` of a
+classifier, `network.safetensors` of a few-shot head), `training.safetensors` (flat tensors of method, terms, optimizer and EMA),
+`state.json`, `config.yaml` and, written last, `manifest.json` with size and SHA-256 of each.
 Neither safetensors nor torch.save would notice a flipped bit. Nothing here reads pickle.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,19 +20,22 @@ import kinshot
 from kinshot.core.atomic import aside, cannot_write, replace_folder, set_aside, sync_folder, write_file
 from kinshot.core.checkpoint_files import (
     ADVICE,
-    FILES,
+    ALWAYS,
     MANIFEST,
     PARTS,
     SCHEMA_VERSION,
+    SMALL,
     decode_config,
     decode_state,
     decode_tensors,
     encode_config,
     encode_json,
     encode_tensors,
+    file_of,
     foreign,
     read_manifest,
 )
+from kinshot.core.checkpoint_schema import from_schema_1, part_of
 from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.optimizer_state import pack_optimizer, unpack_optimizer
 from kinshot.core.run_folder import checkpoint_path, chosen, is_complete, latest, prune, step_of, sweep
@@ -94,6 +98,10 @@ class Checkpoint:
         """Method, optimizer and EMA tensors, on the CPU. Raises CheckpointError if they were not among the `parts` loaded."""
         return self._part("training")
 
+    def optional(self, name: str) -> dict[str, Tensor] | None:
+        """The tensors of a part that not every checkpoint has, `rows` or `network`; None where this one has none, or it was not loaded."""
+        return self.tensors.get(name)
+
     def _part(self, name: str) -> dict[str, Tensor]:
         if name not in self.tensors:
             raise CheckpointError(f"{self.path}: {name} was not loaded (loaded: {', '.join(self.tensors) or 'none'}): add it to parts")
@@ -103,9 +111,7 @@ class Checkpoint:
 def save_checkpoint(
     folder: str | Path,
     *,
-    encoder: dict[str, Tensor],
-    projector: dict[str, Tensor],
-    training: dict[str, Tensor],
+    parts: Mapping[str, dict[str, Tensor]],
     state: dict[str, Any],
     config: dict[str, Any],
     fsync: bool = True,
@@ -114,9 +120,8 @@ def save_checkpoint(
 
     Args:
         folder: where; missing parents are made, an older checkpoint of that name is replaced.
-        encoder: tensors under the encoder's own key names.
-        projector: tensors of the projector.
-        training: flat tensors of method, optimizer and EMA.
+        parts: tensors by part: `encoder` and `training` always, `projector`, `rows`, `network` where there are such; a network's under
+            its own key names.
         state: plain data (JSON types, text keys) with `step` and `epoch`.
         config: the resolved recipe, plain data.
         fsync: wait for the disk, so that a power cut cannot undo the checkpoint.
@@ -132,7 +137,8 @@ def save_checkpoint(
     versions = {"schema_version": SCHEMA_VERSION, "kinshot_version": kinshot.__version__, "torch_version": str(torch.__version__)}
     _check_state(state)
     small = {"state.json": encode_json({**state, **versions}, "state"), "config.yaml": encode_config(config)}
-    parts = {"encoder": encoder, "projector": projector, "training": training}
+    if not set(ALWAYS) <= set(parts) <= set(PARTS):
+        raise CheckpointError(f"a checkpoint has the parts {', '.join(PARTS)}, got {', '.join(parts)}")
     temporary = aside(folder, "tmp")
     try:
         temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +162,7 @@ def load_checkpoint(folder: str | Path, *, verify: bool = True, parts: Sequence[
     Args:
         folder: a checkpoint, or a run folder with `checkpoints/` in it.
         verify: compare size and SHA-256 of every file, also of parts that are not loaded; False warns and trusts the disk.
-        parts: which tensors to load, of "encoder", "projector" and "training".
+        parts: which tensors to load, of "encoder", "projector", "rows", "network" and "training"; what the checkpoint has not is left out.
 
     Raises:
         CheckpointError: missing, incomplete, damaged, foreign, of another step than its name says, or written by a newer kinshot;
@@ -172,9 +178,11 @@ def load_checkpoint(folder: str | Path, *, verify: bool = True, parts: Sequence[
     listed = read_manifest(path)
     if not verify:
         warnings.warn(f"{path}: loaded without checking its SHA-256 sums; damage goes unnoticed", stacklevel=2)
-    wanted = {f"{part}.safetensors" for part in parts} | {"state.json", "config.yaml"}
+    read = [part for part in parts if file_of(part) in listed]
+    derived = [part for part in parts if part in ("rows", "network") and part not in read]
+    wanted = {*map(file_of, read), *SMALL}
     contents = {}
-    for name in FILES:
+    for name in listed:
         if verify or name in wanted:
             data = _read(path / name, listed[name] if verify else None)
             if name in wanted:
@@ -185,7 +193,9 @@ def load_checkpoint(folder: str | Path, *, verify: bool = True, parts: Sequence[
     named = step_of(path)
     if named is not None and named != state["step"]:
         raise CheckpointError(f"{path} is named after step {named} but holds step {state['step']}; {ADVICE}")
-    tensors = {part: decode_tensors(path / f"{part}.safetensors", contents.pop(f"{part}.safetensors")) for part in parts}
+    tensors = {part: decode_tensors(path / file_of(part), contents.pop(file_of(part))) for part in read}
+    if versions["schema_version"] == 1:
+        tensors = _upgraded(path, tensors, derived)
     return Checkpoint(path, state, config, versions, tensors)
 
 
@@ -199,9 +209,9 @@ def _check_state(state: dict[str, Any]) -> None:
         raise CheckpointError(f"a checkpoint's state may not hold {', '.join(reserved)}: these keys are written by kinshot")
 
 
-def _write_files(folder: Path, parts: dict[str, dict[str, Tensor]], small: dict[str, bytes], *, fsync: bool) -> None:
+def _write_files(folder: Path, parts: Mapping[str, dict[str, Tensor]], small: dict[str, bytes], *, fsync: bool) -> None:
     listed = {}
-    for name in FILES:
+    for name in (*(file_of(part) for part in PARTS if part in parts), *small):
         # tensors are serialised one part at a time: memory for one file, not for all
         data = small[name] if name in small else encode_tensors(parts[name.removesuffix(".safetensors")], name)
         listed[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
@@ -210,6 +220,18 @@ def _write_files(folder: Path, parts: dict[str, dict[str, Tensor]], small: dict[
     write_file(folder / MANIFEST, manifest, fsync=fsync)
     if fsync:
         sync_folder(folder)
+
+
+def _upgraded(path: Path, tensors: dict[str, dict[str, Tensor]], derived: Sequence[str]) -> dict[str, dict[str, Tensor]]:
+    """What was read of a checkpoint of schema 1, as this version has it; `derived` parts stood in its training state."""
+    training = tensors.get("training")
+    if training is None and derived:
+        training = decode_tensors(path / file_of("training"), _read(path / file_of("training"), None))
+    if training is None:
+        return tensors
+    training = from_schema_1(training)
+    found = {part: own for part in derived if (own := part_of(training, part))}
+    return {**tensors, **found, **({"training": training} if "training" in tensors else {})}
 
 
 def _resolve(path: Path) -> Path:

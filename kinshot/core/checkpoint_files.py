@@ -13,10 +13,18 @@ from kinshot.core.small_files import read_file
 if TYPE_CHECKING:
     from torch import Tensor
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
-PARTS = ("encoder", "projector", "training")
-FILES = ("encoder.safetensors", "projector.safetensors", "training.safetensors", "state.json", "config.yaml")
+PARTS = ("encoder", "projector", "rows", "network", "training")
+"""What a checkpoint can hold, each in a file of its own; which ones it does hold, its manifest says."""
+ALWAYS = ("encoder", "training")
+SMALL = ("state.json", "config.yaml")
+
+
+def file_of(part: str) -> str:
+    """The file that holds a part."""
+    return f"{part}.safetensors"
+
 
 ADVICE = "use another checkpoint or copy it again"
 
@@ -140,15 +148,17 @@ def decode_config(path: Path, data: bytes) -> dict[str, Any]:
 def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of every file, by name, from `folder/manifest.json`. Files that it does not list are never opened.
 
-    Raises CheckpointError when it is missing, damaged, newer, or lists anything but the five files of a checkpoint.
+    Raises CheckpointError when it is missing, damaged, newer, or lists anything but the files of a checkpoint.
     """
     path = folder / MANIFEST
     manifest = _json_object(path, read_file(path, error=CheckpointError, remedy="the checkpoint is incomplete, use another one"))
     _check_version(path, manifest.get("schema_version"))
     files = manifest.get("files")
-    if set(manifest) != {"schema_version", "files"} or not isinstance(files, dict) or set(files) != set(FILES):
+    needed, known = {*SMALL, *map(file_of, ALWAYS)}, {*SMALL, *map(file_of, PARTS)}
+    if set(manifest) != {"schema_version", "files"} or not isinstance(files, dict) or not needed <= set(files) <= known:
         got = ", ".join(map(str, files if isinstance(files, dict) else manifest)) or "nothing"
-        raise CheckpointError(f"{path}: expected the files {', '.join(FILES)}, got {got}; {ADVICE}")
+        beside = ", ".join(sorted(known - needed))
+        raise CheckpointError(f"{path}: expected the files {', '.join(sorted(needed))}, and some of {beside}, got {got}; {ADVICE}")
     for name, entry in files.items():
         valid = isinstance(entry, dict) and set(entry) == {"sha256", "bytes"} and type(entry["bytes"]) is int
         if not valid or not re.fullmatch("[0-9a-f]{64}", str(entry["sha256"])):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kinshot.core.atomic import aside, is_aside
-from kinshot.core.checkpoint_files import FILES, MANIFEST, decode_config
+from kinshot.core.checkpoint_files import MANIFEST, PARTS, SMALL, decode_config, file_of
 from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.runlock import LOCK, is_lock
 
@@ -102,7 +102,8 @@ def _is_checkpoint(path: Path) -> bool:
     """Whether a folder is named as a run's checkpoints are and holds files of a checkpoint, whole or not, and nothing else."""
     if not re.match(r"^\.?step-\d+", path.name) or path.is_symlink() or not path.is_dir():
         return False
-    return {MANIFEST, "encoder.safetensors"} & (names := {entry.name for entry in path.iterdir()}) != set() and names <= {MANIFEST, *FILES}
+    names = {entry.name for entry in path.iterdir()}
+    return bool({MANIFEST, file_of("encoder")} & names) and names <= {MANIFEST, *SMALL, *map(file_of, PARTS)}
 
 
 def _is_config(path: Path) -> bool:

@@ -1,7 +1,8 @@
 """Who is kin to whom: relations over a batch, a queue or a bank, and graphs over a whole data set (`graph`, free of torch).
 
-The constructors are loaded on first use: `kinshot.kin.labels`. `kinshot.kin.graph` is the room of graphs; the constructor that makes a
-relation of one is `kinshot.kin.constructors.graph`.
+`KINS` are the sources of kinship that a recipe can name (`kins`, one file each). The constructors are loaded on first use:
+`kinshot.kin.labels`. `kinshot.kin.graph` is the room of graphs; the constructor that makes a relation of one is
+`kinshot.kin.constructors.graph`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kinshot.core.lazy import Declared, face
+from kinshot.core.registry import Registry
 
 if TYPE_CHECKING:
     from kinshot.kin import graph as graph
@@ -25,4 +27,5 @@ if TYPE_CHECKING:
     from kinshot.kin.constructors import views as views
     from kinshot.kin.constructors import weights as weights
 
+KINS = Registry("kin", "kinshot.kin.kins")
 face(__name__, Declared(__name__, __file__))

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from kinshot.core.errors import DivergedError, Interrupted
 from kinshot.encoders.freezing import check_learns
+from kinshot.learn.learner import Learner
 from kinshot.learn.optim import WeightAverage, set_lr
+from kinshot.samples.batch import Batch
 
 Batches = Callable[[int, int], Iterator[tuple[Tensor, Tensor]]]
 """(epoch, first step within it) -> batches of (uint8 images, int64 sample indices)."""
@@ -57,9 +59,9 @@ class Plan:
 
 @dataclass
 class Run:
-    """What moves during a run, and is in its checkpoints. `method` follows `kinshot.learn.method.Method`."""
+    """What moves during a run, and is in its checkpoints."""
 
-    method: Any
+    learner: Learner
     optimizer: torch.optim.Optimizer
     average: WeightAverage | None = None
     step: int = 0
@@ -67,12 +69,11 @@ class Run:
 
 @dataclass
 class StepResult:
-    """What one step leaves to look at: detached loss terms, gauges, the views, and the time it took."""
+    """What one step leaves to look at: detached loss terms, gauges, the batch, and the time it took."""
 
     terms: dict[str, Tensor]
     gauges: dict[str, Any]
-    views: list[Tensor]
-    indices: Tensor
+    batch: Batch
     lr: float
     grad_norm: Tensor
     seconds: float = 0.0
@@ -96,22 +97,22 @@ class Hooks(Protocol):
 
 
 def train(
-    run: Run, plan: Plan, batches: Batches, views: Callable[..., list[Tensor]], extract: Callable[..., Tensor], hooks: Hooks, stop: Any
+    run: Run, plan: Plan, batches: Batches, make_batch: Callable[..., Batch], extract: Callable[..., Tensor], hooks: Hooks, stop: Any
 ) -> None:
     """Train from `run.step` to the end of the plan.
 
     Raises DivergedError before an update with a loss or gradient that is not finite, and Interrupted after the
     checkpoint that a signal asked for (`stop.requested` holds the signal's number or None).
     """
-    run.method.train()
+    run.learner.train()
     for epoch in range(run.step // plan.steps_per_epoch, plan.epochs):
         first = run.step - epoch * plan.steps_per_epoch
         if first == 0:
-            run.method.start_epoch(epoch, extract)
+            run.learner.start_epoch(epoch, extract)
         clock = time.perf_counter()
         for images, indices in batches(epoch, first):
             waited = time.perf_counter() - clock
-            result = _step(run, plan, images, indices, views, epoch, hooks)
+            result = _step(run, plan, images, indices, make_batch, epoch, hooks)
             result.data_seconds, result.seconds = waited, time.perf_counter() - clock
             hooks.after_step(run, result, epoch)
             if run.step % plan.steps_per_epoch == 0:
@@ -123,27 +124,26 @@ def train(
             clock = time.perf_counter()
 
 
-def _step(run: Run, plan: Plan, images: Tensor, indices: Tensor, make_views: Any, epoch: int, hooks: Hooks) -> StepResult:
+def _step(run: Run, plan: Plan, images: Tensor, indices: Tensor, make_batch: Any, epoch: int, hooks: Hooks) -> StepResult:
     step = run.step
     images = images.to(plan.device, non_blocking=True)
-    views = make_views(images, indices, seed=plan.seed, epoch=epoch)
-    indices = indices.to(plan.device)
+    batch = make_batch(images, indices, seed=plan.seed, epoch=epoch, step=step)
     with _autocast(plan):
-        terms = run.method.loss(views, indices, step)
-    _guard(terms["loss"].detach(), "loss", run, indices, hooks)
+        terms = run.learner.loss(batch, step)
+    _guard(terms["loss"].detach(), "loss", run, batch.indices, hooks)
     check_learns(terms["loss"])
     run.optimizer.zero_grad(set_to_none=True)
     terms["loss"].backward()
     norm = _gradient_norm(run.optimizer, plan.clip)
-    _guard(norm, "gradient norm", run, indices, hooks)
+    _guard(norm, "gradient norm", run, batch.indices, hooks)
     lr = plan.lr(step)
     set_lr(run.optimizer, lr)
     run.optimizer.step()
-    gauges = run.method.after_step(step)
+    gauges = run.learner.after_step(step)
     if run.average is not None:
-        run.average.update(run.method.exported(), step)
+        run.average.update(run.learner.model.state_dict(), step)
     run.step = step + 1
-    return StepResult({name: value.detach() for name, value in terms.items()}, gauges, views, indices, lr, norm)
+    return StepResult({name: value.detach() for name, value in terms.items()}, gauges, batch, lr, norm)
 
 
 def _autocast(plan: Plan) -> contextlib.AbstractContextManager[Any]:

@@ -70,6 +70,10 @@ class Model(nn.Module):
         """Every output that can be asked for."""
         return (*self._heads(), *getattr(self.encoder, "stages", ()))
 
+    def vectors(self) -> tuple[str, ...]:
+        """Those of them that are one row of numbers for each sample."""
+        return self._heads()
+
     def check(self, names: Sequence[str], whose: str) -> None:
         """Raises ConfigError, with the closest name, for an output that this model, `whose` in messages, does not have."""
         for name in names:

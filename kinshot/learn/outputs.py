@@ -9,33 +9,28 @@ import torch
 from torch import Tensor
 
 from kinshot.learn.model import Model
-from kinshot.samples.batch import Batch
+from kinshot.samples.batch import Batch, Shown
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Outputs of one pass over some views of a batch; rows of a view stand together, in the order of the batch.
-
-    Args:
-        values: by name, each (R, ...), with gradients.
-        samples: int64 (R,), the sample that each row shows.
-        views: number of the view that each block of R / len(views) rows shows.
-        inputs: what the networks were given, whose rows are these rows.
-    """
+    """Outputs by name, each (R, ...) with gradients, and what their rows show."""
 
     values: Mapping[str, Tensor]
-    samples: Tensor
-    views: tuple[int, ...]
-    inputs: tuple[Tensor, ...]
+    shown: Shown
 
     def __getitem__(self, name: str) -> Tensor:
         """All rows of an output, (R, ...)."""
         return self.values[name]
 
+    def passes(self, name: str) -> tuple[Tensor, ...]:
+        """Rows of an output by pass of the networks: those that one batch normalisation saw."""
+        return self.values[name].split([len(x) for x in self.shown.inputs])
+
     def blocks(self, name: str) -> tuple[Tensor, ...]:
         """Rows of an output by view, each (B, ...)."""
         rows = self.values[name]
-        return rows.split(len(rows) // len(self.views)) if len(self.views) > 1 else (rows,)
+        return rows.split(len(rows) // len(self.shown.views)) if len(self.shown.views) > 1 else (rows,)
 
 
 def outputs_of(model: Model, batch: Batch, views: Sequence[int], names: Sequence[str], *, joint: bool = True) -> Outputs:
@@ -54,4 +49,4 @@ def outputs_of(model: Model, batch: Batch, views: Sequence[int], names: Sequence
     found = [model.outputs(x, names) for x in shown]
     values = {name: found[0][name] if len(found) == 1 else torch.cat([one[name] for one in found]) for name in found[0]}
     samples = batch.indices if len(views) == 1 else batch.indices.repeat(len(views))
-    return Outputs(values, samples, tuple(views), tuple(shown))
+    return Outputs(values, Shown(samples, tuple(views), tuple(shown)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from kinshot.core.config import apply_override, dataclass_parameters, flatten, parse_override, read_yaml
 from kinshot.core.errors import ConfigError, suggest
@@ -18,20 +18,14 @@ from kinshot.datasets.graphs import GRAPHS
 from kinshot.datasets.views import VIEWS
 from kinshot.encoders import ENCODERS
 from kinshot.learn import METHODS
+from kinshot.recipes.distill import DistillSettings, check_distill, distill_terms
 from kinshot.recipes.ranges import is_folder_name, out_of_range
-from kinshot.ssl.distillation.settings import DistillSettings, check_distill
-from kinshot.ssl.structure.settings import StructureSettings, check_structure
+from kinshot.recipes.structure import StructureSettings, check_structure, structure_terms
+from kinshot.recipes.terms import Choice, TermChoice, read_terms
 
 CONFIGS = Path(__file__).parent / "configs"
 PARTS: dict[str, Registry] = {"data": SOURCES, "graph": GRAPHS, "views": VIEWS, "encoder": ENCODERS, "method": METHODS}
 OPTIONAL = {"graph"}
-
-
-class Choice(NamedTuple):
-    """A registered part and its settings."""
-
-    name: str
-    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -191,6 +185,8 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    task: float = 1.0
+    terms: tuple[TermChoice, ...] = ()
     overrides: tuple[str, ...] = field(default=(), compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -200,7 +196,18 @@ class Recipe:
         unused = {section for section, need in needed.items() if not need}
         sections = {section: asdict(getattr(self, section)) for section in SECTIONS if section not in unused}
         init = {"init": self.init} if self.init else {}
-        return {"name": self.name, "description": self.description, "seed": self.seed, **init, **parts, **sections}
+        terms = {"task": self.task, "terms": [term.to_dict() for term in self.terms]} if self.terms else {}
+        return {"name": self.name, "description": self.description, "seed": self.seed, **init, **parts, **terms, **sections}
+
+    @cached_property
+    def all_terms(self) -> tuple[TermChoice, ...]:
+        """Every term beside the method's own loss: those of `graph` and `structure`, those of `distill`, and those written as such."""
+        return (*(structure_terms(self.structure) if self.graph else ()), *distill_terms(self.distill), *self.terms)
+
+    @property
+    def own_weight(self) -> float:
+        """Weight of the method's own loss."""
+        return (1 - self.structure.weight if self.graph else 1.0) * self.distill.task * self.task
 
 
 def recipe_names() -> list[str]:
@@ -282,11 +289,32 @@ def read_values(data: dict[str, Any], name: str) -> tuple[dict[str, Any], list[s
         checked, found = check_parameters(given, dataclass_parameters(kind), section)
         values[section] = kind(**checked) if not found else kind()
         problems += found or _CHECKS.get(section, partial(out_of_range, section))(values[section])
-    if values["distill"].losses and "graph" in values:
-        problems.append("distill: a recipe has a graph or a teacher, not both: leave one out")
-    if not problems and not values["distill"].losses and METHODS.entry(values["method"].name).flags.get("taught_only"):
-        problems.append(f"method {values['method'].name} has no loss of its own: say in distill.losses what it learns, or choose another")
+    task = data.get("task", 1.0)
+    if isinstance(task, bool) or not isinstance(task, int | float) or not 0 <= task < float("inf"):
+        problems.append(f"task: expected a number from 0, the weight of the method's own loss, got {shown(task)}")
+    values["terms"], found = read_terms(data.get("terms") or [])
+    problems += found
+    if not problems:
+        values["task"] = float(task)
+        problems += _lacking(values)
+    alone = not values["distill"].losses and not values["terms"]
+    if not problems and alone and METHODS.entry(values["method"].name).flags.get("taught_only"):
+        name = values["method"].name
+        problems.append(f"method {name} has no loss of its own: say in distill.losses or terms what it learns, or choose another")
     return values, problems
+
+
+def _lacking(values: dict[str, Any]) -> list[str]:
+    """What the terms of a recipe need and it does not have."""
+    problems = []
+    for term in values["terms"]:
+        if term.kin.name == "graph" and not term.kin.settings["of"] and "graph" not in values:
+            problems.append(f"{term.key}.kin: the recipe has no graph: add graph: {{name: labels}}, or name one, as of: knn:k=5")
+    if values["task"] != 1 and not values["terms"]:
+        problems.append("task: without terms the method's own loss is all there is: leave it out")
+    if values["terms"] and not any([values["task"] * values["distill"].task, *(term.place.weight for term in values["terms"])]):
+        problems.append("task and terms: every weight is 0, and nothing would be learned: raise one")
+    return problems
 
 
 def settings_called(name: str, data: dict[str, Any] | None = None) -> list[str]:
@@ -327,7 +355,7 @@ def differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
     return {key: (before.get(key), after.get(key)) for key in keys if _norm(before.get(key)) != _norm(after.get(key))}
 
 
-_KEYS = ["name", "description", "seed", "init", *PARTS, *SECTIONS]
+_KEYS = ["name", "description", "seed", "init", "task", "terms", *PARTS, *SECTIONS]
 _CHECKS: dict[str, Callable[[Any], list[str]]] = {"structure": check_structure, "distill": check_distill}
 _TEACHER = "teacher"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from kinshot.runs.begun import recorded, stand_in_count
 from kinshot.runs.diagnose import numbers_of
 from kinshot.runs.label_free import view_quality
 from kinshot.recipes.recipe import TrainConfig
+from kinshot.runs.state import state_of
 from kinshot.runs.validation import Validator
 from kinshot.learn.knn import knn_accuracy, rows_by_class
 
@@ -66,7 +67,7 @@ class RunHooks:
     def after_step(self, run: Run, result: StepResult, epoch: int) -> None:
         """Record losses, rate, gauges and throughput every `log_every` steps and at the last one."""
         due = run.step % self.job.plan.log_every == 0 or run.step == self.job.plan.total_steps
-        rate = len(result.indices) / max(result.seconds, 1e-9)
+        rate = len(result.batch.indices) / max(result.seconds, 1e-9)
         self.progress.update(run.step, epoch=epoch, loss=result.terms["loss"], rate=rate)
         if run.step in (1, self.job.plan.total_steps // 2 + 1):
             self._picture(run.step, result)
@@ -74,7 +75,7 @@ class RunHooks:
             scalars = {"train/loss": float(result.terms["loss"]), "train/lr": result.lr, "train/grad_norm": float(result.grad_norm)}
             scalars |= {f"train/{name}": float(value) for name, value in result.terms.items() if name != "loss"}
             scalars |= {f"{self.job.recipe.method.name}/{name}": float(value) for name, value in result.gauges.items()}
-            scalars |= self._collapse(run, result.views)
+            scalars |= self._collapse(run, result.batch.views)
             scalars |= {"time/images_per_second": rate, "time/data_share": result.data_seconds / max(result.seconds, 1e-9)}
             self.monitor.scalars(run.step, scalars, epoch=epoch)
             self.final |= {"train/loss": scalars["train/loss"]}
@@ -109,10 +110,8 @@ class RunHooks:
             return
         self.saved_step = run.step
         self.monitor.flush()
-        exported = run.average.state if run.average else run.method.exported()
-        prefix = run.method.prefix
         optimizer, optimizer_meta = pack_optimizer(run.optimizer)
-        training = {f"method/{k}": v for k, v in run.method.state_dict().items()}
+        training = state_of(run.learner)
         training |= {f"optimizer/{k}": v for k, v in optimizer.items()}
         training |= {f"average/{k}": v for k, v in (run.average.state if run.average else {}).items()}
         training |= {f"data/{k}": v for k, v in self.samples.items()}
@@ -134,9 +133,7 @@ class RunHooks:
         }
         save_checkpoint(
             self.out / "checkpoints" / f"step-{run.step:08d}",
-            encoder=_part(exported, f"{prefix}encoder."),
-            projector=_part(exported, f"{prefix}projector."),
-            training=training,
+            parts={**exported_parts(run), "training": training},
             state=state,
             config=job.recipe.to_dict(),
         )
@@ -190,16 +187,16 @@ class RunHooks:
         if not self.monitor.tensorboard:
             return
         spec = self.job.input
-        originals = spec.pictures(self.job.source.load(result.indices[:8].cpu().numpy()))
+        originals = spec.pictures(self.job.source.load(result.batch.indices[:8].cpu().numpy()))
         if originals is not None:
-            self.monitor.view_grid([spec.denormalize(view[:8].cpu()).clamp(0, 1) for view in result.views], originals, step)
+            self.monitor.view_grid([spec.denormalize(view[:8].cpu()).clamp(0, 1) for view in result.batch.views], originals, step)
 
-    def _collapse(self, run: Run, views: list[Tensor]) -> dict[str, float]:
+    def _collapse(self, run: Run, views: Sequence[Tensor]) -> dict[str, float]:
         """Collapse gauges of up to 256 samples, or pairs of views, in evaluation mode, so that training state is not touched."""
-        run.method.eval()
+        run.learner.eval()
         with torch.no_grad():
-            z = [run.method.embed(view[:256])["projector"].float() for view in views[: min(2, run.method.view_count)]]
-        run.method.train()
+            z = [run.learner.model.features(view[:256])["projector"].float() for view in views[: min(2, run.learner.method.view_count)]]
+        run.learner.train()
         found = {"feature_std": feature_std(z[0]), "effective_rank": effective_rank(z[0]), "uniformity": uniformity(z[0])}
         if len(z) == 2:
             found["alignment"] = alignment(z[0], z[1])
@@ -208,8 +205,9 @@ class RunHooks:
     def _validate(self, validator: Validator, run: Run, epoch: int) -> bool:
         """Measure the validation episodes; whether the run is better than ever."""
         with exported(run):
-            trained = run.method.trains_head == validator.settings.head
-            weights = getattr(run.method, "base", run.method).network.state_dict() if trained else None
+            network = run.learner.model.network
+            trained = network is not None and run.learner.method.trains_head == validator.settings.head
+            weights = network.state_dict() if network is not None and trained else None
             measured = validator.accuracy(self.job.embed_source(validator.source)[validator.settings.feature], weights)
         self.monitor.scalars(run.step, {"eval/validation/accuracy": measured}, epoch=epoch)
         self.final["eval/validation/accuracy"] = measured
@@ -218,9 +216,9 @@ class RunHooks:
     def _views(self, run: Run) -> dict[str, float]:
         """Quality without labels, on two views that are never trained on and are the same in every epoch."""
         job, last = self.job, self.job.plan.epochs
-        run.method.eval()
-        found = view_quality(job.source, job.views.views, run.method.embed, seed=job.plan.seed, epoch=last, device=job.plan.device)
-        run.method.train()
+        run.learner.eval()
+        found = view_quality(job.source, job.make_batch.views, run.learner.model.features, seed=job.plan.seed, epoch=last, device=job.plan.device)
+        run.learner.train()
         return {f"eval/views/{name}": value for name, value in found.items()}
 
     def _knn(self) -> dict[str, float]:
@@ -267,16 +265,21 @@ def exported(run: Run) -> Iterator[None]:
     if run.average is None:
         yield
         return
-    live = {name: value.clone() for name, value in run.method.exported().items()}
+    model = run.learner.model
+    live = {name: value.clone() for name, value in model.state_dict().items()}
     try:
-        run.method.load_state_dict(run.average.state, strict=False)  # it has no queue and no bank
+        model.load_state_dict(run.average.state)
         yield
     finally:
-        run.method.load_state_dict(live, strict=False)
+        model.load_state_dict(live)
 
 
-def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+def exported_parts(run: Run) -> dict[str, dict[str, Tensor]]:
+    """What a checkpoint keeps of the model, by part: with `train.ema`, the averaged weights."""
+    model = run.learner.model
+    state = run.average.state if run.average else model.state_dict()
+    starts = {part: f"{part}." for part in model.parts()}
+    return {part: {n.removeprefix(start): v for n, v in state.items() if n.startswith(start)} for part, start in starts.items()}
 
 
 def _linked_rows(graph: RelationGraph, seed: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From a loaded batch to what a method's loss takes: augmented views, then the clean batch, then partners."""
+"""From loaded samples to the batch that a learner sees: augmented views, clean samples, partners, each normalised."""
 
 from __future__ import annotations
 
@@ -8,37 +8,60 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kinshot.learn.method import Method
+from kinshot.kin.kin import Kin
+from kinshot.learn.learner import Learner
+from kinshot.samples.batch import Batch, Partners
 from kinshot.samples.spec import Spec
 
 
 @dataclass(frozen=True)
-class MethodInputs:
-    """Makes the list of batches that a method asks for; called as views are.
+class Companions:
+    """What the terms of a run ask to load beside a batch, one term after the other; picklable, so that loader processes can call it."""
+
+    kins: tuple[Kin, ...]
+
+    def __call__(self, indices: Tensor, step: int) -> Tensor:
+        """Sample indices int64 (P,) to load beside a batch (B,)."""
+        return torch.cat([kin.draw(indices, step) for kin in self.kins])
+
+
+def companions_of(learner: Learner) -> Companions | None:
+    """What a learner's terms ask for; None where none asks."""
+    kins = tuple(term.kin for term in learner.asking.values())
+    return Companions(kins) if kins else None
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """Makes batches of loaded samples.
 
     Args:
-        views: the recipe's views.
+        views: the recipe's views, of one draw or of several.
         spec: what the encoder takes.
-        method: says whether it needs clean samples and how it wants partners.
-        batch_size: B; rows beyond it are partners, loaded because the method has companions.
+        learner: says whether somebody needs clean samples, and which terms asked for partners.
+        batch_size: B; rows beyond it are partners.
     """
 
     views: Callable[..., list[Tensor]]
     spec: Spec
-    method: Method
+    learner: Learner
     batch_size: int
 
-    def __call__(self, samples: Tensor, indices: Tensor, *, seed: int, epoch: int) -> list[Tensor]:
-        """Samples (B + P, ...) and int64 indices (B + P,) to [views of B..., clean B, partners P], each normalised."""
+    def __call__(self, samples: Tensor, indices: Tensor, *, seed: int, epoch: int, step: int) -> Batch:
+        """Samples (B + P, ...) on the device, and int64 indices (B + P,), as a batch there."""
         own, partners = samples[: self.batch_size], samples[self.batch_size :]
-        made = self.views(own, indices[: self.batch_size], seed=seed, epoch=epoch)
-        if self.method.needs_clean:
-            made.append(self.clean(own))
-        if len(partners) and self.method.partner_input == "clean":
-            made.append(self.clean(partners))
-        elif len(partners):
-            made.append(self.views(partners, indices[self.batch_size :], seed=seed, epoch=epoch)[0])
-        return made
+        ids, others = indices[: self.batch_size], indices[self.batch_size :]
+        made = self.views(own, ids, seed=seed, epoch=epoch)
+        clean = self.clean(own) if self.learner.needs_clean else None
+        found = {}
+        asking = self.learner.asking
+        counts = [len(others)] if len(asking) == 1 else [len(term.kin.draw(ids, step)) for term in asking.values()]
+        for (number, term), rows, which in zip(asking.items(), partners.split(counts), others.split(counts), strict=True):
+            if len(rows):
+                as_view = term.kin.partner_input == "view"
+                x = self.views(rows, which, seed=seed, epoch=epoch)[0] if as_view else self.clean(rows)
+                found[number] = Partners(which.to(samples.device), x)
+        return Batch(ids.to(samples.device), made, clean, found)
 
     def clean(self, samples: Tensor) -> Tensor:
         """Samples as evaluation sees them, without augmentation."""

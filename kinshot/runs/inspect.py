@@ -18,7 +18,7 @@ def describe(path: Path) -> dict[str, Any]:
     run = read(path)
     checkpoint, recipe = run.checkpoint, made_by(run)
     state = checkpoint.state
-    parts = {"encoder": checkpoint.encoder, "projector": checkpoint.projector, "training": checkpoint.training}
+    parts = checkpoint.tensors
     return {
         "checkpoint": str(checkpoint.path),
         "verified": True,

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 def first_step(job: Job) -> dict[str, Tensor]:
     """The loss and its terms of a freshly built job's first batch, forward and backward; the job is spent afterwards."""
-    method, device = job.method, job.plan.device
+    learner, device = job.run.learner, job.plan.device
     images, indices = next(iter(job.batches(0, 0)))
-    method.train()
-    method.prepare(job.extract)
-    method.start_epoch(0, job.extract)
-    views = job.views(images.to(device), indices, seed=job.recipe.seed, epoch=0)
+    learner.train()
+    learner.prepare(job.extract)
+    learner.start_epoch(0, job.extract)
+    batch = job.make_batch(images.to(device), indices, seed=job.recipe.seed, epoch=0, step=0)
     with torch.autocast(device.type, dtype=job.plan.autocast, enabled=job.plan.autocast is not None):
-        terms = method.loss(views, indices.to(device), 0)
+        terms = learner.loss(batch, 0)
     check_learns(terms["loss"])
     terms["loss"].backward()
     return terms

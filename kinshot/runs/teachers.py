@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 from kinshot.core.checkpoint import Checkpoint
 from kinshot.core.errors import CheckpointError, ConfigError, suggest
 from kinshot.learn.features import cached_features, extract, weights_hash
-from kinshot.core.context import RunContext
-from kinshot.learn.method import Method
+from kinshot.learn.model import EXPORTED, Model
+from kinshot.learn.teacher import Taught, TaughtWord, Teacher, check_inputs
 from kinshot.core.misfit import misfit
 from kinshot.core.small_files import check_regular
 from kinshot.datasets.base import Source
@@ -23,73 +24,92 @@ from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.spec import Spec
 from kinshot.encoders.onnx_encoder import OnnxEncoder
 from kinshot.encoders.cosine_rows import CosineRows
-from kinshot.runs.class_rows import classifier_state
 from kinshot.recipes.loaded import Loaded, read
 from kinshot.runs.embedder import from_checkpoint
-from kinshot.recipes.recipe import Recipe, parse
-from kinshot.ssl.distillation.distilling import Distilling, teacher_taps
-from kinshot.ssl.distillation.settings import DistillSettings, parse_loss
-from kinshot.ssl.distillation.teacher import Taught, Teacher, check_inputs
+from kinshot.recipes.recipe import parse
 
 _LIBRARIES = ("torchvision", "timm")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation that torchvision's weights were trained with."""
 
 
-def distilling(base: Method, recipe: Recipe, source: Source, input: Spec, context: RunContext, device: torch.device) -> Distilling:
-    """A method wrapped with the distillation that its recipe asks for; computes and caches what teachers say of clean samples.
+@dataclass
+class Teachers:
+    """The teachers of a run, each loaded once.
 
-    Raises:
-        ConfigError: no teacher, one that cannot see the student's samples, or an output that it does not have.
-        CheckpointError: a teacher that is missing or damaged.
+    Args:
+        source: the training samples.
+        input: what the student's encoder takes.
+        device: where networks run.
+        named: teachers in the order in which the recipe names them; others follow as terms name them.
     """
-    settings = recipe.distill
-    if not settings.teachers:
-        raise ConfigError(f"recipe {recipe.name} learns from a teacher, and none is given: add teacher=CHECKPOINT")
-    choices = [parse_loss(text) for text in settings.losses]
-    taught = []
-    for number, text in enumerate(settings.teachers):
-        names = teacher_taps(choices, number)
-        if not names:
-            raise ConfigError(
-                f"distill.teachers: no loss is of teacher {number + 1} ({text}): leave it out, or set of={number + 1} in a loss"
-            )
-        teacher = load_teacher(text, settings, input)
-        check_inputs(teacher, input, settings.adapt)
-        teacher.check_taps(names)
-        taught.append(_taught(teacher, names, settings, source, input, device))
-    return Distilling(base, taught, settings, context, input)
 
+    source: Source
+    input: Spec
+    device: torch.device
+    named: Sequence[str] = ()
+    at_work: dict[tuple[Any, ...], Taught] = field(default_factory=dict)
 
-def _taught(teacher: Teacher, names: list[str], settings: DistillSettings, source: Source, input: Spec, device: torch.device) -> Taught:
-    """Outputs of the whole source where they can be kept: vectors of clean samples. Maps would outgrow the memory, views differ."""
-    vectors = set(names) <= {"backbone", *teacher.heads}
-    if settings.view == "same" or not vectors:
-        return Taught(teacher, input, settings.adapt)
-    parts = {
-        "teacher": teacher.fingerprint,
-        "outputs": json.dumps(names),
-        "input": repr(teacher.input),
-        "source": source.fingerprint(),
-        "adapt": str(settings.adapt),
-        "device": device.type,
-    }
+    def word(
+        self, checkpoint: str, *, output: str, view: str, adapt: bool, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> TaughtWord:
+        """What a teacher says under one name. Raises ConfigError where it cannot see the student's samples, or has no such output."""
+        key = checkpoint, view, adapt, mean, std
+        if key not in self.at_work:
+            teacher = load_teacher(checkpoint, mean, std, self.input)
+            check_inputs(teacher, self.input, adapt)
+            self.at_work[key] = Taught(teacher, self.input, view, adapt)
+        return self.at_work[key].wanting(output)
 
-    def prepare(samples: Tensor) -> Tensor:
-        return teacher.input.normalize(_fitted(samples, teacher.input, settings.adapt))
+    def ready(self) -> None:
+        """Compute, or find in the cache, what teachers say of clean samples. Raises ConfigError for a teacher that nobody asks."""
+        for number, text in enumerate(self.named):
+            if text not in {key[0] for key in self.at_work}:
+                raise ConfigError(
+                    f"distill.teachers: no loss is of teacher {number + 1} ({text}): leave it out, or set of={number + 1} in a loss"
+                )
+        for taught in self.at_work.values():
+            self._remember(taught)
 
-    def compute() -> dict[str, Tensor]:
-        teacher.to(device)
-        return extract(lambda x: teacher.outputs(x, names), source, prepare, device=device)
+    def sample(self, settings: Mapping[str, Any]) -> tuple[str, Tensor]:
+        """A teacher's name, and its output of two samples, from the settings of kin `teacher`."""
+        taught = self.at_work[tuple(settings[name] for name in ("checkpoint", "view", "adapt", "mean", "std"))]
+        return taught.teacher.name, taught.sample(settings["output"])
 
-    return Taught(teacher, input, settings.adapt, cached_features(parts, compute))
+    def fingerprints(self) -> list[str]:
+        """Of every teacher, in the order in which the recipe names them."""
+        found = {key[0]: taught.teacher.fingerprint for key, taught in self.at_work.items()}
+        return [found[text] for text in [*self.named, *(text for text in found if text not in self.named)]]
+
+    def _remember(self, taught: Taught) -> None:
+        """Outputs of the whole source where they can be kept: vectors of clean samples. Maps would outgrow the memory, views differ."""
+        teacher, names = taught.teacher, list(taught.names)
+        if taught.view == "same" or not set(names) <= set(teacher.model.vectors()):
+            return
+        parts = {
+            "teacher": teacher.fingerprint,
+            "outputs": json.dumps(names),
+            "input": repr(teacher.input),
+            "source": self.source.fingerprint(),
+            "adapt": str(taught.adapt),
+            "device": self.device.type,
+        }
+
+        def prepare(samples: Tensor) -> Tensor:
+            return teacher.input.normalize(_fitted(samples, teacher.input, taught.adapt))
+
+        def compute() -> dict[str, Tensor]:
+            teacher.model.to(self.device)
+            return extract(lambda x: teacher.outputs(x, names), self.source, prepare, device=self.device)
+
+        taught.cached = cached_features(parts, compute)
 
 
 def _fitted(samples: Tensor, spec: Spec, adapt: bool) -> Tensor:
     return spec.fit(spec.values(samples)) if adapt else samples
 
 
-def load_teacher(text: str, settings: DistillSettings, student: Spec) -> Teacher:
+def load_teacher(text: str, mean: Sequence[float], std: Sequence[float], student: Spec) -> Teacher:
     """A teacher from what a recipe calls it. Raises ConfigError or CheckpointError."""
     library, _, rest = text.partition(":")
     if library in _LIBRARIES and rest:
@@ -97,24 +117,22 @@ def load_teacher(text: str, settings: DistillSettings, student: Spec) -> Teacher
     if "," in text and not Path(text).exists():
         raise ConfigError(f"there is no teacher {text}: write several as teacher=[{text.replace(',', ', ')}]")
     if text.endswith(".onnx"):
-        return _onnx_teacher(Path(text), settings)
-    return checkpoint_teacher(read(Path(text), parts=("encoder", "projector", "training")), text)
+        return _onnx_teacher(Path(text), mean, std)
+    return checkpoint_teacher(read(Path(text), parts=EXPORTED), text)
 
 
 def checkpoint_teacher(run: Loaded, name: str) -> Teacher:
-    """The model of a checkpoint, loaded with its part `training`; one that learned a classifier has `logits`."""
-    model = from_checkpoint(run)
-    heads: dict[str, nn.Module] = {"projector": model.projector}
+    """The model of a checkpoint, loaded with its part `rows`; one that learned a classifier has `logits`."""
+    loaded = from_checkpoint(run)
     rows = _classifier(run.checkpoint)
-    if rows is not None:
-        on_projector = run.recipe.method.settings.get("feature") == "projector"
-        heads["logits"] = nn.Sequential(model.projector, rows) if on_projector else rows
-    return Teacher(name, model.encoder, heads, model.input, _hash(model.state_dict(), rows))
+    on: Literal["backbone", "projector"] = "projector" if run.recipe.method.settings.get("feature") == "projector" else "backbone"
+    model = Model(loaded.encoder, loaded.projector, rows=rows, rows_on=on)
+    return Teacher(name, model, loaded.input, _hash(loaded.state_dict(), rows))
 
 
 def _classifier(checkpoint: Checkpoint) -> nn.Module | None:
     """The classifier that the checkpoint's method learned, cosine or linear."""
-    found = classifier_state(checkpoint)
+    found = {name: value.float() for name, value in (checkpoint.optional("rows") or {}).items()}
     if not found:
         return None
     classes, dim = found["weight"].shape
@@ -136,7 +154,7 @@ def _library_teacher(text: str, library: str, rest: str, student: Spec) -> Teach
     weights = _read_weights(Path(file))
     model, logits, size, mean, std = (_torchvision if library == "torchvision" else _timm)(name, weights, text)
     spec = PixelSpec.square(3, size, tuple(mean), tuple(std))
-    return Teacher(text, model, {} if logits is None else {"logits": logits}, spec, _hash(weights))
+    return Teacher(text, Model(model, rows=logits), spec, _hash(weights))
 
 
 def _torchvision(name: str, weights: Mapping[str, Tensor], text: str) -> tuple[nn.Module, nn.Module | None, int, Any, Any]:
@@ -204,15 +222,16 @@ def _load(model: nn.Module, weights: Mapping[str, Tensor], text: str) -> None:
     model.load_state_dict(weights)
 
 
-def _onnx_teacher(path: Path, settings: DistillSettings) -> Teacher:
+def _onnx_teacher(path: Path, given_mean: Sequence[float], given_std: Sequence[float]) -> Teacher:
     encoder = OnnxEncoder(path)
-    mean, std = encoder.normalisation or (settings.mean, settings.std)
+    mean, std = encoder.normalisation or (given_mean, given_std)
     if len(mean) != encoder.channels:
         raise ConfigError(
             f"teacher {path}: it takes {encoder.channels} channels and does not say how pixels are normalised: "
             f"set distill.mean and distill.std to {encoder.channels} numbers each"
         )
-    return Teacher(str(path), encoder, {}, PixelSpec.square(encoder.channels, encoder.size, tuple(mean), tuple(std)), encoder.fingerprint)
+    spec = PixelSpec.square(encoder.channels, encoder.size, tuple(mean), tuple(std))
+    return Teacher(str(path), Model(encoder), spec, encoder.fingerprint)
 
 
 def _hash(state: Mapping[str, Tensor], rows: nn.Module | None = None) -> str:

@@ -24,6 +24,7 @@ from kinshot.learn.loop import Plan, Run, train
 from kinshot.learn import METHODS
 from kinshot.core.context import RunContext
 from kinshot.learn.method import Method
+from kinshot.learn.model import Model
 from kinshot.learn.optim import WeightAverage, build_optimizer, extended_factor
 from kinshot.core.runtime import (
     allocator_obstacle,
@@ -48,14 +49,14 @@ from kinshot.runs.embedder import build_model, initial_input, initialize, input_
 from kinshot.recipes.fit import filled_in, fit
 from kinshot.recipes.loaded import read
 from kinshot.runs.hooks import RunHooks, Say
-from kinshot.runs.inputs import MethodInputs
+from kinshot.runs.inputs import BatchMaker, companions_of
 from kinshot.runs.reached import unfinished_notes
 from kinshot.recipes.recipe import Recipe, learns_from_labels
 from kinshot.runs.rehearsal import first_step, rehearse
 from kinshot.runs.start import Options, Start, clear, finished_result, moved_on, open_folder, starting_point
-from kinshot.runs.teachers import distilling
+from kinshot.runs.state import load_state
+from kinshot.runs.terms import learner_of
 from kinshot.datasets.views import VIEWS
-from kinshot.ssl.structure.inducing import StructureInducing
 
 
 @dataclass
@@ -69,7 +70,7 @@ class Job:
     input: Spec
     run: Run
     plan: Plan
-    views: MethodInputs
+    make_batch: BatchMaker
     notes: list[str]
     graph: RelationGraph | None = None
     computed: list[str] = field(default_factory=list)
@@ -78,7 +79,7 @@ class Job:
     @property
     def method(self) -> Method:
         """The method being trained."""
-        return self.run.method
+        return self.run.learner.method
 
     def extract(self, head: torch.nn.Module | None = None) -> Tensor:
         """Head output of every training sample: evaluation mode, no augmentation, float32 (N, D) on the CPU."""
@@ -86,17 +87,17 @@ class Job:
 
     def embed(self, head: torch.nn.Module | None = None, rows: np.ndarray | None = None) -> Tensor:
         """The same for all samples or some `rows`."""
-        return extract(Features(self.method, head), self.source, self.views.clean, rows=rows, device=self.plan.device)["z"]
+        return extract(Features(self.method, head), self.source, self.make_batch.clean, rows=rows, device=self.plan.device)["z"]
 
     def embed_source(self, source: Source) -> dict[str, Tensor]:
         """Features by name, `joint` among them, of another source of the same kind of samples."""
-        found = extract(self.method.embed, source, self.views.clean, device=self.plan.device)
+        found = extract(self.run.learner.model.features, source, self.make_batch.clean, device=self.plan.device)
         return {**found, "joint": joint_feature(found)}
 
     def batches(self, epoch: int, first: int) -> Any:
         """This epoch's batches from step `first` of it."""
         t = self.recipe.train
-        more, order = self.method.companions, self.method.order
+        more, order = companions_of(self.run.learner), self.method.order
         return batches(self.source, t.batch_size, self.recipe.seed, epoch, first, t.workers, companions=more, order=order)
 
 
@@ -166,14 +167,14 @@ def _trained(ready: Ready, options: Options, say: Say, stop: StopRequest, starte
                 say(line)
             hooks.graph(found)
         if checkpoint is None:
-            job.method.prepare(job.extract)
+            job.run.learner.prepare(job.extract)
             hooks.before_first_step(job.run)
             hooks.save(job.run)
         else:
             say(f"resumed {checkpoint.path} at step {job.run.step} of {job.plan.total_steps}")
             if options.extend:
                 say(f"extending it by {options.extend} epochs; train.extend_schedule={job.recipe.train.extend_schedule}")
-        train(job.run, job.plan, job.batches, job.views, job.extract, hooks, stop)
+        train(job.run, job.plan, job.batches, job.make_batch, job.extract, hooks, stop)
         return hooks.finish(job.run, time.perf_counter() - started)
     except DataError as error:
         raise ways_on(error, job.source, job.run.step) from error
@@ -208,17 +209,13 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
         raise ConfigError(f"train.batch_size is {t.batch_size} but {source.name} has {len(source)} samples; lower train.batch_size")
     parts = [steps * epochs for epochs in (t.epochs, *t.extend)]
     context = RunContext(len(source), t.batch_size, steps, sum(parts), recipe.seed, _labels(recipe, source))
-    method = METHODS.build(recipe.method.name, encoder, projector, context, settings=recipe.method.settings)
+    method = METHODS.build(recipe.method.name, Model(encoder, projector), context, settings=recipe.method.settings)
     graph = GRAPHS.build(recipe.graph.name, source, settings=recipe.graph.settings) if recipe.graph else None
-    if graph is not None:
-        method = StructureInducing(method, graph, recipe.structure, context, gauge_every=recipe.monitor.log_every)
-    if recipe.distill.losses:
-        method = distilling(method, recipe, source, input, context, device)
-    method = method.to(device)
+    learner = learner_of(recipe, method, source, input, context, device, graph).to(device)
     if t.channels_last:
-        method = method.to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(t.optimizer, method, lr=t.lr, weight_decay=t.weight_decay, momentum=t.momentum)
-    average = WeightAverage(method.exported(), t.ema) if t.ema else None
+        learner = learner.to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(t.optimizer, learner, lr=t.lr, weight_decay=t.weight_decay, momentum=t.momentum)
+    average = WeightAverage(learner.model.state_dict(), t.ema) if t.ema else None
     course = partial(
         extended_factor, parts=parts, restart=t.extend_schedule == "restart", schedule=t.schedule, warmup=t.warmup, final=t.final_lr
     )
@@ -239,9 +236,9 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     threads = f"device: {device}, {torch.get_num_threads()} threads"
     notes = [threads, f"precision: {precision} ({reason})", allocator or f"allocator: {allocator_obstacle()}"]
     notes += stand_in_notes(source) + filled_in(written, recipe) + unfinished_notes([recipe.init, *recipe.distill.teachers])
-    inputs = MethodInputs(views, input, method, t.batch_size)
+    make_batch = BatchMaker(views, input, learner, t.batch_size)
     computed = [describe_compute(precision, device)]
-    return Job(recipe, source, input, Run(method, optimizer, average), plan, inputs, notes, graph, computed)
+    return Job(recipe, source, input, Run(learner, optimizer, average), plan, make_batch, notes, graph, computed)
 
 
 def _labels(recipe: Recipe, source: Source) -> Tensor | None:
@@ -254,7 +251,7 @@ def restore(job: Job, checkpoint: Checkpoint) -> float:
     """Put a checkpoint's state into a freshly built job; returns the CPU seconds spent so far. Raises CheckpointError."""
     tensors, state = checkpoint.training, checkpoint.state
     job.begun = state
-    parts: dict[str, dict[str, Tensor]] = {"method": {}, "optimizer": {}, "average": {}}
+    parts: dict[str, dict[str, Tensor]] = {"optimizer": {}, "average": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")
         parts.setdefault(part, {})[rest] = tensor
@@ -269,7 +266,7 @@ def restore(job: Job, checkpoint: Checkpoint) -> float:
             )
         )
     try:
-        job.method.load_state_dict(parts["method"])
+        load_state(job.run.learner, tensors)
         unpack_optimizer(job.run.optimizer, parts["optimizer"], state["optimizer"])
         if job.run.average is not None:
             job.run.average.load(parts["average"])
@@ -288,15 +285,15 @@ def dry_run(recipe: Recipe, options: Options) -> dict[str, Any]:
     starting_point(recipe, options)
     source = SOURCES.build(recipe.data.name, settings=recipe.data.settings)
     job = build(recipe, source)
-    method = job.method
+    learner = job.run.learner
     started = time.perf_counter()
     terms = first_step(job)
-    count = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    count = sum(p.numel() for p in learner.parameters() if p.requires_grad)
     return {
         "recipe": recipe.name,
         "data": {"name": source.name, "samples": len(source), "shape": list(source.shape)},
         "trainable_parameters": count,
-        "state_megabytes": round(sum(v.numel() * v.element_size() for v in method.state_dict().values()) / 1e6, 2),
+        "state_megabytes": round(sum(v.numel() * v.element_size() for v in learner.state_dict().values()) / 1e6, 2),
         "steps_per_epoch": job.plan.steps_per_epoch,
         "total_steps": job.plan.total_steps,
         "loss": {name: round(float(value.detach()), 4) for name, value in terms.items()},

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.learn import METHODS
-from kinshot.learn.method import WRAPPED
 from kinshot.datasets.base import Source
 from kinshot.fewshot.evaluate import build_head, takes
 from kinshot.fewshot.records import Head
@@ -60,14 +59,10 @@ class TrainedHeads:
 
 
 def trained_heads(run: Loaded, model: Embedder | None) -> TrainedHeads:
-    """What a checkpoint, loaded with its part `training`, gives to heads. EMA weights come first, as they do for the encoder."""
+    """What a checkpoint, loaded with its part `network`, gives to heads."""
     method: Any = METHODS.get(run.recipe.method.name)
-    tensors = run.checkpoint.tensors.get("training", {})
-    for prefix in (f"{part}/{wrapped}network." for part in ("average", "method") for wrapped in ("", WRAPPED)):
-        found = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
-        if found and method.trains_head:
-            return TrainedHeads(found, method.trains_head, model)
-    return TrainedHeads(None, "", model)
+    found = run.checkpoint.optional("network")
+    return TrainedHeads(found, method.trains_head, model) if found and method.trains_head else TrainedHeads(None, "", model)
 
 
 def input_shape(model: Embedder) -> tuple[int, ...]:

@@ -17,6 +17,21 @@ class Partners(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What rows of outputs show; rows of one view stand together, in the order of the batch.
+
+    Args:
+        samples: int64 (R,), the sample that each row shows.
+        views: number of the view that each block of R / len(views) rows shows; -1 for the samples as they are.
+        inputs: what the networks were given, whose rows are these rows.
+    """
+
+    samples: Tensor
+    views: tuple[int, ...]
+    inputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
 class Batch:
     """The samples of one step, on the device of the networks, normalised.
 

@@ -66,11 +66,6 @@ class Protocol:
         return not self.only or feature == PIXELS or (head, feature) in self.only
 
 
-def parts_for(protocol: Protocol) -> tuple[str, ...]:
-    """What is needed of a checkpoint: more where a head has a trained network."""
-    return ("encoder", "projector", *["training"] * any(takes(name, "network") for _, name, _ in protocol.heads))
-
-
 def build_source(data: Choice, input: Spec) -> Source:
     """The source of a choice, rendered or resized for the encoder's input where the source can and the user did not say.
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from kinshot.core.errors import CheckpointError, ConfigError
-from kinshot.runs.class_rows import classifier_state
 from kinshot.runs.embedder import Embedder
 from kinshot.studies.study import Trained
 
@@ -21,12 +20,8 @@ class BaseClassifier(NamedTuple):
 
 
 def base_classifier(run: Trained) -> BaseClassifier | None:
-    """The classifier of a run whose checkpoint was loaded with the part `training`, or None where its method has none.
-
-    A run that exports averaged weights gives the averaged rows: they belong to the encoder that was exported.
-    """
-    part = "average" if run.recipe.train.ema else "method"
-    found = classifier_state(run.checkpoint, (part,))
+    """The classifier of a run whose checkpoint was loaded with the part `rows`, or None where its method has no cosine classifier."""
+    found = {name: value.float() for name, value in (run.checkpoint.optional("rows") or {}).items()}
     weight, scale = (found.get(name) for name in ("weight", "scale"))
     if weight is None or scale is None:
         return None

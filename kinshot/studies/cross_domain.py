@@ -16,7 +16,6 @@ from kinshot.core.errors import ConfigError
 from kinshot.core.runtime import resolve_device
 from kinshot.core.statistics.means import RULE
 from kinshot.fewshot.cross_domain import cross_domain
-from kinshot.fewshot.evaluate import takes
 from kinshot.recipes.recipe import Choice, Recipe
 from kinshot.runs.embedder import Embedder
 from kinshot.studies.answers import Protocol, measure
@@ -46,8 +45,7 @@ def crossdomain(paths: list[Path], wanted: Domains, device: str, say: Say) -> di
 
     Raises CheckpointError for a bad checkpoint, DataError for data that cannot give the episodes, ConfigError for settings.
     """
-    networks = any(takes(name, "network") for _, name, _ in wanted.protocol.heads)
-    where, runs = resolve_device(device), load_runs(paths, ("encoder", "projector", *["training"] * networks), say=say)
+    where, runs = resolve_device(device), load_runs(paths, say=say)
     check_run_features(wanted.protocol.features, runs)
     names = row_names(runs)
     columns = _columns(wanted, runs)

@@ -33,7 +33,7 @@ from kinshot.studies.summaries import Difference, Line, Measured, beats, head_di
 
 
 def evaluate(runs: Sequence[Trained], protocol: Protocol, device: str, say: Say, candidates: Candidates | None = None) -> dict[str, Any]:
-    """Measure checkpoints, loaded with the parts `parts_for(protocol)`; returns the result that `fewshot eval --json` prints.
+    """Measure checkpoints; returns the result that `fewshot eval --json` prints.
 
     Every checkpoint meets the same episodes, rendered as its encoder was made for them. With candidates, heads' settings and features
     are chosen on validation episodes first, and nothing else is measured.

@@ -87,7 +87,7 @@ def generalized(paths: list[Path], wanted: Wanted, device: str, say: Say) -> dic
     unknown = [name for name in wanted.heads if name not in HEADS]
     if unknown:
         raise ConfigError(f"--heads: unknown head {unknown[0]!r}: {suggest(unknown[0], HEADS)}")
-    where, runs = resolve_device(device), load_runs(paths, parts=("encoder", "projector", "training"), say=say)
+    where, runs = resolve_device(device), load_runs(paths, say=say)
     same_data(runs)
     check_run_features(wanted.features, runs)
     data = joint_data(wanted.choices, runs[0].recipe.data, runs[0].input, wanted.seed, say)

@@ -86,7 +86,7 @@ def imprint_study(paths: list[Path], study: Study, device: str, say: Say) -> dic
         for name in names:
             if name not in known:
                 raise ConfigError(f"{option}: unknown {name!r}: {suggest(name, known)}")
-    where, runs = resolve_device(device), load_runs(paths, parts=("encoder", "projector", "training"), say=say)
+    where, runs = resolve_device(device), load_runs(paths, say=say)
     same_data(runs)
     if study.choices.base is not None:
         raise ConfigError("the base classes are those of the classifier that was trained: leave --base out")

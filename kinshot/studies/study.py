@@ -17,6 +17,7 @@ from kinshot.core.statistics.means import mean_of
 from kinshot.datasets.base import Source
 from kinshot.fewshot.draws import pool_of
 from kinshot.learn.features import weights_hash
+from kinshot.learn.model import EXPORTED
 from kinshot.recipes.loaded import Loaded, read
 from kinshot.recipes.recipe import Choice
 from kinshot.recipes.specs import check_features
@@ -60,7 +61,7 @@ class Trained(Loaded):
         return input_spec(self.checkpoint)
 
 
-def load_runs(paths: Sequence[Path], parts: tuple[str, ...] = ("encoder", "projector"), *, say: Say | None = None) -> list[Trained]:
+def load_runs(paths: Sequence[Path], parts: tuple[str, ...] = EXPORTED, *, say: Say | None = None) -> list[Trained]:
     """The checkpoints of runs, a sweep's folder standing for its runs; with `say`, one given twice counts once, and that is said.
 
     Raises CheckpointError for a bad one.

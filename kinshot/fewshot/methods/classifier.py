@@ -14,7 +14,10 @@ from kinshot.encoders.cosine_rows import CosineRows
 from kinshot.fewshot.training_episodes import class_labels
 from kinshot.learn import METHODS
 from kinshot.learn.method import Method
+from kinshot.learn.model import Model
+from kinshot.learn.outputs import Outputs
 from kinshot.objectives.cross_entropy import cross_entropy
+from kinshot.samples.batch import Batch
 
 
 @METHODS.register("classifier")
@@ -35,11 +38,11 @@ class Classifier(Method):
 
     supervised = True
     view_count = 1
+    uses = ("logits",)
 
     def __init__(
         self,
-        encoder: nn.Module,
-        projector: nn.Module,
+        model: Model,
         context: RunContext,
         *,
         kind: Literal["cosine", "linear"] = "cosine",
@@ -47,25 +50,23 @@ class Classifier(Method):
         smoothing: float = 0.0,
         feature: Literal["backbone", "projector"] = "backbone",
     ) -> None:
-        super().__init__()
+        super().__init__(model)
         if not 0 <= smoothing < 1:
             raise ConfigError(f"classifier: smoothing must be at least 0 and below 1, got {smoothing}")
         labels = class_labels("classifier", context)
-        self.encoder, self.projector, self.smoothing = encoder, projector, smoothing
+        self.smoothing = smoothing
         self.labels: Tensor
         self.register_buffer("labels", labels, persistent=False)
         classes = int(labels.max()) + 1
         with keyed_initialisation(context.seed, "init classifier"):
-            dim: int = encoder.dim  # type: ignore[assignment]
-            width = dim if feature == "backbone" else _width(projector, dim)
-            self.rows = CosineRows(width, classes, scale) if kind == "cosine" else nn.Linear(width, classes)
-        self.feature = feature
+            width = model.dim if feature == "backbone" else _width(self.projector, model.dim)
+            model.rows = CosineRows(width, classes, scale) if kind == "cosine" else nn.Linear(width, classes)
+        model.rows_on = feature
 
-    def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
+    def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
         """Cross-entropy of the batch, and the share of it that is classified right."""
-        target = self.labels[indices]
-        z = self.encoder(views[0])
-        logits = self.rows(self.projector(z) if self.feature == "projector" else z).float()
+        target = self.labels[batch.indices]
+        logits = outputs["logits"].float()
         found = cross_entropy(logits, target, smoothing=self.smoothing, spread="all")
         return {"loss": found, "accuracy": (logits.detach().argmax(1) == target).float().mean()}
 

@@ -17,6 +17,8 @@ from kinshot.kin.constructors import labels
 from kinshot.learn import METHODS
 from kinshot.learn.gauges import feature_std
 from kinshot.learn.method import Method
+from kinshot.learn.model import Model
+from kinshot.learn.outputs import Outputs
 from kinshot.objectives.alignment import alignment
 from kinshot.objectives.class_uniformity import class_uniformity
 from kinshot.objectives.common import check_above, check_choice
@@ -24,6 +26,7 @@ from kinshot.objectives.cross_entropy import cross_entropy
 from kinshot.objectives.structural_similarity import structural_similarity
 from kinshot.objectives.sup_con import sup_con
 from kinshot.objectives.uniformity import uniformity
+from kinshot.samples.batch import Batch
 
 # which output of the projector a term looks at; classification looks at the backbone
 PATH = {"structural": "structural", "contrastive": "contrastive", "alignment": "contrastive", "uniformity": "contrastive"}
@@ -69,8 +72,7 @@ class DualPath(Method):
 
     def __init__(
         self,
-        encoder: nn.Module,
-        projector: nn.Module,
+        model: Model,
         context: RunContext,
         *,
         classification: float = 1.0,
@@ -86,57 +88,48 @@ class DualPath(Method):
         uniformity_level: Literal["samples", "classes"] = "samples",
         uniformity_sharpness: float = 2.0,
     ) -> None:
-        super().__init__()
+        super().__init__(model)
         self.weights = {"classification": classification, "structural": structural, "contrastive": contrastive}
         self.weights |= {"alignment": alignment, "uniformity": uniformity}
         self.structural_form, self.structural_temperature, self.temperature = structural_form, structural_temperature, temperature
         self.alignment_power, self.uniformity_level, self.uniformity_sharpness = alignment_power, uniformity_level, uniformity_sharpness
         self._check(context)
-        self.paths = _paths_of(projector, self.weights)
-        self.encoder, self.projector = encoder, projector
+        self.paths = _paths_of(self.projector, self.weights)
+        self.uses = (*self.paths, *(("logits",) if classification > 0 else ()))  # type: ignore[misc]
         labels = class_labels("dual_path", context)
         self.register_buffer("labels", labels, persistent=False)
-        self.rows: CosineRows | None = None
         if classification > 0:
             with keyed_initialisation(context.seed, "init classifier"):
-                self.rows = CosineRows(encoder.dim, int(labels.max()) + 1, scale)  # type: ignore[arg-type]
+                model.rows = CosineRows(model.dim, int(labels.max()) + 1, scale)
 
-    def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
+    def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
         """Weighted sum of the terms, and each term on its own, those of weight 0 included where their path exists.
 
         Beside them `accuracy` of the base classifier, its `scale`, and `structural_std`: 0 when the structural path has collapsed.
         """
-        z = self._features(views)
-        target = self.labels[indices].repeat(2)
+        target = self.labels[outputs.shown.samples]
         terms: dict[str, Tensor] = {}
         gauges: dict[str, Tensor] = {}
-        if self.rows is not None:
-            logits = self.rows(z)
+        if isinstance(self.model.rows, CosineRows):
+            logits = outputs["logits"]
             terms["classification"] = cross_entropy(logits, target)
-            gauges = {"accuracy": (logits.detach().argmax(1) == target).float().mean(), "scale": self.rows.scale.detach()}
+            gauges = {"accuracy": (logits.detach().argmax(1) == target).float().mean(), "scale": self.model.rows.scale.detach()}
         if self.paths:
-            outputs = self.projector.outputs(z)  # type: ignore[operator]
-            terms |= self._path_terms(outputs, target, indices)
-            if "structural" in outputs:
+            terms |= self._path_terms(outputs, target, batch.indices)
+            if "structural" in self.paths:
                 gauges["structural_std"] = feature_std(outputs["structural"])
         # a term times 0 would still give gradients of 0, and with them momentum and weight decay would move its path
         loss = torch.stack([self.weights[name] * term for name, term in terms.items() if self.weights[name] > 0]).sum()
         return {"loss": loss, **{name: term.detach() for name, term in terms.items()}, **gauges}
 
-    def _path_terms(self, outputs: dict[str, Tensor], target: Tensor, indices: Tensor) -> dict[str, Tensor]:
+    def _path_terms(self, outputs: Outputs, target: Tensor, indices: Tensor) -> dict[str, Tensor]:
         """Every term whose path exists; where its weight is 0, without gradient."""
         terms = {}
         for name, path in PATH.items():
-            if path in outputs:
+            if path in self.paths:
                 with nullcontext() if self.weights[name] > 0 else torch.no_grad():
                     terms[name] = self._term(name, outputs[path], target, indices)
         return terms
-
-    def _features(self, views: list[Tensor]) -> Tensor:
-        """Backbone features of both views, (2B, dim); views of one size pass as one batch, so that normalisation sees both."""
-        if views[0].shape == views[1].shape:
-            return self.encoder(torch.cat(views[:2]))
-        return torch.cat([self.encoder(view) for view in views[:2]])
 
     def _term(self, name: str, rows: Tensor, target: Tensor, indices: Tensor) -> Tensor:
         """One loss on the output of its path, (2B, D): first views, then second ones."""

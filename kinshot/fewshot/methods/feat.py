@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,10 @@ from kinshot.fewshot.training_episodes import EpisodeShape, episode_order
 from kinshot.fewshot.transforms import class_means, squared_distance
 from kinshot.learn import METHODS
 from kinshot.learn.method import Method
+from kinshot.learn.model import Model
+from kinshot.learn.outputs import Outputs
 from kinshot.objectives.common import at_least_float32, full_precision
+from kinshot.samples.batch import Batch
 
 Adapt = Callable[[Tensor], Tensor]
 
@@ -47,11 +51,11 @@ class FEAT(Method):
     supervised = True
     trains_head = "feat"
     view_count = 1
+    uses = ("backbone",)
 
     def __init__(
         self,
-        encoder: nn.Module,
-        projector: nn.Module,
+        model: Model,
         context: RunContext,
         *,
         ways: int = 5,
@@ -63,21 +67,25 @@ class FEAT(Method):
         contrast_temperature: float = 64.0,
         freeze_encoder: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(model)
         for name, value in (("temperature", temperature), ("contrast_temperature", contrast_temperature)):
             if not value > 0:
                 raise ConfigError(f"feat: {name} must be positive, got {value}")
         if not balance >= 0:
             raise ConfigError(f"feat: balance must be at least 0, got {balance}")
-        self.encoder, self.projector = encoder, projector
         self.shape = EpisodeShape(ways, shots, queries, tasks)
         self.order = episode_order("feat", context, self.shape)
         self.temperature, self.balance, self.contrast_temperature = temperature, balance, contrast_temperature
         self.freeze_encoder = freeze_encoder
         if freeze_encoder:
-            encoder.requires_grad_(False)
+            self.encoder.requires_grad_(False)
         with keyed_initialisation(context.seed, "init set attention"):
-            self.network = SetAttention(encoder.dim)  # type: ignore[arg-type]
+            model.network = SetAttention(model.dim)
+
+    @property
+    def network(self) -> SetAttention:
+        """What adapts a set of features to itself."""
+        return cast(SetAttention, self.model.network)
 
     def train(self, mode: bool = True) -> FEAT:
         """Switch to training, or to evaluation; a frozen encoder stays in evaluation."""
@@ -86,9 +94,9 @@ class FEAT(Method):
             self.encoder.eval()
         return self
 
-    def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
+    def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
         """Both terms, their weighted sum, and the share of queries that is classified right."""
-        z = self.encoder(views[0])
+        z = outputs["backbone"]
         with full_precision(z):
             z = at_least_float32(z)
             terms = adapted_loss(z, self.shape, self.network, self.temperature)

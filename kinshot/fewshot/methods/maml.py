@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,9 @@ from kinshot.fewshot.training_episodes import EpisodeShape, episode_order
 from kinshot.fewshot.transforms import one_hot
 from kinshot.learn import METHODS
 from kinshot.learn.method import Method
+from kinshot.learn.model import Model
+from kinshot.learn.outputs import Outputs, outputs_of
+from kinshot.samples.batch import Batch, Shown
 
 
 @METHODS.register("maml")
@@ -50,11 +54,11 @@ class MAML(Method):
     supervised = True
     trains_head = "maml"
     view_count = 1
+    uses = ()
 
     def __init__(
         self,
-        encoder: nn.Module,
-        projector: nn.Module,
+        model: Model,
         context: RunContext,
         *,
         adapt: Literal["network", "head"] = "network",
@@ -67,20 +71,28 @@ class MAML(Method):
         first_order: bool = False,
         statistics: Literal["batch", "running"] = "batch",
     ) -> None:
-        super().__init__()
-        self.encoder, self.projector = encoder, projector
+        super().__init__(model)
         self.adapt = adapt
-        if adapt == "network" and not all(weight.requires_grad for weight in encoder.parameters()):
+        if adapt == "network" and not all(weight.requires_grad for weight in self.encoder.parameters()):
             raise ConfigError("method maml adapts the whole encoder, and train.freeze keeps parts of it: set method=anil, or no freeze")
         self.shape, self.how = EpisodeShape(ways, shots, queries, tasks), Adaptation(inner_steps, inner_lr, first_order, statistics)
         self.order = episode_order("maml", context, self.shape)
-        self.network = initial_head(encoder, ways, context.seed)
+        model.network = initial_head(model, ways, context.seed)
 
-    def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
+    @property
+    def network(self) -> nn.Linear:
+        """The head's start."""
+        return cast(nn.Linear, self.model.network)
+
+    def outputs(self, batch: Batch, names: Sequence[str] = ()) -> Outputs:
+        """The start's own word on every sample of the batch, if a term asks: the adapted networks see a task at a time."""
+        return started(self.model, batch, names)
+
+    def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
         """Cross-entropy of the queries after adaptation, and the share that is classified right."""
         if self.adapt == "head":
-            return head_loss(self.encoder, self.network, views[0], self.shape, self.how)
-        return network_loss(self.encoder, self.network, views[0], self.shape, self.how)
+            return head_loss(self.encoder, self.network, batch.views[0], self.shape, self.how)
+        return network_loss(self.encoder, self.network, batch.views[0], self.shape, self.how)
 
 
 @METHODS.register("anil")
@@ -108,11 +120,11 @@ class ANIL(Method):
     supervised = True
     trains_head = "anil"
     view_count = 1
+    uses = ()
 
     def __init__(
         self,
-        encoder: nn.Module,
-        projector: nn.Module,
+        model: Model,
         context: RunContext,
         *,
         ways: int = 5,
@@ -124,21 +136,34 @@ class ANIL(Method):
         first_order: bool = False,
         statistics: Literal["batch", "running"] = "batch",
     ) -> None:
-        super().__init__()
-        self.encoder, self.projector = encoder, projector
+        super().__init__(model)
         self.shape, self.how = EpisodeShape(ways, shots, queries, tasks), Adaptation(inner_steps, inner_lr, first_order, statistics)
         self.order = episode_order("anil", context, self.shape)
-        self.network = initial_head(encoder, ways, context.seed)
+        model.network = initial_head(model, ways, context.seed)
 
-    def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
+    @property
+    def network(self) -> nn.Linear:
+        """The head's start."""
+        return cast(nn.Linear, self.model.network)
+
+    def outputs(self, batch: Batch, names: Sequence[str] = ()) -> Outputs:
+        """The start's own word on every sample of the batch, if a term asks: the adapted networks see a task at a time."""
+        return started(self.model, batch, names)
+
+    def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
         """Cross-entropy of the queries after the head's adaptation, and the share that is classified right."""
-        return head_loss(self.encoder, self.network, views[0], self.shape, self.how)
+        return head_loss(self.encoder, self.network, batch.views[0], self.shape, self.how)
 
 
-def initial_head(encoder: nn.Module, ways: int, seed: int) -> nn.Linear:
+def started(model: Model, batch: Batch, names: Sequence[str]) -> Outputs:
+    """What a model says of the batch before anything adapts it; nothing where no name is given, which spares the pass."""
+    return outputs_of(model, batch, (0,), names) if names else Outputs({}, Shown(batch.indices, (0,), (batch.views[0],)))
+
+
+def initial_head(model: Model, ways: int, seed: int) -> nn.Linear:
     """The head's untrained start: a row and a bias for each way, drawn from the run's seed."""
     with keyed_initialisation(seed, "init adapted head"):
-        return nn.Linear(int(encoder.dim), ways)  # type: ignore[arg-type]
+        return nn.Linear(model.dim, ways)
 
 
 def network_loss(encoder: nn.Module, head: nn.Linear, samples: Tensor, shape: EpisodeShape, how: Adaptation) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -15,7 +15,10 @@ from kinshot.fewshot.training_episodes import EpisodeShape, episode_order
 from kinshot.fewshot.transforms import one_hot
 from kinshot.learn import METHODS
 from kinshot.learn.method import Method
+from kinshot.learn.model import Model
+from kinshot.learn.outputs import Outputs
 from kinshot.objectives.common import at_least_float32, full_precision
+from kinshot.samples.batch import Batch
 
 
 @METHODS.register("matchingnet")
@@ -44,11 +47,11 @@ class MatchingNet(Method):
     supervised = True
     trains_head = "matching"
     view_count = 1
+    uses = ("backbone",)
 
     def __init__(
         self,
-        encoder: nn.Module,
-        projector: nn.Module,
+        model: Model,
         context: RunContext,
         *,
         ways: int = 5,
@@ -61,21 +64,24 @@ class MatchingNet(Method):
         variant: Literal["paper", "log", "easyfsl", "closerlook"] = "paper",
         temperature: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(model)
         if not temperature > 0:
             raise ConfigError(f"matchingnet: temperature must be positive, got {temperature}")
-        self.encoder, self.projector = encoder, projector
         self.shape = EpisodeShape(ways, shots, queries, tasks)
         self.order = episode_order("matchingnet", context, self.shape)
         self.variant, self.temperature = variant, temperature
-        self.network: FullContext | None = None
         if full_context:
             with keyed_initialisation(context.seed, "init full context"):
-                self.network = FullContext(encoder.dim, steps=steps, order=order)  # type: ignore[arg-type]
+                model.network = FullContext(model.dim, steps=steps, order=order)
 
-    def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
+    @property
+    def network(self) -> FullContext | None:
+        """What puts features in the context of their episode, if anything does."""
+        return cast(FullContext | None, self.model.network)
+
+    def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
         """Negative log-likelihood of the queries' ways, and the share that is classified right."""
-        return matching_loss(self.encoder(views[0]), self.shape, self.network, variant=self.variant, temperature=self.temperature)
+        return matching_loss(outputs["backbone"], self.shape, self.network, variant=self.variant, temperature=self.temperature)
 
 
 def matching_loss(z: Tensor, shape: EpisodeShape, network: FullContext | None, *, variant: str, temperature: float) -> dict[str, Tensor]:

@@ -13,6 +13,9 @@ from kinshot.fewshot.training_episodes import EpisodeShape, episode_order
 from kinshot.fewshot.transforms import class_means, similarity
 from kinshot.learn import METHODS
 from kinshot.learn.method import Method
+from kinshot.learn.model import Model
+from kinshot.learn.outputs import Outputs
+from kinshot.samples.batch import Batch
 
 
 @METHODS.register("protonet")
@@ -34,11 +37,11 @@ class ProtoNet(Method):
 
     supervised = True
     view_count = 1
+    uses = ("backbone",)
 
     def __init__(
         self,
-        encoder: nn.Module,
-        projector: nn.Module,
+        model: Model,
         context: RunContext,
         *,
         ways: int = 5,
@@ -48,17 +51,16 @@ class ProtoNet(Method):
         distance: Literal["squared", "euclidean", "cosine"] = "squared",
         temperature: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(model)
         if not temperature > 0:
             raise ConfigError(f"protonet: temperature must be positive, got {temperature}")
-        self.encoder, self.projector = encoder, projector
         self.shape = EpisodeShape(ways, shots, queries, tasks)
         self.order = episode_order("protonet", context, self.shape)
         self.distance, self.temperature = distance, temperature
 
-    def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
+    def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
         """Cross-entropy of the queries over the ways of their episode, and the share that is classified right."""
-        return episode_loss(self.encoder(views[0]), self.shape, self.distance, self.temperature)
+        return episode_loss(outputs["backbone"], self.shape, self.distance, self.temperature)
 
 
 def episode_loss(z: Tensor, shape: EpisodeShape, distance: str, temperature: float) -> dict[str, Tensor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -16,14 +18,16 @@ from kinshot.encoders.queue import KeyQueue, embedding_dim, queue_length
 from kinshot.kin import constructors as kin
 from kinshot.learn import METHODS
 from kinshot.learn.method import Extract, Method
+from kinshot.learn.model import Model
+from kinshot.learn.outputs import Outputs, outputs_of
 from kinshot.objectives.common import unit
 from kinshot.objectives.info_nce import key_info_nce
 from kinshot.objectives.nt_xent import nt_xent
+from kinshot.samples.batch import Batch
 from kinshot.ssl.interclr.bank import Bank, fill_bank_
 from kinshot.ssl.interclr.neighbors import mutual_neighbors
 from kinshot.ssl.interclr.settings import StepSettings, at_least, scaled_sizes
 from kinshot.ssl.interclr.step import advance_, choose, inter_loss
-from kinshot.ssl.methods.simclr import embed_pair
 
 
 @METHODS.register("interclr")
@@ -73,8 +77,7 @@ class InterCLR(Method):
 
     def __init__(
         self,
-        encoder: nn.Module,
-        projector: nn.Module,
+        model: Model,
         context: RunContext,
         *,
         clusters: int = 0,
@@ -105,7 +108,7 @@ class InterCLR(Method):
         key_momentum: float = 0.999,
         bn_splits: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(model)
         sizes = scaled_sizes(context.num_samples, clusters=clusters, negatives=negatives, pool=pool, min_cluster=min_cluster)
         self.settings = StepSettings(
             negatives=sizes.negatives,
@@ -130,14 +133,14 @@ class InterCLR(Method):
         self.context = context
         self.warmup_epochs, self.recluster_after_warmup = warmup_epochs, recluster_after_warmup
         self.offline_interval, self.kmeans_iterations = offline_interval, kmeans_iterations
-        self.encoder, self.projector = encoder, projector
-        self.inter_projector = None if share_neck else _fresh_copy(projector, keyed_generator(context.seed, "interclr/neck"))
-        self.dim = embedding_dim(encoder, projector)
+        self.inter_projector = None if share_neck else _fresh_copy(self.projector, keyed_generator(context.seed, "interclr/neck"))
+        self.dim = embedding_dim(self.encoder, self.projector)
+        self.intra = intra
         self.key: KeyNetwork | None = None
         self.queue: KeyQueue | None = None
         if intra == "moco":
             self.key = KeyNetwork(
-                encoder, self._heads(), momentum=key_momentum, splits=bn_splits, batch_size=context.batch_size, seed=context.seed
+                self.encoder, self._heads(), momentum=key_momentum, splits=bn_splits, batch_size=context.batch_size, seed=context.seed
             )
             self.queue = KeyQueue(queue_length(queue, context.batch_size, context.num_samples), self.dim, context.seed)
         self.bank = Bank.unfilled(context.num_samples, self.dim, sizes.clusters)
@@ -164,13 +167,13 @@ class InterCLR(Method):
         if self.graph is not None:
             self.graph.copy_(mutual_neighbors(self.bank, self.graph.shape[1]))
 
-    def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
+    def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
         """Weighted sum of the loss between views and the loss between images; the latter is 0 while warming up."""
         epoch = step // self.context.steps_per_epoch
         if not self._bank_rests(epoch):
             self._check_filled()
-        query, intra, pending = self._intra(views, indices, step)
-        indices = indices.to(self.bank.labels.device)
+        query, intra, pending = self._intra(outputs, batch, step)
+        indices = batch.indices.to(self.bank.labels.device)
         # kept for after_step: sampling sees the bank before the step, and a step that diverges leaves no trace in it
         self._pending = (indices, pending[:, : self.dim], pending[:, -self.dim :])
         settings = self.settings
@@ -209,21 +212,31 @@ class InterCLR(Method):
         """Whether the bank is of no use yet: nothing reads it in a warm-up after which it is filled anew."""
         return self.recluster_after_warmup and epoch < self.warmup_epochs
 
-    def _intra(self, views: list[Tensor], indices: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _intra(self, outputs: Outputs, batch: Batch, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of the loss between images, the loss between views, and the keys to keep, one head beside the other."""
         temperature = self.settings.temperature
         if self.key is None or self.queue is None:
-            first, second = embed_pair(self._embed, views)
+            first, second = self._embeddings(outputs)
             rows = torch.cat([first[:, : self.dim], second[:, : self.dim]])
-            loss = nt_xent(rows, kin.views(indices), temperature=temperature)
+            loss = nt_xent(rows, kin.views(batch.indices), temperature=temperature)
             return first[:, -self.dim :], loss, second.detach()
-        query, key = self._embed(views[0]), self.key(views[1], step)
+        query, key = self._embeddings(outputs)[0], self.key(batch.views[1], step)
         loss = key_info_nce(query[:, : self.dim], unit(key[:, : self.dim]), self.queue.keys, temperature, normalize="anchors")
         return query[:, -self.dim :], loss, key
 
-    def _embed(self, x: Tensor) -> Tensor:
-        features = self.encoder(x)
-        return torch.cat([head(features) for head in self._heads()], dim=1)
+    def outputs(self, batch: Batch, names: Sequence[str] = ()) -> Outputs:
+        """Queries: the first view; both, in one pass, where the views are compared without key networks."""
+        found = outputs_of(self.model, batch, (0,) if self.intra == "moco" else (0, 1), [*self.uses, *names])
+        if self.inter_projector is None:
+            return found
+        own = torch.cat([self.inter_projector(z) for z in found.passes("backbone")])
+        return replace(found, values={**found.values, "inter": own})
+
+    def _embeddings(self, outputs: Outputs) -> list[Tensor]:
+        """By view, what the loss between views looks at and what the loss between images does, side by side."""
+        if self.inter_projector is None:
+            return list(outputs.blocks("projector"))
+        return [torch.cat(pair, dim=1) for pair in zip(outputs.blocks("projector"), outputs.blocks("inter"), strict=True)]
 
     def _heads(self) -> list[nn.Module]:
         return [self.projector] if self.inter_projector is None else [self.projector, self.inter_projector]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
@@ -11,8 +13,11 @@ from kinshot.encoders.momentum import KeyNetwork
 from kinshot.encoders.queue import KeyQueue, embedding_dim, queue_length
 from kinshot.learn import METHODS
 from kinshot.learn.method import Extract, Method
+from kinshot.learn.model import Model
+from kinshot.learn.outputs import Outputs, outputs_of
 from kinshot.objectives.common import unit
 from kinshot.objectives.info_nce import key_info_nce
+from kinshot.samples.batch import Batch
 
 
 @METHODS.register("moco")
@@ -34,8 +39,7 @@ class MoCo(Method):
 
     def __init__(
         self,
-        encoder: nn.Module,
-        projector: nn.Module,
+        model: Model,
         context: RunContext,
         *,
         queue: int = 4096,
@@ -44,15 +48,14 @@ class MoCo(Method):
         symmetric: bool = False,
         bn_splits: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(model)
         if not temperature > 0:
             raise ConfigError(f"temperature: expected a number above 0, got {temperature}")
-        self.encoder, self.projector = encoder, projector
         self.key = KeyNetwork(
-            encoder, [projector], momentum=key_momentum, splits=bn_splits, batch_size=context.batch_size, seed=context.seed
+            self.encoder, [self.projector], momentum=key_momentum, splits=bn_splits, batch_size=context.batch_size, seed=context.seed
         )
         per_step = context.batch_size * (2 if symmetric else 1)
-        self.queue = KeyQueue(queue_length(queue, per_step, context.num_samples), embedding_dim(encoder, projector), context.seed)
+        self.queue = KeyQueue(queue_length(queue, per_step, context.num_samples), embedding_dim(self.encoder, self.projector), context.seed)
         self.temperature, self.symmetric = temperature, symmetric
         self._keys: Tensor | None = None
 
@@ -60,13 +63,15 @@ class MoCo(Method):
         """Start the key networks where the query networks are."""
         self.key.synchronize_(self.encoder, [self.projector])
 
-    def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
+    def outputs(self, batch: Batch, names: Sequence[str] = ()) -> Outputs:
+        """Queries: the first view, and the second too where the loss is symmetric; each view on its own, as its keys are."""
+        return outputs_of(self.model, batch, (0, 1) if self.symmetric else (0,), [*self.uses, *names], joint=False)
+
+    def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
         """InfoNCE of view 1 as query against view 2 as key, or the mean of both directions."""
-        pairs = [(views[0], views[1]), (views[1], views[0])][: 2 if self.symmetric else 1]
         losses, keys = [], []
-        for query_view, key_view in pairs:
-            query = self.projector(self.encoder(query_view))
-            key = unit(self.key(key_view, step))
+        for query, view in zip(outputs.blocks("projector"), (1, 0), strict=False):
+            key = unit(self.key(batch.views[view], step))
             losses.append(key_info_nce(query, key, self.queue.keys, self.temperature, normalize="anchors"))
             keys.append(key)
         # kept for after_step: a step that diverges must leave no trace in the queue

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,9 @@ from kinshot.encoders.build import keyed_initialisation
 from kinshot.encoders.queue import embedding_dim
 from kinshot.learn import METHODS
 from kinshot.learn.method import Method
+from kinshot.learn.model import Model
+from kinshot.learn.outputs import Outputs
+from kinshot.samples.batch import Batch, Shown
 from kinshot.samples.spec import Spec
 
 
@@ -36,34 +41,41 @@ class Reconstruction(Method):
     view_count = 1
     needs_clean = True
 
-    def __init__(self, encoder: nn.Module, projector: nn.Module, context: RunContext, *, hidden: int = 256) -> None:
-        super().__init__()
+    def __init__(self, model: Model, context: RunContext, *, hidden: int = 256) -> None:
+        super().__init__(model)
         if hidden < 1:
             raise ConfigError(f"reconstruction: hidden must be at least 1, got {hidden}")
-        self.encoder, self.projector = encoder, projector
-        self.input: Spec = encoder.input  # type: ignore[assignment]
-        width = embedding_dim(encoder, projector)
+        self.input: Spec = model.encoder.input  # type: ignore[assignment]
+        width = embedding_dim(self.encoder, self.projector)
         with keyed_initialisation(context.seed, "init reconstruction"):
             if self.input.vocabulary:
                 # the bias of one of two maps that are added is enough
-                self.characters = nn.Linear(int(encoder.dim), self.input.vocabulary)  # type: ignore[arg-type]
+                self.characters = nn.Linear(model.dim, self.input.vocabulary)
                 self.context = nn.Linear(width, self.input.vocabulary, bias=False)
             else:
                 numbers = math.prod(self.input.shape)
                 self.decoder = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, numbers))
 
-    def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
-        """Error of the prediction of the clean samples `views[1]` from `views[0]`; for texts, also the accuracy at masked characters."""
-        view, clean = views[0], views[1]
+    def outputs(self, batch: Batch, names: Sequence[str] = ()) -> Outputs:
+        """Of the view: features and projection; of texts also the features of each character, `characters`, in the same pass."""
+        if not self.input.vocabulary:
+            return super().outputs(batch, names)
+        view = batch.views[0]
+        pooled, characters = self.encoder(view, tokens=True)
+        values = {**self.model.of_features(pooled, [*self.uses, *names]), "characters": characters}
+        return Outputs(values, Shown(batch.indices, (0,), (view,)))
+
+    def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Error of the prediction of the clean samples from the view; for texts, also the accuracy at masked characters."""
+        clean = cast(Tensor, batch.clean)
         if self.input.vocabulary:
-            return self._masked_characters(view, clean)
-        made = self.decoder(self.projector(self.encoder(view)))
+            return self._masked_characters(outputs, batch.views[0], clean)
+        made = self.decoder(outputs["projector"])
         return {"loss": F.mse_loss(made.float(), self.input.fit_normalized(clean).flatten(1).float())}
 
-    def _masked_characters(self, view: Tensor, clean: Tensor) -> dict[str, Tensor]:
-        pooled, characters = self.encoder(view, tokens=True)
+    def _masked_characters(self, outputs: Outputs, view: Tensor, clean: Tensor) -> dict[str, Tensor]:
         rows, places = (view != clean).nonzero(as_tuple=True)
-        logits = (self.characters(characters[rows, places]) + self.context(self.projector(pooled))[rows]).float()
+        logits = (self.characters(outputs["characters"][rows, places]) + self.context(outputs["projector"])[rows]).float()
         hidden = clean[rows, places]
         # a view that hides nothing has nothing to predict: 0, where a mean would be no number
         count = max(len(hidden), 1)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
 from kinshot.kin import constructors as kin
 from kinshot.learn import METHODS
 from kinshot.learn.method import Method
+from kinshot.learn.model import Model
+from kinshot.learn.outputs import Outputs
 from kinshot.objectives.nt_xent import nt_xent
+from kinshot.samples.batch import Batch
 
 
 @METHODS.register("simclr")
@@ -27,25 +27,14 @@ class SimCLR(Method):
         temperature: divides every cosine similarity.
     """
 
-    def __init__(self, encoder: nn.Module, projector: nn.Module, context: RunContext, *, temperature: float = 0.5) -> None:
-        super().__init__()
+    def __init__(self, model: Model, context: RunContext, *, temperature: float = 0.5) -> None:
+        super().__init__(model)
         if not temperature > 0:
             raise ConfigError(f"temperature: expected a number above 0, got {temperature}")
         if context.batch_size < 2:
             raise ConfigError(f"simclr: expected a batch of at least 2, got {context.batch_size}: negatives come from the batch")
-        self.encoder, self.projector = encoder, projector
         self.temperature = temperature
 
-    def loss(self, views: list[Tensor], indices: Tensor, step: int) -> dict[str, Tensor]:
+    def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
         """NT-Xent over both views of the batch; rows of one sample are kin."""
-        first, second = embed_pair(lambda x: self.projector(self.encoder(x)), views)
-        return {"loss": nt_xent(torch.cat([first, second]), kin.views(indices), temperature=self.temperature)}
-
-
-def embed_pair(network: Callable[[Tensor], Tensor], views: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Embeddings of the first two views: one joint pass when their sizes agree, else one pass each."""
-    first, second = views[0], views[1]
-    if first.shape == second.shape:
-        joint = network(torch.cat([first, second]))
-        return joint[: len(first)], joint[len(first) :]
-    return network(first), network(second)
+        return {"loss": nt_xent(outputs["projector"], kin.views(batch.indices), temperature=self.temperature)}

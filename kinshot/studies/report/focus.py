@@ -46,7 +46,7 @@ def focus_records(field: Field, run: Trained, protocol: Protocol, device: torch.
 
     Args:
         field: source and episodes.
-        run: loaded with the parts `parts_for(protocol)`.
+        run: loaded with the parts of its model.
         protocol: what is measured.
         device: where features are computed.
 

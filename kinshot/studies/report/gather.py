@@ -12,7 +12,7 @@ import matplotlib
 
 from kinshot.core.runtime import resolve_device
 from kinshot.datasets.base import Source
-from kinshot.studies.answers import Protocol, Say, parts_for
+from kinshot.studies.answers import Protocol, Say
 from kinshot.studies.evaluate import evaluate
 from kinshot.studies.report.content import Content, Focus
 from kinshot.studies.report.details import classes_of, confusion_of, gallery_of, reliability_of, spread_of
@@ -48,7 +48,7 @@ def gather(
         DataError: data that cannot give the episodes.
         ConfigError: settings.
     """
-    where, runs = resolve_device(device), load_runs(paths, parts_for(protocol), say=say)
+    where, runs = resolve_device(device), load_runs(paths, say=say)
     field, drawing, decided = field_of(runs, protocol, free)
     for change in decided:
         say(change)

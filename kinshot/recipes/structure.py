@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from kinshot.core.errors import ConfigError
+from kinshot.recipes.terms import Choice, TermChoice, TermPlace
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,29 @@ def check_structure(settings: StructureSettings) -> list[str]:
     return problems
 
 
-def require_structure(settings: StructureSettings) -> StructureSettings:
-    """The settings themselves. Raises ConfigError naming every one that is out of range."""
-    problems = check_structure(settings)
-    if problems:
-        raise ConfigError("; ".join(problems))
-    return settings
+def structure_terms(settings: StructureSettings) -> tuple[TermChoice, ...]:
+    """The term that these settings are short for: none where its weight is 0, and then the method runs as if it were alone."""
+    s = settings
+    if s.weight == 0:
+        return ()
+    objectives: dict[str, Choice] = {
+        "contrastive": Choice(
+            "margin_contrastive",
+            {"positive_margin": s.margin_positive, "negative_margin": s.margin_negative, "normalize": s.normalize},
+        ),
+        "multi_similarity": Choice(
+            "multi_similarity",
+            {
+                "threshold": s.threshold,
+                "mining_margin": s.mining,
+                "positive_scale": s.scale_positive,
+                "negative_scale": s.scale_negative,
+            },
+        ),
+        # anchors at a time: a triplet loss looks at (anchors, batch, batch)
+        "triplet": Choice("triplet", {"margin": s.margin, "normalize": s.normalize, "chunk": 64}),
+    }
+    drawn = {name: getattr(s, name) for name in ("anchor", "partner", "positives", "negatives", "hops", "per_anchor", "mask_hops")}
+    kin = Choice("graph", {"of": "", "pairs": "drawn" if s.loss == "contrastive" else "batch", **drawn})
+    place = TermPlace(label="structure", on=s.features, weight=s.weight, gradients=True)
+    return (TermChoice(objectives[s.loss], kin, place, key="structure", initial="init structure"),)

@@ -10,6 +10,7 @@ from kinshot.core.errors import ConfigError
 from kinshot.core.part_text import read_settings, split_text
 from kinshot.core.schema import check_parameters
 from kinshot.objectives import OBJECTIVES, taking
+from kinshot.recipes.terms import Choice, TermChoice, TermPlace
 
 _EXAMPLE = "rkd_angle:weight=50"
 
@@ -108,3 +109,34 @@ def check_distill(settings: DistillSettings) -> list[str]:
     if len(settings.mean) != len(settings.std) or any(value <= 0 for value in settings.std):
         problems.append("distill.mean and distill.std: expected equally many numbers, one for each channel, std above 0")
     return problems
+
+
+def distill_terms(settings: DistillSettings) -> tuple[TermChoice, ...]:
+    """The terms that these settings are short for: one for each loss and each of its teachers, over which a loss is averaged."""
+    choices = [parse_loss(text) for text in settings.losses]
+    names = [choice.name for choice in choices]
+    terms = []
+    for number, choice in enumerate(choices):
+        label = choice.name if names.count(choice.name) == 1 else f"{choice.name}_{number + 1}"
+        place = TermPlace(label=label, on=choice.place.student, weight=choice.place.weight, unit=choice.place.unit)
+        of = range(len(settings.teachers)) if choice.place.of == 0 else [choice.place.of - 1]
+        for which in of:
+            said = {
+                "output": choice.place.teacher,
+                "view": settings.view,
+                "adapt": settings.adapt,
+                "mean": settings.mean,
+                "std": settings.std,
+            }
+            kin = Choice("teacher", {"checkpoint": settings.teachers[which], **said, "k": 0, "threshold": None})
+            terms.append(
+                TermChoice(
+                    Choice(choice.name, choice.settings),
+                    kin,
+                    place,
+                    share=1 / len(of),
+                    key="distill.losses",
+                    initial=f"init distillation {number} {which}",
+                )
+            )
+    return tuple(terms)

@@ -1,0 +1,1 @@
+"""Sources of kinship that a recipe can name beside an objective, one file each."""

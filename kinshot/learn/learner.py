@@ -1,0 +1,138 @@
+"""A method and the terms beside it: one loss, and everything that moves with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinshot.core.context import RunContext
+from kinshot.learn.method import Extract, Method
+from kinshot.learn.model import Model
+from kinshot.learn.term import Term
+from kinshot.samples.batch import Batch
+
+_TEACHERS = "teachers"
+
+
+class Learner(nn.Module):
+    """What one run trains: `task * method's loss + sum of weight * term`.
+
+    Without terms it is the method alone, bit for bit. Teachers are no part of the state; a fingerprint of their weights is, so that a
+    resumed run cannot meet another one.
+
+    Args:
+        method: whose networks are trained.
+        terms: beside its own loss.
+        context: of the run.
+        task: weight of the method's own loss.
+        task_label: what that loss is called in records, where there are terms.
+        gauge_every: steps between two measurements of gradient norms, for terms that ask for it.
+        teachers: fingerprints (hex) of the teachers, in the order in which the recipe names them.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        terms: Sequence[Term] = (),
+        context: RunContext | None = None,
+        *,
+        task: float = 1.0,
+        task_label: str = "task",
+        gauge_every: int = 10,
+        teachers: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.method = method
+        self.terms = nn.ModuleList(terms)
+        self._terms = list(terms)
+        self.context, self.task, self.task_label, self.gauge_every = context, task, task_label, gauge_every
+        self._gauges: dict[str, float | Tensor] = {}
+        if teachers:
+            self.register_buffer(_TEACHERS, _digest(teachers))
+            self.register_load_state_dict_pre_hook(_check_teachers)
+
+    @property
+    def model(self) -> Model:
+        """The networks."""
+        return self.method.model
+
+    @property
+    def needs_clean(self) -> bool:
+        """Whether the method or a term looks at the clean samples."""
+        return self.method.needs_clean or any(term.needs_clean for term in self._terms)
+
+    @property
+    def asking(self) -> dict[int, Term]:
+        """Terms that ask for partners, by number."""
+        return {number: term for number, term in enumerate(self._terms) if term.kin.draws}
+
+    def prepare(self, extract: Extract) -> None:
+        """See `Method.prepare`."""
+        self.method.prepare(extract)
+
+    def start_epoch(self, epoch: int, extract: Extract) -> None:
+        """See `Method.start_epoch`."""
+        self.method.start_epoch(epoch, extract)
+
+    def loss(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """The scalar to minimize under "loss", and what is recorded beside it."""
+        outputs = self.method.outputs(batch, tuple(dict.fromkeys(name for term in self._terms for name in term.names)))
+        own = self.method.loss(outputs, batch, step)
+        if not self._terms:
+            return own
+        values = [term(number, self.model, outputs, batch, step) for number, term in enumerate(self._terms)]
+        self._measure(own["loss"], values, step)
+        total, record = self.task * own["loss"], {self.task_label: own["loss"].detach()}
+        for term, value in zip(self._terms, values, strict=True):
+            total = total + term.place.weight * value
+            label = term.place.label
+            record[label] = record[label] + value.detach() if label in record else value.detach()
+        return {"loss": total, **record, **{name: value for name, value in own.items() if name != "loss"}}
+
+    def after_step(self, step: int) -> dict[str, float | Tensor]:
+        """Move everything that remembers on; gauges of the method, and quotients of gradient norms when they were measured."""
+        gauges = self.method.after_step(step)
+        for term in self._terms:
+            term.after_step()
+        gauges, self._gauges = {**gauges, **self._gauges}, {}
+        return gauges
+
+    def _measure(self, own: Tensor, values: Sequence[Tensor], step: int) -> None:
+        """Keep |gradient of a term| / |gradient of the method's loss| over the encoder's weights, where it is due."""
+        self._gauges = {}
+        measured = [(term, value) for term, value in zip(self._terms, values, strict=True) if term.place.gradients and value.requires_grad]
+        last = self.context is not None and step + 1 == self.context.total_steps
+        if not measured or not self.gauge_every or not ((step + 1) % self.gauge_every == 0 or last) or not own.requires_grad:
+            return
+        shared = [p for p in self.model.encoder.parameters() if p.requires_grad]
+        norms = [_norm(value, shared) for _, value in measured]
+        below = _norm(own, shared)
+        for (term, _), norm in zip(measured, norms, strict=True):
+            name = "gradient_ratio" if len(measured) == 1 else f"gradient_ratio_{term.place.label}"
+            self._gauges[name] = norm / below
+
+
+def needed_outputs(learner: Learner, whose: str) -> None:
+    """Raise ConfigError, with the closest name, where a term looks at an output that the model does not have."""
+    learner.model.check([term.place.on for term in learner.terms], whose)  # type: ignore[union-attr, misc]
+
+
+def _norm(value: Tensor, shared: Sequence[Tensor]) -> Tensor:
+    found = torch.autograd.grad(value, shared, retain_graph=True, allow_unused=True)
+    return torch.nn.utils.get_total_norm([g for g in found if g is not None])
+
+
+def _digest(fingerprints: Sequence[str]) -> Tensor:
+    return torch.tensor(list(hashlib.sha256("".join(fingerprints).encode()).digest()), dtype=torch.uint8)
+
+
+def _check_teachers(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Runs before a state is loaded. Raises RuntimeError where it belongs to a run with other teachers."""
+    recorded = state.get(prefix + _TEACHERS)
+    own = module.get_buffer(_TEACHERS)
+    if recorded is not None and not torch.equal(recorded.cpu(), own.cpu()):
+        raise RuntimeError("the teachers have other weights than those that the run began with")

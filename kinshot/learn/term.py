@@ -1,0 +1,135 @@
+"""One term of a run's loss: an objective over the method's outputs and over who is kin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinshot.core.errors import ConfigError
+from kinshot.kin.kin import Kin, Pairs
+from kinshot.kin.relation import Relation
+from kinshot.learn.gather import gather_rows
+from kinshot.learn.model import Model
+from kinshot.learn.outputs import Outputs
+from kinshot.objectives.common import unit
+from kinshot.samples.batch import Batch, Shown
+
+Miner = Callable[[Pairs], Relation]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a term applies, and how much it weighs.
+
+    Args:
+        label: its name in records; terms of one label are recorded as their sum.
+        on: the output that it looks at, see `Model.outputs`.
+        weight: factor of its value in the loss.
+        share: factor of its value itself: what is recorded, and weighed, is the mean over several teachers.
+        unit: whose embeddings are scaled to length 1 first, none, teacher or both, for objectives of a student and its teacher.
+        gradients: record the quotient of its gradient's norm and that of the method's own loss.
+    """
+
+    label: str
+    on: str = "backbone"
+    weight: float = 1.0
+    share: float = 1.0
+    unit: str = "none"
+    gradients: bool = False
+
+
+class Term(nn.Module):
+    """An objective, the kinship that it is about, and its place.
+
+    Args:
+        place: label, output and weight.
+        objective: of (z, relation, refs), or, where the kin `speaks` for it, of (student, teacher, indices, step).
+        kin: who is kin.
+        taught: whether the objective compares a student with its teacher.
+        miner: which pairs of a relation are kept.
+    """
+
+    def __init__(self, place: Place, objective: Callable[..., Tensor], kin: Kin, *, taught: bool, miner: Miner | None = None) -> None:
+        super().__init__()
+        self.place, self.kin, self.taught, self.miner = place, kin, taught, miner
+        self.objective = objective
+
+    @property
+    def needs_clean(self) -> bool:
+        """Whether it looks at the clean samples."""
+        return self.kin.needs_clean
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Outputs of the method that it looks at."""
+        return () if self.kin.anchors == "clean" else (self.place.on,)
+
+    def forward(self, number: int, model: Model, outputs: Outputs, batch: Batch, step: int) -> Tensor:
+        """The term's value, a scalar.
+
+        Args:
+            number: its own, under which the batch holds its partners.
+            model: the method's.
+            outputs: the method's of this batch.
+            batch: the samples.
+            step: of the whole run.
+        """
+        z, shown = self._anchors(model, outputs, batch)
+        if self.taught:
+            return self.place.share * self._compared(z, shown, batch, step)
+        partners = self._partners(model, batch, number)
+        pairs = self.kin.pairs(z, partners, shown, batch, step)
+        if pairs is None:
+            return z.sum() * 0.0
+        relation = pairs.relation if self.miner is None else self.miner(pairs)
+        return self.place.share * self.objective(pairs.z, relation, pairs.refs)
+
+    def after_step(self) -> None:
+        """Move what the objective remembers."""
+        if isinstance(self.objective, nn.Module):
+            self.objective.after_step()  # type: ignore[operator]
+
+    def _anchors(self, model: Model, outputs: Outputs, batch: Batch) -> tuple[Tensor, Shown]:
+        on, which = self.place.on, self.kin.anchors
+        if which == "clean" and batch.clean is not None:
+            return model.outputs(batch.clean, [on])[on], Shown(batch.indices, (-1,), (batch.clean,))
+        if which == "view" and len(outputs.shown.views) > 1:
+            first = outputs.shown.views[:1]
+            return outputs.blocks(on)[0], Shown(batch.indices, first, tuple(batch.views[view] for view in first))
+        return outputs[on], outputs.shown
+
+    def _partners(self, model: Model, batch: Batch, number: int) -> Tensor | None:
+        if number not in batch.partners:
+            return None
+        x, on = batch.partners[number].samples, self.place.on
+        # batch normalisation cannot take a batch of one
+        return model.outputs(x.expand(2, *x.shape[1:]) if len(x) == 1 else x, [on])[on][: len(x)]
+
+    def _compared(self, z: Tensor, shown: Shown, batch: Batch, step: int) -> Tensor:
+        said = self.kin.word(shown, batch, step)
+        ours, theirs = (unit(z) if self.place.unit == "both" else z), (said if self.place.unit == "none" else unit(said))
+        return self.objective(gather_rows(ours), gather_rows(theirs), gather_rows(shown.samples), step)
+
+
+def try_objective(term: Term, student: Tensor, teacher: Tensor, batch_size: int, whose: str) -> None:
+    """Raise ConfigError, naming both outputs, where a taught term does not take a batch of them; leaves no trace in its state.
+
+    Args:
+        term: of a student and its teacher.
+        student: the student's output for two samples.
+        teacher: the teacher's.
+        batch_size: of the run.
+        whose: the teacher's name.
+    """
+    state: dict[str, Any] = {name: value.clone() for name, value in term.state_dict().items()}
+    rows = torch.arange(batch_size) % len(student)
+    try:
+        with torch.no_grad():
+            term.objective(student[rows], teacher[rows], torch.arange(batch_size), 0)
+        term.load_state_dict(state)
+    except ConfigError as error:
+        raise ConfigError(f"{term.place.label}, on {term.place.on}, against {whose}: {error}") from error

@@ -1,0 +1,153 @@
+"""Terms of a recipe: objectives over kin beside a method's own loss, as written, and as the short forms mean them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from kinshot.core.config import dataclass_parameters
+from kinshot.core.errors import suggest
+from kinshot.core.registry import Registry
+from kinshot.core.schema import check_parameters, shown
+from kinshot.kin import KINS
+from kinshot.objectives import OBJECTIVES
+
+EXAMPLE = "{objective: info_nce, kin: labels, weight: 0.5}"
+
+
+class Choice(NamedTuple):
+    """A registered part and its settings."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TermPlace:
+    """Where a term applies, and how much it weighs.
+
+    Args:
+        label: what records call it; empty for the objective's name.
+        on: output that it looks at: backbone, projector or one of its outputs, logits, or a stage of the encoder such as blocks.2.
+        weight: factor in the loss.
+        unit: whose embeddings are scaled to length 1 first (none, teacher, both), for objectives of a student and its teacher.
+        gradients: record |gradient of the term| / |gradient of the method's loss|, at the cost of a backward pass each.
+    """
+
+    label: str = ""
+    on: str = "backbone"
+    weight: float = 1.0
+    unit: str = "none"
+    gradients: bool = False
+
+
+@dataclass(frozen=True)
+class TermChoice:
+    """A term: objective, kin and place; `share` is its part of the mean over several teachers.
+
+    `key` is where the recipe says it, `initial` the purpose that its weights are drawn for.
+    """
+
+    objective: Choice
+    kin: Choice
+    place: TermPlace = field(default_factory=TermPlace)
+    miner: Choice | None = None
+    share: float = 1.0
+    key: str = "terms"
+    initial: str = "init terms"
+
+    @property
+    def taught(self) -> bool:
+        """Whether its objective compares a student with its teacher."""
+        return OBJECTIVES.entry(self.objective.name).facts.get("takes") == "teacher"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `read_terms` reads back to an equal term."""
+        place = {name: getattr(self.place, name) for name in dataclass_parameters(TermPlace)}
+        miner = {"miner": {"name": self.miner.name, **self.miner.settings}} if self.miner else {}
+        kin = {"name": self.kin.name, **self.kin.settings}
+        return {"objective": self.objective.name, "kin": kin, **place, **miner, **self.objective.settings}
+
+
+def read_terms(given: Any) -> tuple[tuple[TermChoice, ...], list[str]]:
+    """The terms of a recipe from plain data, and what is wrong with each."""
+    if not isinstance(given, list | tuple):
+        return (), [f"terms: expected a list such as [{EXAMPLE}], got {shown(given)}"]
+    found, problems = [], []
+    for number, one in enumerate(given):
+        term, wrong = _read(one, f"terms.{number}")
+        problems += wrong
+        if term is not None and not wrong:
+            found.append(term)
+    return tuple(found), problems
+
+
+def labels_of(terms: Sequence[TermChoice]) -> list[str]:
+    """What records call each term: as it says, or its objective, with its number where several without a label have the same."""
+    names = [term.place.label or term.objective.name for term in terms]
+    unnamed = [term.objective.name for term in terms if not term.place.label]
+    return [
+        name if term.place.label or unnamed.count(name) == 1 else f"{name}_{number + 1}"
+        for number, (name, term) in enumerate(zip(names, terms, strict=True))
+    ]
+
+
+def _read(given: Any, key: str) -> tuple[TermChoice | None, list[str]]:
+    if not isinstance(given, Mapping) or not isinstance(given.get("objective"), str):
+        return None, [f"{key}: expected an objective and who is kin, for example {EXAMPLE}, got {shown(given)}"]
+    data = dict(given)
+    name, who, pick = data.pop("objective"), data.pop("kin", None), data.pop("miner", None)
+    if name not in OBJECTIVES.entries:
+        return None, [f"{key}.objective: unknown objective {name!r}: {suggest(name, OBJECTIVES.entries)}"]
+    places = dataclass_parameters(TermPlace)
+    place, problems = check_parameters({k: data.pop(k) for k in list(data) if k in places}, places, key)
+    settings, wrong = OBJECTIVES.check(name, data, key)
+    problems += wrong
+    kin, wrong = _part(who, f"{key}.kin", KINS)
+    problems += wrong
+    miner = None
+    if pick is not None:
+        from kinshot.kin.miners import MINERS
+
+        miner, wrong = _part(pick, f"{key}.miner", MINERS)
+        problems += wrong
+    if problems:
+        return None, problems
+    term = TermChoice(Choice(name, settings), kin, TermPlace(**place), miner, key=key, initial=f"init {key}")
+    return term, _misplaced(term)
+
+
+def _part(given: Any, key: str, registry: Registry) -> tuple[Choice, list[str]]:
+    given = {"name": given} if isinstance(given, str) else given
+    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+        return Choice("", {}), [f"{key}: expected one of {', '.join(registry.names())}, got {shown(given)}"]
+    name = given["name"]
+    if name not in registry.entries:
+        return Choice("", {}), [f"{key}: unknown {registry.kind} {name!r}: {suggest(name, registry.entries)}"]
+    settings, problems = registry.check(name, {k: v for k, v in given.items() if k != "name"}, key)
+    return Choice(name, settings), problems
+
+
+def _misplaced(term: TermChoice) -> list[str]:
+    """What does not fit between a term's parts."""
+    problems, key = [], term.key
+    takes = OBJECTIVES.entry(term.objective.name).facts.get("takes")
+    speaking = [name for name in KINS.names() if KINS.entry(name).facts.get("speaks")]
+    if takes not in ("relation", "teacher"):
+        problems.append(f"{key}.objective: {term.objective.name} is no objective over kin: methods use it")
+    if takes == "teacher" and term.kin.name not in speaking:
+        problems.append(
+            f"{key}.kin: {term.objective.name} compares a student with its teacher: write kin: {{name: teacher, checkpoint: ...}}"
+        )
+    if takes == "teacher" and term.miner is not None:
+        problems.append(f"{key}.miner: {term.objective.name} has no pairs to choose from: leave it out")
+    if term.place.unit not in ("none", "teacher", "both"):
+        problems.append(f"{key}.unit: expected none, teacher or both, got {shown(term.place.unit)}")
+    if takes != "teacher" and term.place.unit != "none":
+        problems.append(f"{key}.unit: only objectives of a student and its teacher have it: leave it out")
+    if not term.place.weight >= 0:
+        problems.append(f"{key}.weight: expected a number from 0, got {term.place.weight}")
+    if takes == "relation" and term.kin.name == "teacher" and bool(term.kin.settings["k"]) == (term.kin.settings["threshold"] is not None):
+        problems.append(f"{key}.kin: {term.objective.name} needs to know whom the teacher places close: set either k or threshold")
+    return problems

@@ -1,0 +1,31 @@
+"""One step of a method or a learner on given samples, as the loop would take it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from kinshot.learn.learner import Learner
+from kinshot.learn.method import Method
+from kinshot.learn.model import Model
+from kinshot.samples.batch import Batch, Partners
+
+
+def batch_of(method: Method, views: Sequence[Tensor], indices: Tensor, partners: dict[int, Partners] | None = None) -> Batch:
+    """`views` are as many as the method takes, and then the clean samples if there is one more."""
+    count = method.view_count
+    return Batch(indices, list(views[:count]), views[count] if len(views) > count else None, partners or {})
+
+
+def loss_of(what: Method | Learner, views: Sequence[Tensor], indices: Tensor, step: int = 0, **more: Any) -> dict[str, Tensor]:
+    """The loss and its terms."""
+    if isinstance(what, Learner):
+        return what.loss(batch_of(what.method, views, indices, **more), step)
+    batch = batch_of(what, views, indices)
+    return what.loss(what.outputs(batch), batch, step)
+
+
+def model_of(encoder: nn.Module, projector: nn.Module | None = None) -> Model:
+    return Model(encoder, nn.Identity() if projector is None else projector)
