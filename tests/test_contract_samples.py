@@ -18,7 +18,7 @@ from kinshot.encoders.build import build_encoder
 from kinshot.samples import SPECS
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
-from kinshot.samples.spec import accepted_kinds, input_of, spec_from_dict, unmeasured
+from kinshot.samples.spec import accepted_kinds, input_of, spec_from_dict
 from kinshot.samples.tokens import TokenSpec
 
 _rng = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def test_damaged_plain_data_is_refused(source):
 
 
 def test_shape_is_that_of_a_sample(source):
-    spec = unmeasured(source)
+    spec = source.spec
     assert spec.shape == source.shape == tuple(source.load([0]).shape[1:])
     assert spec.same_form(input_of(source))
     assert spec.meets == input_of(source).meets
@@ -78,7 +78,7 @@ def test_normalised_samples_have_no_mean_and_unit_spread(source):
         torch.testing.assert_close(channels.mean(1), torch.zeros(len(channels)).double(), atol=1e-5, rtol=0)
         torch.testing.assert_close(channels.std(1, correction=0), torch.ones(len(channels)).double(), atol=1e-4, rtol=0)
     torch.testing.assert_close(spec.denormalize(x), spec.values(batch), check_dtype=False)
-    torch.testing.assert_close(unmeasured(source).normalize(batch), spec.values(batch))
+    torch.testing.assert_close(source.spec.normalize(batch), spec.values(batch))
 
 
 def test_normalisation_leaves_its_batch_alone(source):
@@ -108,7 +108,7 @@ def test_what_is_no_sample_of_the_kind_is_refused(source):
 
 
 def test_a_fitted_batch_has_the_form(source):
-    spec, batch = unmeasured(source), source.load([0, 1, 2])
+    spec, batch = source.spec, source.load([0, 1, 2])
     assert torch.equal(spec.fit(batch), batch)
     other = batch[:, :, :-3, :-2] if batch.ndim == 4 else batch[:, :-1]
     if spec.resizable or spec.vocabulary:
@@ -170,7 +170,7 @@ def test_encoders_of_the_kind_take_blank_samples_and_noise(source):
 
 
 def test_raw_features_have_one_width(source):
-    spec = unmeasured(source)
+    spec = source.spec
     whole = spec.raw(source.load(range(7)))
     assert whole.dtype == torch.float32
     torch.testing.assert_close(torch.cat([spec.raw(source.load([row])) for row in range(7)]), whole)
@@ -184,7 +184,7 @@ def test_samples_are_described(source):
 
 
 def test_there_is_something_to_look_at(source):
-    spec, batch = unmeasured(source), source.load([0, 1])
+    spec, batch = source.spec, source.load([0, 1])
     pictures, texts = spec.pictures(batch), spec.texts(batch)
     assert pictures is None or torch.equal(pictures, batch)
     assert texts is None or texts == ["some", "longer text"]

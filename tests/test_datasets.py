@@ -17,6 +17,7 @@ from kinshot.datasets import SOURCES, glyph_faces, glyphs
 from kinshot.datasets.base import ArraySource, FileSource, Source
 from kinshot.datasets.cache import cached_images
 from kinshot.datasets.loader import batches, in_order
+from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.statistics import pixel_statistics
 
 
@@ -328,16 +329,16 @@ def test_an_error_in_a_worker_names_the_file(workers):
 class SignalProbe(Source):
     """Pixels say how SIGINT is handled where the image is loaded."""
 
-    def load(self, indices):
+    def _load(self, rows, field):
         ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        return torch.full((len(indices), *self.shape), int(ignored), dtype=torch.uint8)
+        return torch.full((len(rows), *self.shape), int(ignored), dtype=torch.uint8)
 
     def _content(self):
         return []
 
 
 def test_workers_leave_interrupts_to_the_parent():
-    probe = SignalProbe("probe", (1, 1, 1), None, (), 2)
+    probe = SignalProbe("probe", PixelSpec.unmeasured((1, 1, 1)), None, (), 2)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
     try:
         values = [[images.item() for images, _ in in_order(probe, 1, workers)] for workers in (0, 1)]
@@ -349,19 +350,19 @@ def test_workers_leave_interrupts_to_the_parent():
 class Slow(SignalProbe):
     """Takes the time of a decoder between one index of a batch and the next; its samples are their numbers."""
 
-    def load(self, indices):
+    def _load(self, rows, field):
         import time
 
-        chosen, found = np.asarray(indices), []
-        for row in range(len(chosen)):
-            found.append(int(chosen[row]))
+        found = []
+        for row in range(len(rows)):
+            found.append(int(rows[row]))
             time.sleep(0.002)
         return torch.tensor(found)
 
 
 def test_a_batch_does_not_change_while_the_one_before_is_sent():
     """The indices of an epoch lay in one piece of memory, which moved when the first of them were sent: wrong samples, or none."""
-    source = Slow("slow", (), None, (), 64)
+    source = Slow("slow", PixelSpec.unmeasured((1, 1, 1)), None, (), 64)
     for epoch in range(4):
         pairs = list(batches(source, 4, 0, epoch, workers=2))
         assert [samples.tolist() for samples, _ in pairs] == [indices.tolist() for _, indices in pairs]
@@ -373,7 +374,7 @@ def test_a_batch_does_not_change_while_the_one_before_is_sent():
 class Fatal(SignalProbe):
     """Kills the process that loads."""
 
-    def load(self, indices):
+    def _load(self, rows, field):
         import os
 
         os.kill(os.getpid(), signal.SIGKILL)
@@ -381,4 +382,4 @@ class Fatal(SignalProbe):
 
 def test_a_killed_worker_is_a_data_error():
     with pytest.raises(DataError, match=r"a loader process died: DataLoader worker .*workers.*--resume auto"):
-        list(in_order(Fatal("fatal", (1, 1, 1), None, (), 2), 1, workers=1))
+        list(in_order(Fatal("fatal", PixelSpec.unmeasured((1, 1, 1)), None, (), 2), 1, workers=1))

@@ -19,10 +19,10 @@ from kinshot.recipes.recipe import load_recipe
 from kinshot.runs.embedder import load
 from kinshot.runs.start import Options
 from kinshot.runs.train import dry_run, train_recipe
-from kinshot.samples.spec import InputSpec
+from kinshot.samples.pixels import PixelSpec
 from tests.tiny import TINY
 
-GRAY = InputSpec(1, 16, (0.5,), (0.5,))
+GRAY = PixelSpec.square(1, 16, (0.5,), (0.5,))
 FAST = ["data.split=test", "train.epochs=2", "train.batch_size=90", "monitor.knn_every=0", "monitor.projector_points=0", "monitor.keep=100"]
 FAST += ["encoder.width=4"]
 EPISODES = ["views=clean", "method.ways=5", "method.queries=3", "train.batch_size=20"]
@@ -102,7 +102,7 @@ def test_key_networks_follow_but_for_what_is_frozen() -> None:
 
 def test_names_are_those_of_the_state_also_behind_an_adapter() -> None:
     pytest.importorskip("timm")
-    encoder = build_encoder("timm", {"model": "resnet10t"}, InputSpec(3, 32, (0.5,) * 3, (0.5,) * 3))
+    encoder = build_encoder("timm", {"model": "resnet10t"}, PixelSpec.square(3, 32, (0.5,) * 3, (0.5,) * 3))
     freeze(encoder, ["conv1", "layer1", "layer2.0.bn1.weight"])
     frozen = {name.removeprefix("model.") for name, weight in encoder.named_parameters() if not weight.requires_grad}
     every = [name for name, _ in encoder.model.named_parameters()]

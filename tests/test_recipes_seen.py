@@ -15,6 +15,7 @@ from kinshot.datasets.base import Source
 from kinshot.recipes.loaded import read
 from kinshot.recipes.recipe import Choice
 from kinshot.runs.embedder import input_spec
+from kinshot.samples.pixels import PixelSpec
 from kinshot.studies.answers import build_source
 from kinshot.studies.seen import Seen, SeenInTraining, seen_text, seen_warning
 from tests.study_runs import DIGITS, call, write_run
@@ -109,7 +110,7 @@ def test_teachers_and_starting_points_count_and_what_is_gone_is_said(tmp_path: P
 
 def test_coarser_labels_are_labels_of_the_finer_classes_too(digits: Path) -> None:
     class Finer(Source):
-        def load(self, indices):
+        def _load(self, rows, field):
             raise NotImplementedError
 
         def _content(self):
@@ -119,9 +120,9 @@ def test_coarser_labels_are_labels_of_the_finer_classes_too(digits: Path) -> Non
 
     labels = np.array([0, 1])
     more = {"attributes": {"fine": np.array([0, -1])}, "attribute_names": {"fine": ["gala", "lime"]}}
-    trained = Finer("fruit/train", (1, 2, 2), labels, ["apple", "citrus"], 2, **more)
+    trained = Finer("fruit/train", PixelSpec.unmeasured((1, 2, 2)), labels, ["apple", "citrus"], 2, **more)
     trained.in_memory = False
-    asked = Finer("fruit/test", (1, 2, 2), labels, ["gala", "lime"], 2)
+    asked = Finer("fruit/test", PixelSpec.unmeasured((1, 2, 2)), labels, ["gala", "lime"], 2)
     found = _compared([_Training(trained, True)], asked, [])
     assert (found.classes, found.examples) == (1, ("gala",))
     assert str(found).startswith("at least 1 of 2 classes")

@@ -41,7 +41,7 @@ def test_text_column_alone_is_the_sample(tmp_path):
     expected = TextSource(["one, two", 'a "b"'], length=5)
     assert source.tokens.tolist() == expected.tokens.tolist()
     assert source.class_names == ["a", "b"]
-    assert table(tmp_path / "t.csv", text="words", alphabet="ab").alphabet == "ab"
+    assert table(tmp_path / "t.csv", text="words", alphabet="ab").spec.letters == "ab"
 
 
 def test_labels_that_are_numbers_are_sorted_by_value(tmp_path):

@@ -5,63 +5,74 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
 
-from kinshot.core.errors import ConfigError, DataError
+from kinshot.core.errors import ConfigError, DataError, suggest
 from kinshot.datasets.files import content_digests, content_listing, dated_listing, digest
-from kinshot.datasets.labels import checked_attributes, checked_labels
+from kinshot.datasets.identity import Chunk, identity
+from kinshot.datasets.labels import Clock, checked_attributes, checked_clock, checked_labels, checked_present
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.spec import Spec, input_of
 
 if TYPE_CHECKING:
     from kinshot.kin.graph import RelationGraph
 
-Indices = np.ndarray | torch.Tensor
+Indices = np.ndarray | torch.Tensor | Sequence[int]
 
 
 class Source(ABC):
-    """Samples of one kind that can be asked for by number.
+    """Samples of one or several fields that can be asked for by number.
+
+    A field is what a sample holds of one kind: its picture, its text, one of its sensors, its mask. Most sources have one, which then is
+    called by its kind, and give tensors; those of several give a tensor for each.
 
     Attributes:
-        kind: "image" (uint8 (C, H, W)), "features" (float32 (F,)) or "tokens" (uint8 or int64 (L,), 0 is padding).
+        fields: what the samples of each field are (`kinshot.samples`), before any is loaded: without their mean and spread.
         name: what the source is called in messages and reports.
-        shape: shape of every sample.
-        labels: int64 (N,), indices into `class_names`, or None for a set without labels. Known without decoding.
+        labels: int64 (N,), indices into `class_names`, or None for a set without labels. Known without decoding, as all that follows.
         class_names: one name per class; empty without labels.
-        attributes: further labels by name, each int64 (N,) with -1 for unknown.
-        attribute_names: for each attribute the names of its values.
+        attributes: further labels by name: int64 (N,) with -1 for unknown; several that a sample can have, bool (N, L), or int64 (N, L) of
+            1, 0 and -1 for unknown; or measured values, float64 (N,) with NaN for unknown.
+        attribute_names: for each attribute the names of its values, or of its L labels; none for measured values.
+        present: for each field that some samples lack, bool (N,): which have it. Where a field is absent, what is loaded means nothing.
+        clock: when samples were taken and in which recording, or None: what streams of sensors are cut and aligned by.
+        contains: bool (N, C), which of the classes a sample holds where it holds several, as a mask does, or None: what dense episodes
+            are drawn by without decoding a mask.
         graph: which samples are kin, where the source itself knows; N nodes in the order of the samples.
-        alphabet: characters of a token source in the order of their ids, which start at 3; else empty.
         in_memory: whether `load` only copies (True) or decodes files (False).
         files: the file that each sample was read from, where each has one of its own; else None.
         notes: what a person should know of how it came about, a line each: what was left out.
     """
 
-    kind: str = "image"
     files: Sequence[Path] | None = None
     notes: Sequence[str] = ()
-    alphabet: str = ""
     in_memory: bool = True
 
     def __init__(
         self,
         name: str,
-        shape: tuple[int, ...],
+        fields: Mapping[str, Spec] | Spec,
         labels: np.ndarray | None,
         class_names: Sequence[str],
         count: int,
         *,
         attributes: Mapping[str, np.ndarray] | None = None,
         attribute_names: Mapping[str, Sequence[str]] | None = None,
+        present: Mapping[str, np.ndarray] | None = None,
+        clock: tuple[np.ndarray, np.ndarray] | None = None,
+        contains: np.ndarray | None = None,
         graph: RelationGraph | None = None,
     ) -> None:
         self.name = name
-        self.shape = shape
-        self.labels, self.class_names = checked_labels(name, labels, class_names, count)
+        self.fields: Mapping[str, Spec] = {fields.kind: fields} if isinstance(fields, Spec) else dict(fields)
+        self.labels, self.class_names, self.contains = checked_labels(name, labels, class_names, contains, count)
         self.attributes, self.attribute_names = checked_attributes(name, attributes, attribute_names, count)
+        self.present = checked_present(name, present, self.fields, count)
+        self.clock: Clock | None = checked_clock(name, clock, count)
         if graph is not None and graph.n != count:
             raise DataError(f"{name}: the graph has {graph.n} nodes for {count} samples: one node to a sample, in their order")
         self.graph = graph
@@ -71,18 +82,68 @@ class Source(ABC):
     def __len__(self) -> int:
         return self._count
 
-    @abstractmethod
-    def load(self, indices: Indices) -> torch.Tensor:
-        """The samples at `indices` (B,): (B, *shape) on the CPU, a fresh tensor. Raises DataError on a bad file."""
+    @property
+    def field(self) -> str:
+        """The name of the only field. Raises DataError where there are several."""
+        if len(self.fields) != 1:
+            raise DataError(f"{self.name} has the fields {', '.join(self.fields)}: say which, with only(field) or load(indices, fields)")
+        return next(iter(self.fields))
+
+    @property
+    def spec(self) -> Spec:
+        """What the samples of the only field are. Raises DataError where there are several."""
+        return self.fields[self.field]
+
+    @property
+    def kind(self) -> str:
+        """Kind of the samples of the only field: "image" (uint8 (C, H, W)), "features" (float32 (F,)), "tokens" (ids (L,)), ..."""
+        return self.spec.kind
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of every sample of the only field."""
+        return self.spec.shape
+
+    @property
+    def categories(self) -> dict[str, np.ndarray]:
+        """The attributes of which every sample has one value at most: int64 (N,) by name."""
+        return {key: values for key, values in self.attributes.items() if values.ndim == 1 and values.dtype.kind == "i"}
+
+    @overload
+    def load(self, indices: Indices, fields: None = None) -> torch.Tensor: ...
+    @overload
+    def load(self, indices: Indices, fields: Iterable[str]) -> dict[str, torch.Tensor]: ...
+    def load(self, indices: Indices, fields: Iterable[str] | None = None) -> torch.Tensor | dict[str, torch.Tensor]:
+        """The samples at `indices` (B,): (B, *shape) on the CPU, a fresh tensor; with `fields`, such tensors by field.
+
+        Raises:
+            DataError: a bad file, or several fields of which none was named.
+            ConfigError: a field that the source does not have.
+        """
+        rows = np.asarray(indices, dtype=np.int64)
+        if fields is None:
+            return self._load(rows, self.field)
+        wanted = list(fields)
+        for name in wanted:
+            if name not in self.fields:
+                raise ConfigError(f"{self.name} has no field {name!r}: {suggest(name, self.fields)}")
+        return {name: self._load(rows, name) for name in wanted}
 
     @abstractmethod
-    def _content(self) -> Iterable[bytes | np.ndarray]:
+    def _load(self, rows: np.ndarray, field: str) -> torch.Tensor:
+        """The samples of a field at int64 `rows` (B,): a fresh tensor (B, *shape) on the CPU. Raises DataError on a bad file."""
+
+    @abstractmethod
+    def _content(self) -> Iterable[Chunk]:
         """What identifies the samples: chunks that are hashed in order."""
 
     def digests(self, indices: Indices) -> np.ndarray:
         """A hash of each sample's content, bytes (B,): equal where samples are equal."""
-        parts = torch.as_tensor(indices, dtype=torch.int64).split(1024)
-        return np.array([digest(sample.tobytes()) for part in parts for sample in self.load(part).numpy()], dtype="S32")
+        found = []
+        for part in torch.as_tensor(indices, dtype=torch.int64).split(1024):
+            columns = [values.numpy() for values in self.load(part, self.fields).values()]
+            found += [digest(b"".join(column[row].tobytes() for column in columns)) for row in range(len(part))]
+        return np.array(found, dtype="S32")
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of content, shape, all labels and names, and the graph; computed once per source."""
@@ -94,29 +155,48 @@ class Source(ABC):
         """Whether `fingerprint` is that of these samples."""
         return fingerprint == self.fingerprint()
 
-    def _fingerprint_of(self, content: Iterable[bytes | np.ndarray]) -> str:
-        found = hashlib.sha256(repr((len(self), self.shape, list(self.class_names))).encode())
-        found.update(b"none" if self.labels is None else np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
-        for chunk in content:
+    def _fingerprint_of(self, content: Iterable[Chunk]) -> str:
+        found = hashlib.sha256()
+        for chunk in identity(self, content):
             found.update(chunk if isinstance(chunk, bytes) else chunk.data)
-        # what is left out at its default keeps the fingerprints, and so the checkpoints, of sources without it
-        for chunk in self._further():
-            found.update(chunk)
         return found.hexdigest()
 
-    def _further(self) -> Iterable[bytes]:
-        if self.kind != "image":
-            yield repr((self.kind, self.alphabet)).encode("utf-8", "surrogatepass")
-        for key in sorted(self.attributes):
-            yield repr((key, self.attribute_names[key])).encode("utf-8", "surrogatepass")
-            yield np.ascontiguousarray(self.attributes[key], dtype="<i8").tobytes()
-        if self.graph is not None:
-            g = self.graph
-            yield from _leaves((g.n, g.directed, g.layers, g.layer_weights, g.negatives, g.groups))
+    def beside(self, rows: np.ndarray) -> dict[str, Any]:
+        """What is known of the samples at `rows` beside their classes, as keywords for a source of them; the graph is no part of it."""
+        return {
+            "attributes": {key: values[rows] for key, values in self.attributes.items()},
+            "attribute_names": self.attribute_names,
+            "present": {key: values[rows] for key, values in self.present.items()},
+            "clock": None if self.clock is None else tuple(values[rows] for values in self.clock),
+            "contains": None if self.contains is None else self.contains[rows],
+        }
 
-    def subset(self, class_ids: Sequence[int]) -> ClassSubset:
+    def subset(self, class_ids: Sequence[int]) -> Source:
         """The samples of some classes, relabelled 0..len(class_ids)-1 in the order given. Raises ConfigError on a wrong id."""
-        return ClassSubset(self, class_ids)
+        ids = [int(c) for c in class_ids]
+        if self.labels is None or self.contains is not None:
+            raise ConfigError(f"{self.name} has no labels: a subset of classes needs a source with one label to a sample")
+        if not ids or len(set(ids)) != len(ids) or not all(0 <= c < len(self.class_names) for c in ids):
+            raise ConfigError(f"{self.name}: class_ids must be different numbers in 0..{len(self.class_names) - 1}, got {ids}")
+        relabel = np.full(len(self.class_names), -1, dtype=np.int64)
+        relabel[ids] = np.arange(len(ids))
+        labels = relabel[self.labels]
+        rows = np.flatnonzero(labels >= 0)
+        return _Part(self, rows, self.fields, labels[rows], [self.class_names[c] for c in ids])
+
+    def only(self, field: str) -> Source:
+        """The source of one field, and of the samples that have it, which are tensors. Raises ConfigError for an unknown field."""
+        if field not in self.fields:
+            raise ConfigError(f"{self.name} has no field {field!r}: {suggest(field, self.fields)}")
+        if len(self.fields) == 1:
+            return self
+        rows = np.flatnonzero(self.present[field]) if field in self.present else np.arange(len(self))
+        labels = None if self.labels is None else self.labels[rows]
+        return _Part(self, rows, {field: self.fields[field]}, labels, self.class_names)
+
+    def inputs(self) -> dict[str, Spec]:
+        """What the samples of each field are, with their mean and spread over the samples that have it."""
+        return {field: input_of(self.only(field)) for field in self.fields}
 
 
 class ArraySource(Source):
@@ -128,7 +208,7 @@ class ArraySource(Source):
         class_names: names that labels index; default "0", "1", ...
         name: used in messages.
         files: the file of each image, where each has its own.
-        more: `attributes`, `attribute_names` and `graph` of every source.
+        more: what every source can say of its samples: `attributes`, `clock`, `graph`, ....
 
     Raises:
         DataError: images that are not uint8 (N, C, H, W), or labels that do not fit.
@@ -146,15 +226,13 @@ class ArraySource(Source):
         pixels = torch.as_tensor(images)
         if pixels.dtype != torch.uint8 or pixels.ndim != 4:
             raise DataError(f"{name}: expected images uint8 (N, C, H, W), got {pixels.dtype} {tuple(pixels.shape)}: convert them first")
-        channels, height, width = pixels.shape[1:]
-        super().__init__(name, (channels, height, width), labels, class_names, len(pixels), **more)
+        super().__init__(name, PixelSpec.unmeasured(pixels.shape[1:]), labels, class_names, len(pixels), **more)
         self.images, self.files = pixels, files
 
-    def load(self, indices: Indices) -> torch.Tensor:
-        """Copy of the images at `indices`: uint8 (B, C, H, W)."""
-        return self.images[torch.as_tensor(indices, dtype=torch.int64)]
+    def _load(self, rows: np.ndarray, field: str) -> torch.Tensor:
+        return self.images[torch.from_numpy(rows)]
 
-    def _content(self) -> Iterable[bytes | np.ndarray]:
+    def _content(self) -> Iterable[Chunk]:
         yield self.images.contiguous().numpy()
 
 
@@ -169,7 +247,7 @@ class FileSource(Source):
         labels: integers (N,), or None.
         class_names: names that labels index.
         name: used in messages.
-        more: `attributes`, `attribute_names` and `graph` of every source.
+        more: what every source can say of its samples: `attributes`, `clock`, `graph`, ....
     """
 
     in_memory = False
@@ -185,17 +263,15 @@ class FileSource(Source):
         name: str = "files",
         **more: Any,
     ) -> None:
-        super().__init__(name, shape, labels, class_names, len(paths), **more)
+        super().__init__(name, PixelSpec.unmeasured(shape), labels, class_names, len(paths), **more)
         self.paths = self.files = list(paths)
         self.root = root
         self.decode = decode
 
-    def load(self, indices: Indices) -> torch.Tensor:
-        """Decode the images at `indices`: uint8 (B, C, H, W). Raises DataError naming a file that cannot be read."""
-        chosen = np.asarray(indices, dtype=np.int64)
-        batch = np.empty((len(chosen), *self.shape), dtype=np.uint8)
-        for row, index in enumerate(chosen):
-            batch[row] = self.decode(self.paths[index])
+    def _load(self, rows: np.ndarray, field: str) -> torch.Tensor:
+        batch = np.empty((len(rows), *self.shape), dtype=np.uint8)
+        for place, row in enumerate(rows):
+            batch[place] = self.decode(self.paths[row])
         return torch.from_numpy(batch)
 
     def digests(self, indices: Indices) -> np.ndarray:
@@ -206,65 +282,35 @@ class FileSource(Source):
         """Also by the rule of version 0.1.0, which knew files by their sizes and times."""
         return super().known_as(fingerprint) or fingerprint == self._fingerprint_of([dated_listing(self.paths, self.root)])
 
-    def _content(self) -> Iterable[bytes | np.ndarray]:
+    def _content(self) -> Iterable[Chunk]:
         yield content_listing(self.paths, self.root)
 
 
-class ClassSubset(Source):
-    """Some classes of another source, relabelled; made by `Source.subset`."""
+class _Part(Source):
+    """Some samples, and some fields, of another source, perhaps relabelled; made by `Source.subset` and `Source.only`."""
 
-    def __init__(self, parent: Source, class_ids: Sequence[int]) -> None:
-        ids = [int(c) for c in class_ids]
-        if parent.labels is None:
-            raise ConfigError(f"{parent.name} has no labels: a subset of classes needs a labelled source")
-        if not ids or len(set(ids)) != len(ids) or not all(0 <= c < len(parent.class_names) for c in ids):
-            raise ConfigError(f"{parent.name}: class_ids must be different numbers in 0..{len(parent.class_names) - 1}, got {ids}")
-        relabel = np.full(len(parent.class_names), -1, dtype=np.int64)
-        relabel[ids] = np.arange(len(ids))
-        labels = relabel[parent.labels]
-        self.parent = parent
-        self.indices = np.flatnonzero(labels >= 0)
-        names = [parent.class_names[c] for c in ids]
-        super().__init__(
-            parent.name,
-            parent.shape,
-            labels[self.indices],
-            names,
-            len(self.indices),
-            attributes={key: values[self.indices] for key, values in parent.attributes.items()},
-            attribute_names=parent.attribute_names,
-            graph=None if parent.graph is None else parent.graph.subgraph(self.indices),
-        )
-        self.kind, self.alphabet, self.in_memory = parent.kind, parent.alphabet, parent.in_memory
-        self.files = None if parent.files is None else [parent.files[index] for index in self.indices.tolist()]
+    def __init__(
+        self, parent: Source, rows: np.ndarray, fields: Mapping[str, Spec], labels: np.ndarray | None, class_names: Sequence[str]
+    ) -> None:
+        beside = parent.beside(rows)
+        if len(fields) == 1:
+            beside["present"] = {}  # samples without it are not among the rows
+        graph = None if parent.graph is None else parent.graph.subgraph(rows)
+        super().__init__(parent.name, fields, labels, class_names, len(rows), graph=graph, **beside)
+        self.parent, self.indices, self.in_memory = parent, rows, parent.in_memory
+        self.files = None if parent.files is None else [parent.files[index] for index in rows.tolist()]
 
-    def load(self, indices: Indices) -> torch.Tensor:
-        """The parent's samples for this subset's `indices`: (B, *shape)."""
-        return self.parent.load(self.indices[np.asarray(indices, dtype=np.int64)])
+    def _load(self, rows: np.ndarray, field: str) -> torch.Tensor:
+        return self.parent.load(self.indices[rows], (field,))[field]
 
     def digests(self, indices: Indices) -> np.ndarray:
-        """The parent's hashes for this subset's `indices`."""
+        """The parent's hashes for this part's `indices`."""
+        if self.fields.keys() != self.parent.fields.keys():
+            return super().digests(indices)
         return self.parent.digests(self.indices[np.asarray(indices, dtype=np.int64)])
 
-    def _content(self) -> Iterable[bytes | np.ndarray]:
+    def _content(self) -> Iterable[Chunk]:
         yield self.parent.fingerprint().encode()
         yield np.ascontiguousarray(self.indices)
-
-
-def _leaves(value: Any) -> Iterable[bytes]:
-    """What a graph is made of, as bytes: arrays whatever the width of their integers, mappings by name, dataclasses by field."""
-    if isinstance(value, np.ndarray):
-        yield repr(value.shape).encode()
-        yield np.ascontiguousarray(value, dtype="<i8" if value.dtype.kind in "iub" else "<f4").tobytes()
-    elif isinstance(value, Mapping):
-        for key in sorted(value):
-            yield from _leaves((key, value[key]))
-    elif is_dataclass(value):
-        parts = {field.name: getattr(value, field.name) for field in fields(value)}
-        # what is no array is a remark, whose wording may change
-        yield from _leaves({name: part for name, part in parts.items() if isinstance(part, np.ndarray) or is_dataclass(part)})
-    elif isinstance(value, tuple):
-        for part in value:
-            yield from _leaves(part)
-    else:
-        yield repr(value).encode()
+        if self.fields.keys() != self.parent.fields.keys():
+            yield repr(list(self.fields)).encode()

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from kinshot.core.errors import DataError
-from kinshot.datasets.base import Indices, Source
+from kinshot.datasets.base import Source
+from kinshot.datasets.identity import Chunk
+from kinshot.samples.rows import RowSpec
 
 
 class FeatureSource(Source):
@@ -20,13 +22,11 @@ class FeatureSource(Source):
         labels: integers (N,), or None.
         class_names: names that labels index; default "0", "1", ...
         name: used in messages.
-        more: `attributes`, `attribute_names` and `graph` of every source.
+        more: what every source can say of its samples: `attributes`, `clock`, `graph`, ....
 
     Raises:
         DataError: features that are not a matrix of finite numbers, or labels that do not fit.
     """
-
-    kind = "features"
 
     def __init__(
         self,
@@ -37,14 +37,13 @@ class FeatureSource(Source):
         **more: Any,
     ) -> None:
         matrix = _matrix(features, name)
-        super().__init__(name, (matrix.shape[1],), labels, class_names, len(matrix), **more)
+        super().__init__(name, RowSpec.unmeasured(matrix.shape[1:]), labels, class_names, len(matrix), **more)
         self.features = matrix
 
-    def load(self, indices: Indices) -> torch.Tensor:
-        """Copy of the rows at `indices`: float32 (B, F)."""
-        return self.features[torch.as_tensor(indices, dtype=torch.int64)]
+    def _load(self, rows: np.ndarray, field: str) -> torch.Tensor:
+        return self.features[torch.from_numpy(rows)]
 
-    def _content(self) -> Iterable[bytes | np.ndarray]:
+    def _content(self) -> Iterable[Chunk]:
         yield self.features.numpy()
 
 

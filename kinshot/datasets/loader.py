@@ -14,7 +14,8 @@ from kinshot.core.rng import keyed_generator
 from kinshot.core.signals import FOR_THE_PARENT
 from kinshot.datasets.base import Source
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+Batch = tuple[Any, torch.Tensor]
+"""(samples (B, ...), a tensor, or one by field for a source of several; int64 indices (B,))."""
 Companions = Callable[[torch.Tensor, int], torch.Tensor]
 """(int64 indices (B,) of a batch, step of the whole run) -> int64 (P,) further samples that belong with it. Picklable."""
 Order = Callable[[int], torch.Tensor]
@@ -32,6 +33,8 @@ def batches(
     order: Order | None = None,
 ) -> Iterator[Batch]:
     """One epoch of shuffled batches: (samples (B, ...), int64 indices (B,)), companions behind the batch that called for them.
+
+    Samples are a tensor, or for a source of several fields one by field.
 
     The order is a permutation drawn from (seed, epoch) alone, without replacement, where no `order` is given; the last partial
     batch is dropped. A run resumed at `start_step` gets exactly the batches that it has not seen.
@@ -65,7 +68,7 @@ def batches(
 
 
 def in_order(source: Source, batch_size: int, workers: int = 0) -> Iterator[Batch]:
-    """Every image once, in order, the last batch possibly smaller: (uint8 (B, C, H, W), int64 indices (B,)).
+    """Every sample once, in order, the last batch possibly smaller: (samples (B, ...), int64 indices (B,)), as `batches` gives them.
 
     For extracting features. Raises ConfigError on a batch size below 1, DataError when an image cannot be read.
     """
@@ -125,7 +128,8 @@ class _Chunks(Dataset[Batch | KinshotError]):
         indices = self.chunks[step].clone()
         if self.companions is not None:
             indices = torch.cat([indices, self.companions(indices, self.first_step + step)])
-        return self.source.load(indices), indices
+        several = tuple(self.source.fields) if len(self.source.fields) > 1 else None
+        return self.source.load(indices, several), indices
 
     def __getitem__(self, step: int) -> Batch | KinshotError:
         try:

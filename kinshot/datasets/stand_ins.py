@@ -14,6 +14,7 @@ import torch
 from kinshot.core.rng import keyed_numpy
 from kinshot.datasets.base import Indices, Source
 from kinshot.datasets.files import digest
+from kinshot.datasets.identity import Chunk
 from kinshot.datasets.survey import named
 
 MOST_GONE = 0.05
@@ -44,21 +45,19 @@ class StandIns(Source):
         labels = None if now.labels is None else _renumbered(now, class_names)[places]
         super().__init__(
             now.name,
-            now.shape,
+            now.fields,
             labels,
             class_names,
             len(places),
-            attributes={key: values[places] for key, values in now.attributes.items()},
-            attribute_names=now.attribute_names,
+            **now.beside(places),
         )
-        self.kind, self.alphabet, self.in_memory = now.kind, now.alphabet, now.in_memory
+        self.in_memory = now.in_memory
         self.files = None if now.files is None else [now.files[place] for place in places]
         self.now, self.places, self.keys, self.gone = now, places, keys, gone
         self._fingerprint = fingerprint
 
-    def load(self, indices: Indices) -> torch.Tensor:
-        """The samples at the run's own numbers: (B, *shape)."""
-        return self.now.load(self.places[np.asarray(indices, dtype=np.int64)])
+    def _load(self, rows: np.ndarray, field: str) -> torch.Tensor:
+        return self.now.load(self.places[rows], (field,))[field]
 
     def digests(self, indices: Indices) -> np.ndarray:
         """Hashes of what is loaded at the run's own numbers."""
@@ -75,7 +74,7 @@ class StandIns(Source):
             + (f"; {unused} that were not there are left out" if unused else "")
         )
 
-    def _content(self) -> Iterable[bytes | np.ndarray]:
+    def _content(self) -> Iterable[Chunk]:
         yield self.keys
 
 

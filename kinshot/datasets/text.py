@@ -9,12 +9,16 @@ import numpy as np
 import torch
 
 from kinshot.core.errors import ConfigError, DataError
-from kinshot.datasets.base import Indices, Source
+from kinshot.datasets.base import Source
+from kinshot.datasets.identity import Chunk
 from kinshot.samples.characters import ALPHABET, check_alphabet, encode
+from kinshot.samples.tokens import TokenSpec
 
 
 class TextSource(Source):
     """Texts held in memory as character ids: 0 padding, 1 mask, 2 unknown, then the alphabet (`kinshot.samples.characters`).
+
+    Ids are uint8, or int64 for an alphabet of more than 253 characters.
 
     Args:
         texts: one text for each sample, none of them empty.
@@ -23,14 +27,12 @@ class TextSource(Source):
         alphabet: the characters that are told apart; capitals that it lacks are read as small letters.
         length: characters of each sample, longer texts are cut; None is the longest text.
         name: used in messages.
-        more: `attributes`, `attribute_names` and `graph` of every source.
+        more: what every source can say of its samples: `attributes`, `clock`, `graph`, ....
 
     Raises:
         DataError: an empty text, something that is no text, or labels that do not fit.
         ConfigError: an alphabet with a character twice, or a length below 1.
     """
-
-    kind = "tokens"
 
     def __init__(
         self,
@@ -52,13 +54,11 @@ class TextSource(Source):
         if length is not None and length < 1:
             raise ConfigError(f"{name}: length must be at least 1, got {length}")
         longest = max(map(len, texts), default=1) if length is None else length
-        super().__init__(name, (longest,), labels, class_names, len(texts), **more)
-        self.alphabet = check_alphabet(alphabet)
+        super().__init__(name, TokenSpec(longest, check_alphabet(alphabet)), labels, class_names, len(texts), **more)
         self.tokens = torch.from_numpy(encode(texts, alphabet, longest))
 
-    def load(self, indices: Indices) -> torch.Tensor:
-        """Copy of the ids at `indices`: (B, L), uint8, or int64 for an alphabet of more than 253 characters."""
-        return self.tokens[torch.as_tensor(indices, dtype=torch.int64)]
+    def _load(self, rows: np.ndarray, field: str) -> torch.Tensor:
+        return self.tokens[torch.from_numpy(rows)]
 
-    def _content(self) -> Iterable[bytes | np.ndarray]:
+    def _content(self) -> Iterable[Chunk]:
         yield self.tokens.numpy()

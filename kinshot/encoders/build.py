@@ -74,8 +74,8 @@ def build_encoder(name: str, settings: Mapping[str, Any], input: Spec, *, seed: 
         ConfigError: an unknown name, samples of a kind that the encoder does not take, or settings that are unknown, missing or
             out of range.
 
-    >>> from kinshot.samples.spec import FeatureSpec
-    >>> rows = FeatureSpec(4, mean=(0.0,) * 4, std=(1.0,) * 4)
+    >>> from kinshot.samples.rows import RowSpec
+    >>> rows = RowSpec(4, mean=(0.0,) * 4, std=(1.0,) * 4)
     >>> encoder = kinshot.build_encoder("mlp", {"widths": [16, 8]}, rows, seed=0)
     >>> encoder(torch.zeros(3, 4)).shape
     torch.Size([3, 8])

@@ -83,8 +83,8 @@ class Conv4(nn.Module):
         depth: blocks; 4 in the few-shot literature. Each halves the maps, so that fewer leave larger maps and more features.
         ceil_mode: keep the last row and column of odd maps (28 pixels: 2x2 maps, 256-d); without it they are dropped (1x1, 64-d).
 
-    >>> from kinshot.samples.spec import InputSpec
-    >>> encoder = kinshot.encoders.conv4(InputSpec(1, 28, mean=(0.5,), std=(0.5,)), width=8)
+    >>> from kinshot.samples.pixels import PixelSpec
+    >>> encoder = kinshot.encoders.conv4(PixelSpec.square(1, 28, mean=(0.5,), std=(0.5,)), width=8)
     >>> encoder(torch.zeros(3, 1, 28, 28)).shape, encoder.dim
     (torch.Size([3, 32]), 32)
     """

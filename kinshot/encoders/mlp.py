@@ -23,8 +23,8 @@ class MLP(nn.Module):
         width: factor on all widths, for narrower versions.
         depth: factor on the number of layers, for shallower versions; the last ones are kept, and with them the encoder's width.
 
-    >>> from kinshot.samples.spec import FeatureSpec
-    >>> encoder = kinshot.encoders.mlp(FeatureSpec(4, mean=(0.0,) * 4, std=(1.0,) * 4), widths=(16, 8))
+    >>> from kinshot.samples.rows import RowSpec
+    >>> encoder = kinshot.encoders.mlp(RowSpec(4, mean=(0.0,) * 4, std=(1.0,) * 4), widths=(16, 8))
     >>> encoder(torch.zeros(3, 4)).shape
     torch.Size([3, 8])
     """

@@ -52,8 +52,8 @@ class ResNet12(nn.Module):
         width: factor on all channels, for narrower versions.
         depth: blocks kept, the first ones; fewer than four halve the maps less often and end at a smaller width.
 
-    >>> from kinshot.samples.spec import InputSpec
-    >>> encoder = kinshot.encoders.resnet12(InputSpec(1, 16, mean=(0.5,), std=(0.5,)), widths=(4, 4, 8, 8))
+    >>> from kinshot.samples.pixels import PixelSpec
+    >>> encoder = kinshot.encoders.resnet12(PixelSpec.square(1, 16, mean=(0.5,), std=(0.5,)), widths=(4, 4, 8, 8))
     >>> encoder(torch.zeros(3, 1, 16, 16)).shape
     torch.Size([3, 8])
     """

@@ -60,7 +60,7 @@ class TextTransformer(nn.Module):
         heads: attention heads of a layer, a divisor of `width`.
         expansion: the layers' perceptrons are so many times as wide.
 
-    >>> from kinshot.samples.spec import TokenSpec
+    >>> from kinshot.samples.tokens import TokenSpec
     >>> encoder = kinshot.encoders.text(TokenSpec(4, "abc"), width=8, layers=1, heads=2)
     >>> encoder(torch.tensor([[3, 4, 5, 0]])).shape  # a text of three letters
     torch.Size([1, 8])

@@ -111,8 +111,8 @@ class ResNet18(TorchvisionResNet):
         width: factor on all channels, for narrower versions.
         depth: factor on the blocks of each stage, for shallower versions; at least one is left.
 
-    >>> from kinshot.samples.spec import InputSpec
-    >>> encoder = kinshot.encoders.resnet18(InputSpec(3, 32, mean=(0.5,) * 3, std=(0.5,) * 3), width=0.125)
+    >>> from kinshot.samples.pixels import PixelSpec
+    >>> encoder = kinshot.encoders.resnet18(PixelSpec.square(3, 32, mean=(0.5,) * 3, std=(0.5,) * 3), width=0.125)
     >>> encoder(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 64])
     """

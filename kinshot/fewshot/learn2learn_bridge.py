@@ -20,7 +20,6 @@ from kinshot.datasets.base import Source
 from kinshot.fewshot.checks import not_negative, positive
 from kinshot.fewshot.episodes import Episodes
 from kinshot.fewshot.transforms import one_hot
-from kinshot.samples.spec import unmeasured
 
 _INSTALL = (
     "on Python 3.11, in an environment of its own: pip install 'learn2learn==0.2.0' --config-settings=\"--build-option=build_ext\" "
@@ -41,7 +40,7 @@ class SourceDataset(Dataset[tuple[Tensor, int]]):
     def __init__(self, source: Source) -> None:
         if source.labels is None:
             raise DataError(f"{source.name} has no labels, and a task is made of classes: use a source with labels")
-        self.source, self._spec = source, unmeasured(source)
+        self.source, self._spec = source, source.spec
         self.labels: list[int] = source.labels.tolist()
 
     def __len__(self) -> int:

@@ -24,8 +24,8 @@ def diagnose(graph: RelationGraph, source: Source) -> dict[str, Any]:
 
 
 def labels_of(source: Source) -> dict[str, np.ndarray]:
-    """Every label of a source by name: its classes as `class` unless an attribute says the same, then its attributes."""
-    labels = dict(source.attributes)
+    """Every label of a source by name: its classes as `class` unless an attribute says the same, then its other categories."""
+    labels = source.categories
     if source.labels is not None and not any(np.array_equal(source.labels, known) for known in labels.values()):
         labels = {"class": np.asarray(source.labels), **labels}
     return labels

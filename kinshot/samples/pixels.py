@@ -51,8 +51,8 @@ class PixelSpec(Normalized):
         return cls(channels, size, size, tuple(mean), tuple(std), interpolation)
 
     @classmethod
-    def unmeasured(cls, shape: tuple[int, ...], alphabet: str = "") -> PixelSpec:
-        """Images (C, H, W) with mean 0 and spread 1."""
+    def unmeasured(cls, shape: Sequence[int]) -> PixelSpec:
+        """Images of a shape (C, H, W) whose mean and spread are not known: `normalize` gives their values."""
         channels, height, width = shape
         return cls(channels, height, width, (0.0,) * channels, (1.0,) * channels)
 

@@ -32,8 +32,8 @@ class RowSpec(Normalized):
     std: tuple[float, ...]
 
     @classmethod
-    def unmeasured(cls, shape: tuple[int, ...], alphabet: str = "") -> RowSpec:
-        """Rows (F,) with mean 0 and spread 1."""
+    def unmeasured(cls, shape: Sequence[int]) -> RowSpec:
+        """Rows of a shape (F,) whose mean and spread are not known: `normalize` gives their values."""
         (dim,) = shape
         return cls(dim, (0.0,) * dim, (1.0,) * dim)
 

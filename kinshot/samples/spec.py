@@ -22,9 +22,14 @@ class Described(Protocol):
     """What a specification reads off a source of samples of one kind."""
 
     name: str
-    kind: str
-    shape: tuple[int, ...]
-    alphabet: str
+
+    @property
+    def spec(self) -> Spec:
+        """What its samples are, without their mean and spread."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of every sample."""
 
     def __len__(self) -> int: ...
 
@@ -48,11 +53,6 @@ class Spec(ABC):
 
     @classmethod
     @abstractmethod
-    def unmeasured(cls, shape: tuple[int, ...], alphabet: str = "") -> Spec:
-        """For samples of a shape whose mean and spread are not known: `normalize` then gives their values."""
-
-    @classmethod
-    @abstractmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Spec:
         """What `to_dict` described. Raises KeyError, TypeError or ValueError where the data does not describe one."""
 
@@ -60,6 +60,11 @@ class Spec(ABC):
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
+
+    @property
+    def letters(self) -> str:
+        """Characters of texts in the order of their ids; empty for samples that are no texts."""
+        return ""
 
     @property
     def vocabulary(self) -> int:
@@ -147,8 +152,8 @@ class Spec(ABC):
         Images of another size or number of channels can be resized, and texts of another length cut or padded; another kind,
         another number of features, or another alphabet cannot be helped.
         """
-        if source.kind != self.kind:
-            raise DataError(f"{source.name} holds {source.kind}, but the encoder was made for {self.kind}: choose other data")
+        if source.spec.kind != self.kind:
+            raise DataError(f"{source.name} holds {source.spec.kind}, but the encoder was made for {self.kind}: choose other data")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `spec_from_dict` reads back, for `state.json`."""
@@ -186,12 +191,7 @@ class Normalized(Spec):
 
 def input_of(source: Described) -> Spec:
     """The specification of a source's samples, with their mean and spread."""
-    return unmeasured(source).measured(source)
-
-
-def unmeasured(source: Described) -> Spec:
-    """The specification of a source's samples before any is loaded."""
-    return _class_of(source.kind).unmeasured(source.shape, source.alphabet)
+    return source.spec.measured(source)
 
 
 def spec_from_dict(given: Mapping[str, Any]) -> Spec:
@@ -202,11 +202,7 @@ def spec_from_dict(given: Mapping[str, Any]) -> Spec:
     kind = given.get("kind", "image")
     if kind not in SPECS.entries:
         raise ValueError(f"unknown kind {kind!r}, known are {', '.join(SPECS.names())}")
-    return _class_of(kind).from_dict(given)
-
-
-def _class_of(kind: str) -> type[Spec]:
-    return SPECS.get(kind)  # type: ignore[return-value]  # what is registered there is a class of this contract
+    return SPECS.get(kind).from_dict(given)  # type: ignore[attr-defined]  # what is registered there is a class of this contract
 
 
 def count(value: Any) -> int:

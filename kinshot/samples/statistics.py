@@ -22,7 +22,10 @@ class Loads(Protocol):
     """What is measured: a named source of samples."""
 
     name: str
-    shape: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of every sample."""
 
     def __len__(self) -> int: ...
 

@@ -43,11 +43,6 @@ class TokenSpec(Spec):
     alphabet: str
 
     @classmethod
-    def unmeasured(cls, shape: tuple[int, ...], alphabet: str = "") -> TokenSpec:
-        """Texts (L,) of an alphabet."""
-        return cls(shape[0], alphabet)
-
-    @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> TokenSpec:
         """What `to_dict` described."""
         return cls(count(given["length"]), str(given["alphabet"]))
@@ -56,6 +51,11 @@ class TokenSpec(Spec):
     def shape(self) -> tuple[int, ...]:
         """(L,)."""
         return (self.length,)
+
+    @property
+    def letters(self) -> str:
+        """The alphabet."""
+        return self.alphabet
 
     @property
     def vocabulary(self) -> int:
@@ -122,5 +122,5 @@ class TokenSpec(Spec):
     def check_source(self, source: Described) -> None:
         """Raise DataError for another kind of samples or another alphabet."""
         super().check_source(source)
-        if source.alphabet != self.alphabet:
+        if source.spec.letters != self.alphabet:
             raise DataError(f"{source.name} has another alphabet than the encoder was made for: read the texts with {self.alphabet!r}")

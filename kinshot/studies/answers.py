@@ -24,7 +24,7 @@ from kinshot.recipes.recipe import Choice
 from kinshot.recipes.specs import Task
 from kinshot.runs.embedder import Embedder, input_spec
 from kinshot.runs.trained_heads import INPUT, flat_inputs, trained_heads
-from kinshot.samples.spec import Spec, unmeasured
+from kinshot.samples.spec import Spec
 from kinshot.studies.summaries import Measured, is_reference
 from kinshot.studies.tasks import Drawing, Tasks
 
@@ -161,7 +161,7 @@ def _base_statistics(model: Embedder | None, run: Loaded, protocol: Protocol, de
 def features_of(model: Embedder | None, source: Source, device: torch.device) -> dict[str, Tensor]:
     """Features of every image by name: a model's (cached) with `joint`, see `named_features` and `joint_feature`, or the raw pixels."""
     if model is None:
-        raw = unmeasured(source).raw
+        raw = source.spec.raw
         return {"pixels": torch.cat([raw(source.load(part)) for part in torch.arange(len(source)).split(1024)])}
     spec = model.input
     parts = {

@@ -20,7 +20,6 @@ from kinshot.datasets.files import content_digests, regular_file
 from kinshot.recipes.loaded import Loaded
 from kinshot.recipes.recipe import Choice, Recipe, learns_from_labels
 from kinshot.recipes.splits import validation_data
-from kinshot.samples.spec import unmeasured
 from kinshot.studies.lineage import Lineage
 from kinshot.studies.results import SEEN, WARNING
 
@@ -133,7 +132,7 @@ class SeenInTraining:
     def _source(self, data: Choice, like: Source) -> Source | str:
         """A run's training data rendered as an evaluation's, or why it cannot be had. Nothing is decoded where the data are files."""
         known, settings = SOURCES.entry(data.name).parameters, dict(data.settings)
-        wanted: dict[str, Any] = {"in_memory_mib": 0, **unmeasured(like).rendering}
+        wanted: dict[str, Any] = {"in_memory_mib": 0, **like.spec.rendering}
         settings |= {key: value for key, value in wanted.items() if key in known}
         key = repr((data.name, settings))
         if key not in self._built:
@@ -220,7 +219,7 @@ def _overlap(other: Source, source: Source) -> tuple[np.ndarray, np.ndarray | st
 
 def _names(source: Source) -> set[str]:
     """Names of a source's classes, and of every other label that its samples have: classes may be finer or coarser elsewhere."""
-    other = (names[value] for key, names in source.attribute_names.items() for value in np.unique(source.attributes[key]) if value >= 0)
+    other = (source.attribute_names[key][value] for key, values in source.categories.items() for value in np.unique(values) if value >= 0)
     return {*source.class_names, *other}
 
 
@@ -243,7 +242,7 @@ def _images_met(trained: Source, source: Source) -> np.ndarray | str:
         return _files_met(trained.files, source.files)
     if not (trained.in_memory and source.in_memory):
         return f"images of {source.name} and {trained.name} are not compared: one of them is files, the other is not"
-    if not unmeasured(trained).same_form(unmeasured(source)):
+    if not trained.spec.same_form(source.spec):
         return f"images of {source.name} are {source.shape}, those of {trained.name} {trained.shape}"
     return np.isin(source.digests(np.arange(len(source))), trained.digests(np.arange(len(trained))))
 

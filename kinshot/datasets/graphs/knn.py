@@ -11,7 +11,6 @@ from kinshot.core.errors import ConfigError
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
 from kinshot.kin.graph import RelationGraph, from_knn
-from kinshot.samples.spec import unmeasured
 
 _CHUNK = 1024
 
@@ -37,6 +36,6 @@ def knn_graph(
     if radius is None and not 1 <= k < len(source):
         raise ConfigError(f"graph.k: expected 1 to {len(source) - 1} for {source.name}, got {k}")
     rows = torch.arange(len(source)).split(_CHUNK)
-    spec = unmeasured(source)
+    spec = source.spec
     features = np.concatenate([spec.raw(source.load(part)).numpy() for part in rows])
     return from_knn(features, k=None if radius is not None else k, radius=radius, metric=metric, mutual=mutual)

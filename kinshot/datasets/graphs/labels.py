@@ -35,10 +35,15 @@ def label_graph(source: Source, *, by: tuple[str, ...] = (), weights: tuple[floa
 
 def label_column(source: Source, name: str) -> np.ndarray:
     """The labels called `name` (the classes for ""), int64 (N,). Raises ConfigError or DataError."""
+    known = source.categories
+    if name in known:
+        return known[name]
     if name in source.attributes:
-        return source.attributes[name]
+        several = source.attributes[name].ndim > 1
+        wrong = "gives a sample several labels: choose graph=multilabels" if several else "is measured, and no label: choose a label"
+        raise ConfigError(f"{source.name}: {name!r} {wrong}")
     if name:
-        raise ConfigError(f"{source.name} has no label {name!r}: {suggest(name, source.attributes)}")
+        raise ConfigError(f"{source.name} has no label {name!r}: {suggest(name, known)}")
     if source.labels is None:
         raise DataError(f"{source.name} has no labels: choose another graph, for example graph=knn or edges")
     return np.asarray(source.labels)

@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from kinshot.datasets.base import Source
-from kinshot.samples.spec import unmeasured
 
 _SIDE = 96
 """Pixels that a picture has at most on a side: twice what the page gives it, for sharp screens."""
@@ -45,7 +44,7 @@ def load_samples(source: Source, indices: Sequence[int]) -> dict[int, Sample]:
     chosen = sorted(set(indices))
     if not chosen:
         return {}
-    spec, batch = unmeasured(source), source.load(np.array(chosen, dtype=np.int64))
+    spec, batch = source.spec, source.load(np.array(chosen, dtype=np.int64))
     pictures = spec.pictures(batch)
     if pictures is not None:
         return {index: Sample(picture=picture_of(pixels)) for index, pixels in zip(chosen, pictures.numpy(), strict=True)}
