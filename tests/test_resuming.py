@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from kinshot.cli.ssl import main
-from kinshot.core.checkpoint import load_checkpoint
+from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.learn.features import weights_hash
 from kinshot.learn.optim import extended_factor, lr_factor
+from kinshot.recipes.loaded import with_recipe
 from kinshot.recipes.recipe import parse
 from tests.tiny import TINY
 
@@ -153,3 +154,12 @@ def test_a_changed_number_of_epochs_says_how_to_train_longer(here: Path, capsys:
     assert "--extend EPOCHS" in said
     assert "--init run" in said
     assert ssl("mine.yaml", *FAST, "train.epochs=1", "--init", "run", "--out", "longer") == 0
+
+
+def test_a_checkpoint_that_is_older_than_a_setting_has_what_was_in_force(tmp_path: Path) -> None:
+    config = parse({"data": "digits", "views": "clean", "encoder": "conv4", "method": {"name": "interclr"}}, "r").to_dict()
+    assert config["method"]["repair_starts"] == "kmeans++"
+    older = {**config, "method": {key: value for key, value in config["method"].items() if key != "repair_starts"}}
+    for data, expected in ((config, "kmeans++"), (older, "size")):
+        found = with_recipe(Checkpoint(tmp_path, {"step": 0, "epoch": 0}, data, {}, {}))
+        assert found.recipe.method.settings["repair_starts"] == expected

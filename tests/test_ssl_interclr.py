@@ -44,7 +44,9 @@ def test_inter_loss_equals_loops_with_given_indices(kind, value, dtype, toleranc
 @pytest.mark.parametrize("sampler", ["hard", "semi_hard"])
 def test_iterations_equal_loops(sampler, dtype, tolerance):
     bank, queue = make_bank(sizes=[20, 20, 14, 6]).to(dtype), KeyQueue(12, 5).to(dtype)
-    chosen = StepSettings(negatives=7, pool=12, min_cluster=6, sampler=sampler, bank_momentum=0.5, centroid_interval=2)
+    chosen = StepSettings(
+        negatives=7, pool=12, min_cluster=6, sampler=sampler, bank_momentum=0.5, centroid_interval=2, repair_starts="size"
+    )
     for step in range(4):
         q, k = rows(8, 5, seed=10 + step).to(dtype), rows(8, 5, seed=20 + step).to(dtype)
         indices = torch.randint(0, 60, (8,), generator=generator(step))
@@ -76,7 +78,7 @@ def test_iterations_equal_loops(sampler, dtype, tolerance):
 def test_offline_labels_stand_still_while_features_move():
     bank = make_bank()
     before, key = copy.deepcopy(bank), rows(3, 5, seed=8)
-    advance_(bank, torch.tensor([0, 1, 2]), key, 9, StepSettings(negatives=3, pool=9, labels="offline", min_cluster=50))
+    advance_(bank, torch.tensor([0, 1, 2]), key, 9, StepSettings(negatives=3, pool=9, labels="offline", min_cluster=50), generator())
     assert torch.equal(bank.labels, before.labels)
     assert torch.equal(bank.centroids, before.centroids)
     torch.testing.assert_close(bank.features[:3], unit(key))

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinshot.core.errors import ConfigError
+from kinshot.core.errors import ConfigError, KinshotError
 from kinshot.objectives.common import unit
 from kinshot.ssl.interclr.bank import Bank, fill_bank_, last_occurrence, update_features_, update_labels_
-from kinshot.ssl.interclr.kmeans import cluster_means, kmeans
+from kinshot.ssl.interclr.kmeans import cluster_means, kmeans, spread_rows
 from kinshot.ssl.interclr.maintenance import cluster_health, repair_small_clusters_, update_centroids_
 from kinshot.ssl.interclr.settings import StepSettings
 from kinshot.ssl.interclr.step import advance_
@@ -58,7 +58,7 @@ def test_fill_bank_normalises_and_clusters_everything():
     assert consistent(bank)
     np.testing.assert_allclose(bank.centroids, ref.update_centroids(*arrays(bank)), atol=1e-14)
     again = Bank.unfilled(40, 5, 6).double()
-    again.labels.copy_(bank.labels)
+    again.relabel_(torch.arange(40), bank.labels)
     fill_bank_(again, rows(40, 5), generator(9), keep_labels=True)
     assert torch.equal(again.labels, bank.labels)
 
@@ -116,6 +116,56 @@ def test_small_clusters_are_repaired_as_by_loops(sizes, seed):
     assert int(cluster_health(bank)["cluster_empty"]) == 0
 
 
+def test_a_split_starts_from_rows_that_are_drawn_by_their_distance():
+    points = torch.tensor([[0.0, 0.0], [0.0, 0.0], [3.0, 0.0], [0.0, 4.0], [0.0, 0.0]], dtype=torch.float64)
+    found = [spread_rows(points, 2, generator(seed)).tolist() for seed in range(4000)]
+    assert all(first != second for first, second in found)
+    expected = np.zeros((5, 5))
+    for first in range(5):
+        square = ((points - points[first]) ** 2).sum(1).numpy()
+        expected[first] = square / square.sum() / 5
+    share = np.zeros((5, 5))
+    for first, second in found:
+        share[first, second] += 1 / len(found)
+    np.testing.assert_allclose(share, expected, atol=0.03)  # more than four standard deviations of the largest
+    assert sorted(spread_rows(points, 5, generator()).tolist()) == [0, 1, 2, 3, 4]  # all different, though three rows are the same
+
+
+def restless() -> Bank:
+    """One cluster of two large groups and three rows far out, and one that is too small."""
+    x = rows(75, 4, seed=3) * 0.02
+    x[:40, 0] += 1.0
+    x[40:72, 0] += 1.0
+    x[40:72, 1] += 0.7
+    x[72:, 2] -= 1.0
+    labels = torch.zeros(75, dtype=torch.int64)
+    labels[72:] = 1
+    return Bank(x, labels, 2)
+
+
+def test_splits_do_not_go_on_for_ever():
+    def repaired(draws: bool) -> list[int]:
+        bank = restless()
+        return [repair_small_clusters_(bank, 6, generator=generator(step) if draws else None) for step in range(40)]
+
+    assert all(repaired(draws=False))  # as in the released code
+    ended = repaired(draws=True)
+    assert not any(ended[20:])
+
+
+def test_labels_and_counts_change_together_alone():
+    bank = make_bank(sizes=[10, 3, 5])
+    for name in ("labels", "counts"):
+        with pytest.raises(KinshotError, match="relabel_"):
+            setattr(bank, name, torch.zeros_like(getattr(bank, name)))
+    bank.relabel_(torch.tensor([0, 1, 2, 1]), torch.tensor([2, 0, 1, 1]))
+    assert bank.labels[:3].tolist() == [2, 1, 1]
+    assert consistent(bank)
+    moved = copy.deepcopy(bank).to(torch.float32)
+    moved.load_state_dict(bank.state_dict())
+    assert torch.equal(moved.labels, bank.labels)
+
+
 def test_repair_touches_nothing_while_every_cluster_is_large_enough():
     bank = make_bank(sizes=[10, 11, 12])
     before = copy.deepcopy(bank.state_dict())
@@ -137,6 +187,6 @@ def test_counts_stay_true_through_many_steps(seed, minimum):
     chosen = StepSettings(negatives=4, pool=10, min_cluster=minimum, centroid_interval=2)
     for step in range(6):
         indices = torch.randint(0, 48, (10,), generator=generator(seed + step))
-        advance_(bank, indices, rows(10, 5, seed=seed + 50 + step), step, chosen)
+        advance_(bank, indices, rows(10, 5, seed=seed + 50 + step), step, chosen, generator(step))
         assert consistent(bank)
         assert int(bank.counts.min()) > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kinshot.core.checkpoint import PARTS, Checkpoint, load_checkpoint
 from kinshot.recipes.recipe import Recipe, parse
@@ -23,9 +24,23 @@ class Loaded:
     recipe: Recipe
 
 
+_BEFORE = {("method", "interclr"): {"repair_starts": "size"}}
+"""Settings that are younger than some checkpoints, by section and part, with the value that was in force before there were any."""
+
+
+def recorded(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The plain data of a checkpoint's recipe: a setting that did not exist yet has the value that was in force, not today's default."""
+    data = dict(checkpoint.config)
+    for (section, part), values in _BEFORE.items():
+        given = data.get(section)
+        if isinstance(given, dict) and given.get("name") == part:
+            data[section] = {**values, **given}
+    return data
+
+
 def with_recipe(checkpoint: Checkpoint) -> Loaded:
     """A checkpoint with its recipe. Raises ConfigError where the recipe is none that this version takes."""
-    return Loaded(checkpoint, parse(checkpoint.config, checkpoint.path.name))
+    return Loaded(checkpoint, parse(recorded(checkpoint), checkpoint.path.name))
 
 
 def read(path: Path, parts: Sequence[str] = PARTS) -> Loaded:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from kinshot.core.checkpoint import Checkpoint, load_checkpoint
 from kinshot.core.errors import CheckpointError, ConfigError
+from kinshot.recipes.loaded import recorded
 from kinshot.recipes.recipe import Recipe, load_recipe, parse, with_overrides
 from kinshot.runs.start import Options, resumed_from
 
@@ -38,7 +39,7 @@ def asked_recipe(name: str | None, given: list[str], options: Options, fresh: Re
     then = _overrides(checkpoint)
     if name is None:
         typed = _together(then, given)
-        recipe = replace(parse(with_overrides(checkpoint.config, given), path.name), overrides=tuple(typed))
+        recipe = replace(parse(with_overrides(recorded(checkpoint), given), path.name), overrides=tuple(typed))
     else:
         recipe = load_recipe(name, _together(then, given))
     return extended(recipe, options.extend) if options.extend else recipe

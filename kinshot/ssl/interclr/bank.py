@@ -6,15 +6,20 @@ every step. `copy.deepcopy(bank)` keeps the old state.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from kinshot.core.errors import KinshotError
 from kinshot.objectives.common import full_precision, unit
 from kinshot.ssl.interclr.kmeans import cluster_means, kmeans
 
 
 class Bank(nn.Module):
     """Unit features (N, D), labels (N,), centroids (K, D) and member counts (K,), all of them buffers.
+
+    Labels and counts say one thing: they change together, by `relabel_` and `fill_bank_`, and neither can be assigned alone.
 
     Centroids are plain means of unit rows and not normalised again, so that tight clusters attract a little more.
 
@@ -45,6 +50,27 @@ class Bank(nn.Module):
         bank = cls(torch.zeros(samples, dim), torch.zeros(samples, dtype=torch.int64), clusters)
         bank.counts.zero_()
         return bank
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As of any module, but for labels and counts. Raises KinshotError for these."""
+        if name in ("labels", "counts"):
+            raise KinshotError(f"a bank's {name} cannot be set alone: change labels by relabel_(indices, labels), which keeps the counts")
+        super().__setattr__(name, value)
+
+    @torch.no_grad()
+    def relabel_(self, indices: Tensor, labels: Tensor) -> None:
+        """Give samples new labels, and count anew; of a sample that occurs more than once the last label holds.
+
+        Args:
+            indices: int64 (B,).
+            labels: int64 (B,), pseudo-classes 0..K-1.
+        """
+        last = last_occurrence(indices)
+        new, old = labels[last], self.labels[indices]
+        once = (last == torch.arange(len(indices), device=indices.device)).to(self.counts.dtype)
+        self.counts.index_add_(0, old, -once)
+        self.counts.index_add_(0, new, once)
+        self.labels[indices] = new
 
     @property
     def filled(self) -> bool:
@@ -99,15 +125,10 @@ def update_labels_(bank: Bank, indices: Tensor) -> Tensor:
         bank: changed in place (labels and counts; centroids stay as they are).
         indices: int64 (B,).
     """
-    last = last_occurrence(indices)
     old = bank.labels[indices]
     with full_precision(bank.features):
-        new = (bank.features[indices] @ bank.centroids.T).argmax(dim=1)[last]
-    once = (last == torch.arange(len(indices), device=indices.device)).to(bank.counts.dtype)
-    bank.counts.index_add_(0, old, -once)
-    bank.counts.index_add_(0, new, once)
-    bank.labels[indices] = new
-    return (new != old).float().mean()
+        bank.relabel_(indices, (bank.features[indices] @ bank.centroids.T).argmax(dim=1))
+    return (bank.labels[indices] != old).float().mean()
 
 
 def last_occurrence(indices: Tensor) -> Tensor:

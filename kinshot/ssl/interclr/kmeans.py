@@ -16,9 +16,10 @@ def kmeans(
     features: Tensor,
     clusters: int,
     *,
-    generator: torch.Generator,
+    generator: torch.Generator | None = None,
     iterations: int = 20,
     assignment: Tensor | None = None,
+    first: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Euclidean k-means: labels int64 (N,) and centroids (K, D), the means of the final labels.
 
@@ -30,18 +31,21 @@ def kmeans(
     Args:
         features: (N, D).
         clusters: K, at most N.
-        generator: CPU generator that picks K distinct rows as first centroids; unused when `assignment` is given.
+        generator: CPU generator that picks K distinct rows as first centroids; unused when `assignment` or `first` is given.
         iterations: most updates of the centroids.
         assignment: optional labels (N,) to start from.
+        first: optional int64 (K,), distinct rows to start from.
 
     Raises:
-        ConfigError: fewer rows than clusters.
+        ConfigError: fewer rows than clusters, or nothing to start from.
     """
     if not 1 <= clusters <= len(features):
         raise ConfigError(f"k-means: expected 1 to {len(features)} clusters for {len(features)} rows, got {clusters}")
+    if assignment is None and first is None and generator is None:
+        raise ConfigError("k-means: nothing to start from: give a generator, an assignment, or the first rows")
     if assignment is None:
-        picks = torch.randperm(len(features), generator=generator)[:clusters].to(features.device)
-        labels = nearest_centroid(features, features[picks])
+        picks = torch.randperm(len(features), generator=generator)[:clusters] if first is None else first
+        labels = nearest_centroid(features, features[picks.to(features.device)])
     else:
         labels = assignment.clone()
     for _ in range(iterations):
@@ -52,6 +56,29 @@ def kmeans(
         labels = new
     _fill_empty_(labels, features, clusters)
     return labels, cluster_means(features, labels, clusters)
+
+
+@torch.no_grad()
+def spread_rows(features: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` distinct rows of (N, D), int64 on the CPU: the first uniform, each further one by its squared distance to the nearest so far.
+
+    Where no other row lies anywhere else, the further ones are uniform over those that are left.
+
+    Paper: Arthur, Vassilvitskii 2007, k-means++: the advantages of careful seeding (SODA).
+
+    Args:
+        features: (N, D).
+        count: at most N.
+        generator: CPU generator.
+    """
+    picks = torch.randint(len(features), (1,), generator=generator)
+    distance = torch.full((len(features),), torch.inf, dtype=torch.float64)
+    while len(picks) < count:
+        to_last = (features - features[picks[-1]]).square().sum(dim=1).double().cpu()
+        distance = torch.minimum(distance, to_last).index_fill_(0, picks, 0.0)
+        chances = distance if bool(distance.any()) else torch.ones_like(distance).index_fill_(0, picks, 0.0)
+        picks = torch.cat([picks, torch.multinomial(chances, 1, generator=generator)])
+    return picks
 
 
 def nearest_centroid(features: Tensor, centroids: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kinshot.objectives.common import full_precision
 from kinshot.ssl.interclr.bank import Bank
-from kinshot.ssl.interclr.kmeans import cluster_means, kmeans
+from kinshot.ssl.interclr.kmeans import cluster_means, kmeans, spread_rows
 
 
 @torch.no_grad()
@@ -18,12 +18,15 @@ def update_centroids_(bank: Bank) -> None:
 
 
 @torch.no_grad()
-def repair_small_clusters_(bank: Bank, minimum: int, iterations: int = 20) -> int:
+def repair_small_clusters_(bank: Bank, minimum: int, iterations: int = 20, *, generator: torch.Generator | None = None) -> int:
     """Dissolve clusters below `minimum` members and rebuild each from half of the then largest; returns how many there were.
 
     Members of small clusters join the best centroid among the others, whose centroids are not refreshed by that. Then, in
     ascending order, each small cluster takes the second part of a 2-means split of the currently largest cluster, and those
     two centroids are computed anew. Afterwards no cluster is empty, but one can still be below `minimum`.
+
+    The 2-means of a split starts from two rows that `generator` draws far from each other (`spread_rows`). Without one, as in the
+    reference, they follow from the cluster's size alone, and a split that leaves a part too small is undone and made again for ever.
 
     Departures: when every cluster is small, the largest counts as not small; a 2-means split with an empty part cannot
     occur here, where the reference splits at random.
@@ -38,7 +41,7 @@ def repair_small_clusters_(bank: Bank, minimum: int, iterations: int = 20) -> in
     _dissolve_(bank, small)
     names = small.nonzero().flatten().tolist()
     for name in names:
-        _split_largest_into_(bank, name, iterations)
+        _split_largest_into_(bank, name, iterations, generator)
     return len(names)
 
 
@@ -55,17 +58,18 @@ def _dissolve_(bank: Bank, small: Tensor) -> None:
     members = small[bank.labels].nonzero().flatten()
     with full_precision(bank.features):
         scores = (bank.features[members] @ bank.centroids.T).masked_fill(small, -torch.inf)
-    bank.labels[members] = scores.argmax(dim=1)
-    bank.counts.copy_(torch.bincount(bank.labels, minlength=len(bank.counts)))
+    bank.relabel_(members, scores.argmax(dim=1))
 
 
-def _split_largest_into_(bank: Bank, empty: int, iterations: int) -> None:
+def _split_largest_into_(bank: Bank, empty: int, iterations: int, generator: torch.Generator | None) -> None:
     largest = bank.counts.argmax()
     members = (bank.labels == largest).nonzero().flatten()
-    # the same seed for every split: which half is the second one must not depend on the history of the run
-    halves, means = kmeans(bank.features[members], 2, generator=torch.Generator().manual_seed(0), iterations=iterations)
+    rows = bank.features[members]
+    if generator is None:
+        first = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:2]
+    else:
+        first = spread_rows(rows, 2, generator)
+    halves, means = kmeans(rows, 2, first=first, iterations=iterations)
     moved = members[halves == 1]
-    bank.labels[moved] = empty
-    bank.counts[empty] = len(moved)
-    bank.counts[largest] -= len(moved)
+    bank.relabel_(moved, torch.full_like(moved, empty))
     bank.centroids[largest], bank.centroids[empty] = means[0], means[1]

@@ -20,9 +20,9 @@ def mutual_neighbors(bank: Bank, count: int) -> Tensor:
         bank: with a clustering; similarities are dot products of its features.
         count: k, nearest members considered in each direction.
     """
-    groups = members_by_label(bank.labels, bank.counts)
+    groups = members_by_label(bank.labels, len(bank.centroids))
     graph = torch.full((len(bank.labels), count), -1, dtype=torch.int64, device=bank.labels.device)
-    for members in groups.order.split(bank.counts.tolist()):
+    for members in groups.order.split(groups.counts.tolist()):
         if len(members) > 1:
             graph[members] = _mutual(bank.features[members], members, count)
     return graph

@@ -40,8 +40,9 @@ class Draw:
     available: Tensor
 
 
-def members_by_label(labels: Tensor, counts: Tensor) -> Members:
-    """Member lists of all classes from labels (N,) and counts (K,), by one sort."""
+def members_by_label(labels: Tensor, clusters: int) -> Members:
+    """Member lists of all classes from labels (N,), pseudo-classes 0..K-1, by one sort."""
+    counts = torch.bincount(labels, minlength=clusters)
     order = torch.argsort(labels, stable=True)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device)

@@ -31,6 +31,7 @@ class StepSettings:
         bank_momentum: a, weight of the new key in a bank row.
         labels: "online" renews labels in every step, "offline" leaves them to a periodic k-means.
         centroid_interval: steps between updates of the centroids (online labels only).
+        repair_starts: rows that a split of the largest cluster starts from: "kmeans++" draws them, "size" takes those of its size.
 
     Raises:
         ConfigError: a value out of range, named.
@@ -51,6 +52,7 @@ class StepSettings:
     bank_momentum: float = 1.0
     labels: Literal["online", "offline"] = "online"
     centroid_interval: int = 10
+    repair_starts: Literal["kmeans++", "size"] = "kmeans++"
 
     def __post_init__(self) -> None:
         for name in ("negatives", "pool", "min_cluster", "centroid_interval"):

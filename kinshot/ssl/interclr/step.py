@@ -72,7 +72,7 @@ def choose(
         settings: sampler, sizes and `exclude_self` matter here.
         graph: mutual neighbours (N, k) to prefer as positives, from `mutual_neighbors`; None draws from the class.
     """
-    groups = members_by_label(bank.labels, bank.counts)
+    groups = members_by_label(bank.labels, len(bank.centroids))
     positive = draw_positives(groups, bank.labels, indices, generator, exclude_self=settings.exclude_self)
     if graph is not None:
         positive = draw_neighbors(graph, bank.labels, indices, positive, generator)
@@ -133,7 +133,9 @@ def inter_loss(
 
 
 @torch.no_grad()
-def advance_(bank: Bank, indices: Tensor, keys: Tensor, step: int, settings: StepSettings) -> dict[str, Tensor | float]:
+def advance_(
+    bank: Bank, indices: Tensor, keys: Tensor, step: int, settings: StepSettings, generator: torch.Generator
+) -> dict[str, Tensor | float]:
     """Move the bank past a step: features, and with online labels also labels, centroids and small clusters.
 
     Returns the health figures of the bank, and `change_ratio` and `cluster_small` with online labels.
@@ -143,7 +145,8 @@ def advance_(bank: Bank, indices: Tensor, keys: Tensor, step: int, settings: Ste
         indices: int64 (B,).
         keys: (B, D) embeddings to store, normalised here.
         step: 0-based; centroids follow in every `centroid_interval`-th step.
-        settings: `bank_momentum`, `labels`, `centroid_interval` and `min_cluster` matter here.
+        settings: `bank_momentum`, `labels`, `centroid_interval`, `min_cluster` and `repair_starts` matter here.
+        generator: CPU generator; what is drawn of a split comes from it.
     """
     update_features_(bank, indices, keys, settings.bank_momentum)
     if settings.labels == "offline":
@@ -151,7 +154,7 @@ def advance_(bank: Bank, indices: Tensor, keys: Tensor, step: int, settings: Ste
     changed = update_labels_(bank, indices)
     if (step + 1) % settings.centroid_interval == 0:
         update_centroids_(bank)
-    small = repair_small_clusters_(bank, settings.min_cluster)
+    small = repair_small_clusters_(bank, settings.min_cluster, generator=generator if settings.repair_starts == "kmeans++" else None)
     return {**cluster_health(bank), "cluster_small": float(small), "change_ratio": changed}
 
 
@@ -195,5 +198,5 @@ def iteration(
     loss = settings.intra_weight * intra + settings.inter_weight * inter
     new_bank, new_queue = copy.deepcopy(bank), copy.deepcopy(queue)
     new_queue.enqueue_(unit(key.detach()))
-    health = advance_(new_bank, indices, key.detach(), step, settings)
+    health = advance_(new_bank, indices, key.detach(), step, settings, generator)
     return Iteration(loss, intra, inter, new_bank, new_queue, health)

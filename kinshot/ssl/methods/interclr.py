@@ -66,6 +66,8 @@ class InterCLR(Method):
         offline_interval: epochs between two renewals of offline labels.
         centroid_interval: steps between two updates of the centroids.
         kmeans_iterations: most iterations of k-means.
+        repair_starts: the two rows that a split of the largest cluster starts from, where a small one was dissolved: kmeans++ draws them
+            far from each other; size, as in the released code, takes those that the cluster's size gives, and may go on splitting for ever.
         share_neck: whether both losses share the projector; else the loss between images has its own.
         intra: moco, or simclr (ours): NT-Xent inside the batch, without key networks and queue.
         queue: keys kept as negatives for intra=moco, rounded down to a multiple of the batch; 0 is N / 2, at most 4096.
@@ -102,6 +104,7 @@ class InterCLR(Method):
         offline_interval: int = 1,
         centroid_interval: int = 10,
         kmeans_iterations: int = 20,
+        repair_starts: Literal["kmeans++", "size"] = "kmeans++",
         share_neck: bool = True,
         intra: Literal["moco", "simclr"] = "moco",
         queue: int = 4096,
@@ -126,6 +129,7 @@ class InterCLR(Method):
             bank_momentum=bank_momentum,
             labels=labels,
             centroid_interval=centroid_interval,
+            repair_starts=repair_starts,
         )
         at_least("warmup_epochs", warmup_epochs, 0)
         for name, value in (("offline_interval", offline_interval), ("kmeans_iterations", kmeans_iterations), ("neighbors", neighbors)):
@@ -206,7 +210,8 @@ class InterCLR(Method):
             self.queue.enqueue_(unit(intra_keys))
         if self._bank_rests(step // self.context.steps_per_epoch):
             return {}
-        return dict(advance_(self.bank, indices, bank_keys, step, self.settings))
+        generator = keyed_generator(self.context.seed, "interclr/repair", step)
+        return dict(advance_(self.bank, indices, bank_keys, step, self.settings, generator))
 
     def _bank_rests(self, epoch: int) -> bool:
         """Whether the bank is of no use yet: nothing reads it in a warm-up after which it is filled anew."""
