@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kinshot.core.errors import ConfigError
 from kinshot.objectives import OBJECTIVES
-from kinshot.objectives.common import at_least_float32, full_precision, unit
+from kinshot.objectives.common import at_least_float32, check_above, full_precision, unit
 
 
 @OBJECTIVES.register("block_repulsion", takes="classes")
@@ -24,13 +24,14 @@ def block_repulsion(z: Tensor, y: Tensor, *, classes: int | None = None, scale: 
         y: int64 (N,), -1 = unknown: left out.
         classes: K, all classes, present or not, as in the paper; None = those that are present, so that the term's size does not
             shrink with the number of classes.
-        scale: multiplies cosines (tau of the paper, which is not a temperature).
+        scale: multiplies cosines (tau of the paper, which is not a temperature); above 0.
 
     Raises:
-        ConfigError: shapes that do not fit together, or no class at all.
+        ConfigError: a setting out of range, or shapes that do not fit together.
     """
     if z.dim() != 2 or y.shape != z.shape[:1]:
         raise ConfigError(f"block_repulsion: expected (N, D) and a label for each row, got {tuple(z.shape)} and {tuple(y.shape)}")
+    check_above("scale", scale)
     if classes is not None and classes < 1:
         raise ConfigError(f"classes: expected at least 1, got {classes}")
     with full_precision(z):

@@ -51,7 +51,7 @@ def margin_contrastive(
         refs: (R, D), (A, R, D), or one such for each relation; None = `z`.
         positive_margin: m+, distance within which kin cost nothing.
         negative_margin: m-, distance beyond which the others cost nothing.
-        eps: added to every component of a difference.
+        eps: added to every component of a difference; at least 0.
         reduction: "mean" over all pairs, "valid" over those that cost something, "sum", "none": each anchor's
             mean (A,), or "each", see `common.reduce`.
         normalize: scales rows to length 1; the distance is then 2 at most.
@@ -62,6 +62,8 @@ def margin_contrastive(
     """
     if not 0 <= positive_margin <= negative_margin:
         raise ConfigError(f"margins: expected 0 <= positive_margin <= negative_margin, got {positive_margin} and {negative_margin}")
+    if not eps >= 0:
+        raise ConfigError(f"eps: expected at least 0, got {eps}")
     if normalize is True and not negative_margin < 2:
         raise ConfigError(f"negative_margin: expected less than 2, the largest distance of unit rows, got {negative_margin}")
 
