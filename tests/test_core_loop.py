@@ -33,6 +33,27 @@ def test_learning_rate_rises_then_falls_to_its_floor(total: int, warmup: float, 
     assert lr_factor(total // 2, total, schedule="constant", warmup=0, final=final) == 1
 
 
+@pytest.mark.parametrize(("warmup", "total", "steps"), [(0.07, 100, 7), (0.03, 780, 24), (0.02, 2055, 42), (0.05, 375, 19)])
+def test_the_warm_up_is_rounded_up_and_not_by_an_error_of_floats(warmup: float, total: int, steps: int) -> None:
+    rates = [lr_factor(step, total, schedule="constant", warmup=warmup, final=0.0) for step in range(total)]
+    assert sum(rate < 1 for rate in rates) == steps - 1
+    assert rates[steps - 1] == 1
+
+
+def test_the_cosine_is_that_of_pytorch() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20, eta_min=0.1)
+    theirs = []
+    for _ in range(20):
+        theirs.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    ours = [lr_factor(step, 20, schedule="cosine", warmup=0.0, final=0.1) for step in range(21)]
+    np.testing.assert_allclose(ours[:20], theirs, rtol=1e-9)
+    assert ours[19] > 0.1
+    assert ours[20] == pytest.approx(0.1)  # what would be left after the last step
+
+
 def test_only_matrices_decay() -> None:
     module = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten(), torch.nn.Linear(2, 2))
     decayed, free = decay_groups(module, 0.1)

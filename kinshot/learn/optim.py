@@ -37,8 +37,12 @@ def build_optimizer(name: str, module: nn.Module, *, lr: float, weight_decay: fl
 
 
 def lr_factor(step: int, total: int, *, schedule: str, warmup: float, final: float) -> float:
-    """Share of the peak learning rate at a 0-based step: linear warm-up, then cosine to `final` or constant."""
-    rise = math.ceil(warmup * total)
+    """Share of the peak learning rate at a 0-based step: linear warm-up, then cosine towards `final`, or constant.
+
+    The warm-up takes `warmup * total` steps, rounded up, and its last one has the peak. The cosine would reach `final` after the last
+    step, as PyTorch's CosineAnnealingLR does: the last step itself still has a little more.
+    """
+    rise = math.ceil(round(warmup * total, 6))  # 0.07 * 100 is 7, not the 7.000000000000001 of floats
     if step < rise:
         return (step + 1) / rise
     if schedule == "constant":

@@ -62,8 +62,8 @@ class TrainConfig:
         weight_decay: on weights of two or more dimensions; norms and biases have none.
         momentum: of sgd and lars.
         schedule: course of the learning rate after the warm-up.
-        warmup: share of all steps over which the learning rate rises linearly.
-        final_lr: share of the peak learning rate left at the last step (cosine).
+        warmup: share of all steps over which the learning rate rises linearly, rounded up to whole steps.
+        final_lr: share of the peak learning rate that the cosine would reach after the last step, which itself has a little more.
         freeze: parts of the encoder that stay as they are, modules by the names that its state has ([conv1, layer1]), or [all]; they get
             no gradient and stay in evaluation mode. Useful with `init`.
         clip: largest gradient norm; none leaves gradients as they are.
