@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # every name that the package shows: docs/api.md says what ea
     from kinshot import methods as methods
     from kinshot import miners as miners
     from kinshot import objectives as objectives
+    from kinshot import orders as orders
     from kinshot import sources as sources
     from kinshot import views as views
     from kinshot.core.context import RunContext as RunContext

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -13,13 +14,14 @@ from kinshot.core.errors import ConfigError, KinshotError, resource_error
 from kinshot.core.rng import keyed_generator
 from kinshot.core.signals import FOR_THE_PARENT
 from kinshot.datasets.base import Source
+from kinshot.datasets.orders.shuffled import shuffled
 
 Batch = tuple[Any, torch.Tensor]
 """(samples (B, ...), a tensor, or one by field for a source of several; int64 indices (B,))."""
 Companions = Callable[[torch.Tensor, int], torch.Tensor]
 """(int64 indices (B,) of a batch, step of the whole run) -> int64 (P,) further samples that belong with it. Picklable."""
 Order = Callable[[int], torch.Tensor]
-"""epoch -> int64 (steps, B): the samples of every batch of that epoch; a pure function of the epoch, picklable."""
+"""epoch -> int64 (steps, B): the samples of every batch of that epoch; a pure function of the epoch, picklable. See `ORDERS`."""
 
 
 def batches(
@@ -59,11 +61,7 @@ def batches(
     if start_step < 0:
         raise ConfigError(f"start_step must be at least 0, got {start_step}")
     steps = len(source) // batch_size
-    if order is None:
-        shuffled = torch.randperm(len(source), generator=keyed_generator(seed, "order", epoch))
-        chunks = shuffled[: steps * batch_size].view(steps, batch_size)
-    else:
-        chunks = order(epoch)
+    chunks = (order or shuffled(np.empty(len(source)), batch_size, steps, seed))(epoch)
     return _stream(_Chunks(source, list(chunks)[start_step:], companions, epoch * steps + start_step), workers)
 
 
