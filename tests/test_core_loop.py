@@ -18,7 +18,7 @@ from kinshot.learn.learner import Learner
 from kinshot.learn.loop import Plan, Run, train
 from kinshot.learn.method import Method
 from kinshot.learn.model import Model
-from kinshot.learn.optim import WeightAverage, build_optimizer, decay_groups, lr_factor
+from kinshot.learn.optim import WeightAverage, build_optimizer, decay_groups, lr_factor, set_lr
 from kinshot.learn.outputs import Outputs
 from kinshot.samples.batch import Batch, Shown
 
@@ -91,6 +91,26 @@ def test_weight_average_follows_its_recursion() -> None:
         average.update(layer.state_dict(), step)
     np.testing.assert_allclose(average.state["weight"].numpy(), expected, rtol=1e-6)
     assert int(average.state["num_batches_tracked"]) == 5
+
+
+class Slower(torch.nn.Linear):
+    lr_scale = 0.1
+
+
+def test_parts_take_their_share_of_the_learning_rate() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), Slower(2, 2))
+    groups = decay_groups(network, 0.3)
+    assert [(group.get("lr_scale"), group["weight_decay"], len(group["params"])) for group in groups] == [
+        (None, 0.3, 1), (None, 0.0, 1), (0.1, 0.3, 1), (0.1, 0.0, 1),
+    ]  # fmt: skip
+    assert all("lr_scale" not in group for group in decay_groups(network[0], 0.3))
+    optimizer = build_optimizer("sgd", network, lr=1.0, weight_decay=0.0, momentum=0.0)
+    set_lr(optimizer, 0.5)
+    before = [p.detach().clone() for p in network.parameters()]
+    sum(p.sum() for p in network.parameters()).backward()
+    optimizer.step()
+    moved = [float((old - new).mean()) for old, new in zip(before, network.parameters(), strict=True)]
+    assert moved == pytest.approx([0.5, 0.5, 0.05, 0.05], rel=1e-5)
 
 
 class Quadratic(Method):

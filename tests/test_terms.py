@@ -249,3 +249,18 @@ def test_every_method_says_whom_its_rows_show_and_gradients_reach_them(name: str
     first.square().sum().backward()
     frozen = [p for p in method.encoder.parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert frozen == []
+
+
+def test_an_encoder_takes_its_share_of_the_learning_rate(tmp_path: Path) -> None:
+    """A share that is next to nothing leaves the encoder nearly where it began, and the projector not."""
+    trained(tmp_path / "run", "train.encoder_lr=1e-6", "train.weight_decay=0", "monitor.keep=99")
+    begun, ended = (load_checkpoint(path) for path in (min, max) for path in [path((tmp_path / "run/checkpoints").iterdir())])
+
+    def moved(part: str) -> float:
+        old, new = begun.tensors[part], ended.tensors[part]
+        return max(float((old[n] - new[n]).abs().max()) for n in old if n.endswith(("weight", "bias")) and "num" not in n)
+
+    assert moved("encoder") < 1e-5
+    assert moved("projector") > 1e-3
+    with pytest.raises(ConfigError, match=r"train\.encoder_lr"):
+        load_recipe(str(TINY), ["train.encoder_lr=0"])

@@ -9,24 +9,41 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinshot.core.errors import ConfigError
+SCALE = "lr_scale"
+"""Share of the learning rate that a group takes; groups without it take all of it. Modules say theirs in an attribute of this name."""
 
 
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two parameter groups: weights of two or more dimensions decay; biases and normalisation parameters do not."""
+    """Parameter groups: weights of two or more dimensions decay; biases and normalisation parameters do not.
+
+    What takes another share of the learning rate than 1, as a module above it says by its `lr_scale`, stands in groups of its own.
+    """
+    scales = _scales(module)
     trainable = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+    found = []
+    for scale in sorted({scales.get(id(p), 1.0) for p in trainable}, reverse=True):
+        own = [p for p in trainable if scales.get(id(p), 1.0) == scale]
+        share = {} if scale == 1 else {SCALE: scale}
+        found += [
+            {"params": [p for p in own if p.ndim >= 2], "weight_decay": weight_decay, **share},
+            {"params": [p for p in own if p.ndim < 2], "weight_decay": 0.0, **share},
+        ]
+    return [group for group in found if group["params"]]
+
+
+def _scales(module: nn.Module) -> dict[int, float]:
+    """Share of the learning rate by parameter; of nested modules the innermost that says one counts."""
+    found: dict[int, float] = {}
+    for part in module.modules():  # outer ones first
+        scale = getattr(part, SCALE, None)
+        if isinstance(scale, int | float):
+            found.update({id(p): float(scale) for p in part.parameters()})
+    return found
 
 
 def build_optimizer(name: str, module: nn.Module, *, lr: float, weight_decay: float, momentum: float) -> torch.optim.Optimizer:
     """`adamw`, `sgd` (Nesterov-free momentum) or `lars` (lightly's implementation) over `decay_groups`."""
     groups = decay_groups(module, weight_decay)
-    if not groups:
-        raise ConfigError("nothing is left to train, every weight is frozen: take parts out of train.freeze, or take a method with a head")
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr)
     if name == "sgd":
@@ -71,9 +88,9 @@ def extended_factor(step: int, *, parts: Sequence[int], restart: bool, schedule:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every parameter group the learning rate `lr`."""
+    """Give every parameter group its share of the learning rate `lr`."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get(SCALE, 1.0)
 
 
 class WeightAverage:

@@ -14,7 +14,11 @@ _LOWEST = {
     "validation.ways": 2, "validation.shots": 1, "validation.queries": 1, "validation.episodes": 2, "validation.every": 1,
     "monitor.knn_k": 1, "monitor.projector_points": 0, "projector.layers": 0, "projector.hidden": 1, "projector.dim": 1,
 }  # fmt: skip
-_ABOVE_0 = {"train.lr": "nothing would be learned", "train.clip": "every gradient would be 0; null leaves gradients as they are"}
+_ABOVE_0 = {
+    "train.lr": "nothing would be learned",
+    "train.encoder_lr": "train.freeze=[all] keeps the encoder as it is",
+    "train.clip": "every gradient would be 0; null leaves gradients as they are",
+}
 _HIGHEST = {
     "train.warmup": 1.0, "train.final_lr": 1.0, "train.ema": 0.99999, "train.momentum": 0.99999, "train.lr": 1e6, "train.weight_decay": 1e6,
     "train.threads": MOST_THREADS, "train.workers": 256, "train.epochs": 10_000_000, "train.batch_size": 10_000_000,

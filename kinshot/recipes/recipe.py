@@ -59,6 +59,7 @@ class TrainConfig:
         batch_size: samples in a step; the last partial batch of an epoch is dropped. 0 chooses by the size and the number of samples.
         optimizer: adamw, sgd, or lars (lightly's).
         lr: peak learning rate.
+        encoder_lr: share of the learning rate that the encoder takes; below 1 where `init` gives it weights worth keeping.
         weight_decay: on weights of two or more dimensions; norms and biases have none.
         momentum: of sgd and lars.
         schedule: course of the learning rate after the warm-up.
@@ -83,6 +84,7 @@ class TrainConfig:
     batch_size: int = 256
     optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
     lr: float = 3e-3
+    encoder_lr: float = 1.0
     weight_decay: float = 1e-4
     momentum: float = 0.9
     schedule: Literal["cosine", "constant"] = "cosine"

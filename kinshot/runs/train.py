@@ -214,6 +214,8 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     learner = learner_of(recipe, method, source, input, context, device, graph).to(device)
     if t.channels_last:
         learner = learner.to(memory_format=torch.channels_last)
+    if t.encoder_lr != 1:
+        encoder.lr_scale = t.encoder_lr  # type: ignore[assignment]
     optimizer = build_optimizer(t.optimizer, learner, lr=t.lr, weight_decay=t.weight_decay, momentum=t.momentum)
     average = WeightAverage(learner.model.state_dict(), t.ema) if t.ema else None
     course = partial(
