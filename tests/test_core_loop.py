@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinshot.core.errors import DivergedError, Interrupted
-from kinshot.learn.knn import knn_accuracy, rows_by_class
+from kinshot.core.errors import ConfigError, DivergedError, Interrupted
+from kinshot.learn.knn import knn_accuracy, knn_answers, rows_by_class
 from kinshot.learn.learner import Learner
 from kinshot.learn.loop import Plan, Run, train
 from kinshot.learn.method import Method
@@ -226,6 +226,31 @@ def test_knn_equals_a_loop() -> None:
         right += votes.argmax() == label
     found = knn_accuracy(torch.tensor(bank), torch.tensor(labels), torch.tensor(query), torch.tensor(wanted), k=7)
     assert found == pytest.approx(right / 15)
+
+
+@pytest.mark.parametrize("temperature", [0.011, 0.005, 1e-3, 1e-6])
+def test_sharp_knn_votes_do_not_overflow(temperature: float) -> None:
+    """exp(1 / 0.011) is the last that float32 holds; below, votes were infinite and the lowest class of the neighbors won."""
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 6
+    bank = torch.eye(6)[labels] + 0.05 * torch.randn(60, 6, generator=rng)
+    assert knn_accuracy(bank, labels, bank, labels, k=20, temperature=temperature) == 1
+    shares = knn_answers(bank, labels, bank, k=20, temperature=temperature).shares
+    assert np.isfinite(shares).all()
+    assert (shares[:, 0] > 0.5).all()
+
+
+def test_knn_answers_name_the_classes_in_order() -> None:
+    bank = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 1.0], [0.7, 0.7]])
+    found = knn_answers(bank, torch.tensor([4, 4, 1, 1, 7]), torch.tensor([[1.0, 0.2], [0.1, 1.0]]), k=4, top=4)
+    assert found.classes.tolist() == [[4, 7, 1, -1], [1, 7, 4, -1]]
+    assert found.predictions.tolist() == [4, 1]
+    assert found.shares.sum(1) == pytest.approx(1)
+    assert [found.accuracy(np.array([7, 1]), top) for top in (1, 2, 3)] == [0.5, 1.0, 1.0]
+    equal = knn_answers(torch.ones(4, 2), torch.tensor([3, 2, 5, 2]), torch.ones(1, 2), k=3, top=3)
+    assert equal.classes.tolist() == [[2, 3, 5]]  # the three first of equally near ones; of equal votes the lowest class
+    with pytest.raises(ConfigError, match="temperature above 0 and top at least 1, got 0 and 1"):
+        knn_answers(bank, torch.zeros(5, dtype=torch.int64), bank, temperature=0)
 
 
 def test_a_probe_draws_every_class_alike() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from kinshot.core.errors import DataError
+from kinshot.core.errors import ConfigError, DataError
 from kinshot.core.rng import keyed_generator
+from kinshot.kin.neighbors.ranking import rank, ranked_blocks
+from kinshot.kin.neighbors.votes import by_distance, most_voted, softened, votes
 
 LEAST_OF_A_CLASS = 20
 """Samples of a class that a probe takes at least, where there are as many: with fewer of each, most neighbors must be strangers."""
@@ -48,8 +52,30 @@ def _share(sizes: np.ndarray, wanted: int) -> int:
     return low
 
 
-def knn_accuracy(bank: Tensor, bank_labels: Tensor, query: Tensor, query_labels: Tensor, *, k: int = 20, temperature: float = 0.1) -> float:
-    """Top-1 accuracy of cosine kNN whose neighbors vote with weight exp(similarity / temperature).
+@dataclass(frozen=True, eq=False)
+class KnnAnswers:
+    """What the neighbours of each query vote for.
+
+    Args:
+        classes: most voted first, of equal ones the lowest, int64 (Q, top); -1 where fewer have any vote.
+        shares: their shares of the votes, float64 (Q, top).
+    """
+
+    classes: np.ndarray
+    shares: np.ndarray
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """The elected class of each query, int64 (Q,)."""
+        return self.classes[:, 0]
+
+    def accuracy(self, labels: Tensor | np.ndarray, top: int = 1) -> float:
+        """Share of queries whose class (Q,) is among the `top` most voted, of as many as were asked for."""
+        return float((self.classes[:, :top] == np.asarray(labels)[:, None]).any(axis=1).mean())
+
+
+def knn_answers(bank: Tensor, bank_labels: Tensor, query: Tensor, *, k: int = 20, temperature: float = 0.1, top: int = 1) -> KnnAnswers:
+    """The classes that cosine neighbours elect, voting with weight exp(similarity / temperature).
 
     Paper: Wu, Xiong, Yu and Lin, 2018, arXiv 1805.01978 (section 3.4).
 
@@ -57,20 +83,28 @@ def knn_accuracy(bank: Tensor, bank_labels: Tensor, query: Tensor, query_labels:
         bank: features (N, D); need not be normalised.
         bank_labels: int64 (N,), from 0.
         query: features (Q, D).
-        query_labels: int64 (Q,).
         k: neighbors that vote, at most N.
-        temperature: sharpness of the votes.
+        temperature: sharpness of the votes, above 0 and as small as you like.
+        top: classes that are named for each query.
+
+    Raises:
+        ConfigError: k or top below 1, or a temperature that is not above 0.
+        DataError: features that are not finite.
     """
-    bank = torch.nn.functional.normalize(bank.float(), dim=1)
-    classes = int(max(bank_labels.max(), query_labels.max())) + 1
-    correct = 0
-    for rows, labels in zip(query.split(1024), query_labels.split(1024), strict=True):
-        similarity = torch.nn.functional.normalize(rows.float(), dim=1) @ bank.T  # (q, N)
-        top, index = similarity.topk(min(k, bank.shape[0]), dim=1)
-        votes = torch.zeros(len(rows), classes, device=rows.device)
-        votes.scatter_add_(1, bank_labels[index], (top / temperature).exp())
-        correct += int((votes.argmax(1) == labels).sum())
-    return correct / len(query_labels)
+    if temperature <= 0 or top < 1:
+        raise ConfigError(f"kNN votes need a temperature above 0 and top at least 1, got {temperature} and {top}")
+    labels = bank_labels.cpu().numpy()
+    found = [
+        most_voted(labels[near.index.cpu().numpy()], softened(near.closeness.cpu().numpy(), temperature), top)
+        for _, near in ranked_blocks(query.float(), bank.float(), k=min(k, len(bank)))
+    ]
+    classes, shares = (np.concatenate(each) for each in zip(*found, strict=True))
+    return KnnAnswers(classes, shares)
+
+
+def knn_accuracy(bank: Tensor, bank_labels: Tensor, query: Tensor, query_labels: Tensor, *, k: int = 20, temperature: float = 0.1) -> float:
+    """Share of queries whose class, int64 (Q,), is what `knn_answers` predicts."""
+    return knn_answers(bank, bank_labels, query, k=k, temperature=temperature).accuracy(query_labels.cpu())
 
 
 def leave_one_out(features: np.ndarray, labels: np.ndarray, *, k: int = 3) -> tuple[float, float]:
@@ -87,16 +121,12 @@ def leave_one_out(features: np.ndarray, labels: np.ndarray, *, k: int = 3) -> tu
         DataError: fewer than two labels, or too few samples for k.
     """
     from sklearn.metrics import roc_auc_score
-    from sklearn.neighbors import NearestNeighbors
 
     known = labels >= 0
     classes, y = np.unique(labels[known], return_inverse=True)
     if len(classes) < 2 or len(y) <= k:
         raise DataError(f"leave-one-out kNN needs two labels and more than k={k} samples, got {len(classes)} labels, {len(y)} samples")
-    distance, index = NearestNeighbors(n_neighbors=k).fit(features[known]).kneighbors()
-    exact = distance == 0
-    weight = np.where(exact.any(1, keepdims=True), exact, 1 / np.where(exact, 1, distance))
-    votes = np.zeros((len(y), len(classes)))
-    np.add.at(votes, (np.arange(len(y))[:, None], y[index]), weight / weight.sum(1, keepdims=True))
-    areas = [roc_auc_score(y == c, votes[:, c]) for c in range(len(classes))]
-    return float((votes.argmax(1) == y).mean()), float(np.mean(areas))
+    near = rank(torch.from_numpy(features[known]).double(), k=k, metric="euclidean")
+    found = votes(y[near.index.numpy()], by_distance(near.value.numpy()), len(classes))
+    areas = [roc_auc_score(y == c, found[:, c]) for c in range(len(classes))]
+    return float((found.argmax(1) == y).mean()), float(np.mean(areas))

@@ -10,7 +10,7 @@ from kinshot.core.errors import ConfigError, DataError
 from kinshot.kin.graph.edge_layer import EdgeLayer
 from kinshot.kin.graph.graph import RelationGraph
 
-# Query rows at a time: bounds the lists of neighbours that are held.
+# Query rows at a time: bounds the lists of neighbours within a radius that are held.
 ROWS = 4096
 
 
@@ -90,27 +90,19 @@ def _euclidean(radius: float, metric: str) -> float:
     return radius if metric == "euclidean" else float(np.sqrt(2 * radius))
 
 
-def _search(features: np.ndarray) -> Any:
-    from sklearn.neighbors import NearestNeighbors
-
-    return NearestNeighbors().fit(features)
-
-
 def _nearest(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    search, n = _search(features), len(features)
-    found = []
-    for start in range(0, n, ROWS):
-        rows = np.arange(start, min(start + ROWS, n))
-        near = search.kneighbors(features[rows], n_neighbors=k + 1, return_distance=False)
-        # the sample itself is dropped; among many duplicates it may be missing, then the last is
-        others = near != rows[:, None]
-        others[others.all(1), -1] = False
-        found.append(near[others])
-    return np.repeat(np.arange(n), k), np.concatenate(found).astype(np.int64)
+    import torch
+
+    from kinshot.kin.neighbors.ranking import rank
+
+    near = rank(torch.from_numpy(features), k=k, metric="euclidean").index.numpy()
+    return np.repeat(np.arange(len(features)), k), near.ravel()
 
 
 def _within(features: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    search, n = _search(features), len(features)
+    from sklearn.neighbors import NearestNeighbors
+
+    search, n = NearestNeighbors().fit(features), len(features)
     a, b = [], []
     for start in range(0, n, ROWS):
         near = search.radius_neighbors(features[start : start + ROWS], radius=radius, return_distance=False)

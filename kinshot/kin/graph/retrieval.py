@@ -6,6 +6,10 @@ import numpy as np
 
 from kinshot.core.errors import DataError
 from kinshot.kin.graph.graph import RelationGraph
+from kinshot.kin.metrics.lrap import lrap
+from kinshot.kin.metrics.recall_at_k import recall_at_k
+from kinshot.kin.neighbors.found import ByGraph
+from kinshot.kin.neighbors.retrieved import Retrieved
 
 
 def neighbor_retrieval(embeddings: np.ndarray, graph: RelationGraph, ids: np.ndarray) -> dict[str, float]:
@@ -25,24 +29,31 @@ def neighbor_retrieval(embeddings: np.ndarray, graph: RelationGraph, ids: np.nda
     Raises:
         DataError: rows and ids differ in number, values that are not finite, or no link among `ids`.
     """
-    from sklearn.metrics import average_precision_score, label_ranking_average_precision_score, ndcg_score
+    import torch
+    from sklearn.metrics import average_precision_score, ndcg_score
 
-    z = np.asarray(embeddings, dtype=np.float64)
-    count = len(ids)
+    from kinshot.kin.neighbors.ranking import ranked_blocks
+
+    z, nodes = np.asarray(embeddings, dtype=np.float64), np.asarray(ids)
+    count = len(nodes)
     if z.ndim != 2 or len(z) != count or not np.isfinite(z).all():
         raise DataError(f"neighbor retrieval needs finite embeddings (R, D) of {count} nodes, got shape {z.shape}")
-    linked = graph.induced(np.asarray(ids)).positive > 0
-    others = ~np.eye(count, dtype=bool)
-    linked = linked[others].reshape(count, count - 1)
-    some = linked.any(axis=1)
-    if not some.any():
+    kin = ByGraph(graph, nodes)
+    if count < 2 or not kin.total(slice(0, count)).any():
         raise DataError(f"neighbor retrieval: none of the {count} nodes has a neighbor among them: take more nodes")
-    norms = (z**2).sum(axis=1)
-    closeness = -np.maximum(norms[:, None] + norms - 2 * z @ z.T, 0)[others].reshape(count, count - 1)
-    linked, closeness = linked[some], closeness[some]
+    found = []
+    for rows, near in ranked_blocks(torch.from_numpy(z), k=count - 1, metric="euclidean"):
+        among, total, closeness = kin.among(rows, near.index.numpy()), kin.total(rows), near.closeness.numpy()
+        some = total > 0
+        found.append(Retrieved(among[some], total[some], closeness[some]))
+    asked = sum(len(one.total) for one in found)
     return {
-        "lrap": float(label_ranking_average_precision_score(linked, closeness)),
-        "ndcg": float(ndcg_score(linked, closeness)),
-        "average_precision": float(average_precision_score(linked.ravel(), closeness.ravel())),
-        "recall_at_1": float(linked[np.arange(len(linked)), closeness.argmax(axis=1)].mean()),
+        "lrap": float(np.concatenate([lrap(one) for one in found]).mean()),
+        "ndcg": float(sum(ndcg_score(one.kin, one.closeness) * len(one.total) for one in found if len(one.total)) / asked),
+        "average_precision": float(
+            average_precision_score(
+                np.concatenate([one.kin.ravel() for one in found]), np.concatenate([one.closeness.ravel() for one in found])
+            )
+        ),
+        "recall_at_1": float(np.concatenate([recall_at_k(one, k=1) for one in found]).mean()),
     }
