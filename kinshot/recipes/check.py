@@ -107,7 +107,6 @@ def _parts(values: dict[str, Any]) -> Iterator[str]:
     """What views, encoder and method say when they are made, for images of the recipe's size."""
     from kinshot.core.context import RunContext
     from kinshot.encoders.build import build_encoder
-    from kinshot.encoders.projector import mlp_projector
     from kinshot.samples.pixels import PixelSpec
 
     source, views, encoder, method = (values[name] for name in ("data", "views", "encoder", "method"))
@@ -130,11 +129,15 @@ def _parts(values: dict[str, Any]) -> Iterator[str]:
     context = RunContext(samples, batch, _STEPS, _STEPS, 0)
     supervised = METHODS.entry(method.name).flags.get("supervised", False)
     if not supervised:  # the others ask for classes, which only the data has
-        yield from _refused(lambda: _check_method(method, made[0], mlp_projector(made[0].dim, 8, 8, 2, last_norm=False), context, views))
+        yield from _refused(lambda: _check_method(method, made[0], context, views))
 
 
-def _check_method(method: Choice, encoder: Any, projector: Any, context: Any, views: Choice) -> None:
-    made = METHODS.build(method.name, encoder, projector, context, settings=method.settings)
+def _check_method(method: Choice, encoder: Any, context: Any, views: Choice) -> None:
+    from kinshot.encoders.projector import mlp_projector
+    from kinshot.learn.model import Model
+
+    model = Model(encoder, mlp_projector(encoder.dim, 8, 8, 2, last_norm=False))
+    made = METHODS.build(method.name, model, context, settings=method.settings)
     check_view_count(made.view_count, method.name, views)
 
 
