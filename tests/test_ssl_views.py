@@ -18,7 +18,7 @@ from kinshot.core.errors import ConfigError
 from kinshot.core.rng import keyed_uniform
 from kinshot.datasets.views import VIEWS
 from kinshot.datasets.views._color import ColorStrength, blur, recolor
-from kinshot.datasets.views._geometry import ELASTIC_POINTS, Geometry, WarpStrength, affine, sampling_grid
+from kinshot.datasets.views._geometry import ELASTIC_POINTS, Geometry, WarpStrength, affine, coefficients
 from kinshot.datasets.views.feature_noise import FeatureNoise
 from kinshot.datasets.views.token_mask import TokenMask
 from kinshot.datasets.views.warp import Warp
@@ -110,7 +110,8 @@ def test_affine_warp_equals_a_loop_over_pixels(seed):
     u, size, side = rng.random((1, 12)), 5, 8
     strength = WarpStrength(0.5, (0.6, 1.3), 0.3, 0.3, 0.15, (0.4, 1.0), 0.3, 0.5, 0.0)
     image = rng.random((side, side))
-    grid = sampling_grid(Geometry(size, torch.device("cpu")), torch.tensor(u).float(), torch.zeros(1, 2 * ELASTIC_POINTS), strength)
+    weights = coefficients(torch.tensor(u).float(), torch.zeros(1, 2 * ELASTIC_POINTS), strength)
+    grid = Geometry((size, size), torch.device("cpu"), (size, size)).grid(weights)
     ours = torch.nn.functional.grid_sample(torch.tensor(image).float()[None, None], grid, align_corners=False)[0, 0].numpy()
     matrix = reference_matrix(u[0], strength)
     for row in range(size):
@@ -137,11 +138,11 @@ def test_flip_mirrors_left_and_right():
 
 
 def test_elastic_moves_pixels_and_has_the_stated_strength():
-    geometry = Geometry(5, torch.device("cpu"))  # output pixels close to the 5x5 control points
+    geometry = Geometry((5, 5), torch.device("cpu"), (5, 5))  # output pixels close to the 5x5 control points
     strength = WarpStrength(0.0, (1.0, 1.0), 0.0, 0.0, 0.0, (1.0, 1.0), 0.0, 0.0, 0.1)
     u = torch.rand(4000, 12 + 2 * ELASTIC_POINTS, generator=torch.Generator().manual_seed(0))
-    moved = sampling_grid(geometry, u[:, :12], u[:, 12:], strength)
-    still = sampling_grid(geometry, u[:1, :12], torch.full((1, 2 * ELASTIC_POINTS), 0.5), strength)
+    moved = geometry.grid(coefficients(u[:, :12], u[:, 12:], strength))
+    still = geometry.grid(coefficients(u[:1, :12], torch.full((1, 2 * ELASTIC_POINTS), 0.5), strength))
     assert (moved - still)[:, 2, 2].std().item() == pytest.approx(0.1, rel=0.05)
 
 

@@ -1,4 +1,7 @@
-"""Where each output pixel of a warped view is read: crop, flip, affine and elastic maps as one linear combination of fixed maps."""
+"""Where each pixel of a warped view is read: crop, flip, affine and elastic maps as one linear combination of fixed maps.
+
+Coordinates are (x, y) in [-1, 1] over the whole extent of a picture, the same for an image and its mask whatever their pixels.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from torch import Tensor
 _SIDE = 5
 ELASTIC_POINTS = _SIDE * _SIDE
 """Control points of the elastic warp."""
+
+_CUBIC = -0.75  # the constant of torch's bicubic kernel
 
 
 @dataclass(frozen=True)
@@ -30,22 +35,90 @@ class WarpStrength:
 
 
 class Geometry:
-    """Fixed maps over the output pixels: x, y, one, and a bicubic bump per control point; (3 + points, size * size)."""
+    """Fixed maps over the pixels of a view: x, y, one, and a bicubic bump per control point; (3 + points, height * width).
 
-    def __init__(self, size: int, device: torch.device) -> None:
-        centers = (torch.arange(size, dtype=torch.float32) + 0.5) * (2.0 / size) - 1.0
-        y, x = torch.meshgrid(centers, centers, indexing="ij")
-        bumps = F.interpolate(torch.eye(ELASTIC_POINTS).view(-1, 1, _SIDE, _SIDE), (size, size), mode="bicubic", align_corners=True)
-        maps = torch.cat([torch.stack([x, y, torch.ones_like(x)]), bumps[:, 0]])
+    Args:
+        size: (height, width) of the view.
+        device: where the maps are.
+        of: (height, width) of the views that the plan was drawn for, over whose pixels the bumps are spread.
+    """
+
+    def __init__(self, size: tuple[int, int], device: torch.device, of: tuple[int, int]) -> None:
         self.size = size
-        self.maps = maps.flatten(1).to(device)
+        y, x = torch.meshgrid(*(_centers(side) for side in size), indexing="ij")
+        if size == of:
+            eye = torch.eye(ELASTIC_POINTS).view(-1, 1, _SIDE, _SIDE)
+            bumps = F.interpolate(eye, size, mode="bicubic", align_corners=True).flatten(1)
+        else:
+            bumps = bumps_at(pixels_of(torch.stack([x, y], 2).view(1, -1, 2), of), of)[0]
+        self.maps = torch.cat([torch.stack([x, y, torch.ones_like(x)]).flatten(1), bumps]).to(device)
+
+    def grid(self, coefficients: Tensor) -> Tensor:
+        """The grid (B, height, width, 2) for `grid_sample` of coefficients (B, 2, 3 or 3 + points)."""
+        grid = coefficients @ self.maps[: coefficients.shape[2]]
+        return grid.view(-1, 2, *self.size).permute(0, 2, 3, 1)
 
 
-def affine(u: Tensor, strength: WarpStrength) -> Tensor:
+def _centers(side: int) -> Tensor:
+    return (torch.arange(side, dtype=torch.float32) + 0.5) * (2.0 / side) - 1.0
+
+
+def pixels_of(points: Tensor, size: tuple[int, int]) -> Tensor:
+    """Points (..., 2) in [-1, 1] as (x, y) in pixels of a picture of (height, width): the centre of the first pixel is 0."""
+    sides = points.new_tensor([size[1], size[0]])
+    return (points + 1) * (sides / 2) - 0.5
+
+
+def extent_of(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """The inverse of `pixels_of`."""
+    sides = pixels.new_tensor([size[1], size[0]])
+    return (pixels + 0.5) * (2 / sides) - 1
+
+
+def bumps_at(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """The control points' bumps at points (B, N, 2), (x, y) in pixels of a view of (height, width): (B, points, N).
+
+    At whole pixels these are the maps of `Geometry`: bicubic interpolation, first and last pixel on the first and last control point.
+    """
+    across, down = (_cubic(pixels[..., i] * ((_SIDE - 1) / max(size[1 - i] - 1, 1))) for i in (0, 1))
+    return (down[:, :, :, None] * across[:, :, None, :]).flatten(2).mT
+
+
+def _cubic(place: Tensor) -> Tensor:
+    """Weights (B, N, side) of the control points along one axis for places (B, N) in their distance; beyond the ends the last counts."""
+    first = place.floor()
+    weights = place.new_zeros(*place.shape, _SIDE)
+    for tap in (-1, 0, 1, 2):
+        distance = (place - first - tap).abs()
+        near = ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance**2 + 1
+        far = ((_CUBIC * distance - 5 * _CUBIC) * distance + 8 * _CUBIC) * distance - 4 * _CUBIC
+        where = (first + tap).clamp(0, _SIDE - 1).long()
+        weights.scatter_add_(2, where[..., None], torch.where(distance <= 1, near, far)[..., None])
+    return weights
+
+
+def coefficients(u: Tensor, elastic: Tensor, strength: WarpStrength, aspect: float = 1.0) -> Tensor:
+    """Coefficients (B, 2, 3) of the fixed maps, (B, 2, 3 + points) where there is an elastic warp; rows for source x and y.
+
+    Args:
+        u: uniform draws (B, 12).
+        elastic: uniform draws (B, 2 * points).
+        strength: largest changes.
+        aspect: width over height of the picture, in which a rotation is to be one of its pixels.
+    """
+    weights = affine(u, strength, aspect)
+    if strength.elastic > 0:
+        # uniform on +-sqrt(3): unit variance, and no far outliers that would tear a stroke
+        noise = (elastic.reshape(-1, 2, ELASTIC_POINTS) - 0.5) * (strength.elastic * math.sqrt(12.0))
+        weights = torch.cat([weights, noise], 2)
+    return weights
+
+
+def affine(u: Tensor, strength: WarpStrength, aspect: float = 1.0) -> Tensor:
     """Maps from output to source coordinates in [-1, 1]: uniform draws (B, 12) to (B, 2, 3), rows for source x and y.
 
     source = crop_center + crop_side * (Flip @ Rotation @ Shear @ diag(1 / (zoom * stretch), stretch / zoom) @ output + shift),
-    stretch = e^(aspect / 2).
+    stretch = e^(aspect / 2); rotation and shear are those of square pixels.
     """
     signed = 2 * u - 1
     angle, shear = signed[:, 0] * strength.rotation, signed[:, 3] * strength.shear
@@ -60,6 +133,9 @@ def affine(u: Tensor, strength: WarpStrength) -> Tensor:
         torch.stack([sin * width, (sin * shear + cos) * height, 2 * strength.shift * signed[:, 5]], 1),
     ]
     matrix = torch.stack(rows, 1)
+    if aspect != 1:
+        matrix[:, 0, 1] /= aspect
+        matrix[:, 1, 0] *= aspect
     sides, center = _crop(u, strength)
     matrix = matrix * sides[:, :, None]
     matrix[:, :, 2] += center
@@ -72,16 +148,3 @@ def _crop(u: Tensor, strength: WarpStrength) -> tuple[Tensor, Tensor]:
     ratio = torch.exp(strength.crop_aspect * (2 * u[:, 8] - 1))
     sides = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp(max=1.0)
     return sides, (2 * u[:, 9:11] - 1) * (1 - sides)
-
-
-def sampling_grid(geometry: Geometry, u: Tensor, elastic: Tensor, strength: WarpStrength) -> Tensor:
-    """The grid (B, size, size, 2) for `grid_sample`, from draws (B, 12) and (B, 2 * points)."""
-    weights, maps = affine(u, strength), geometry.maps
-    if strength.elastic > 0:
-        # uniform on +-sqrt(3): unit variance, and no far outliers that would tear a stroke
-        noise = (elastic.reshape(-1, 2, ELASTIC_POINTS) - 0.5) * (strength.elastic * math.sqrt(12.0))
-        weights = torch.cat([weights, noise], 2)
-    else:
-        maps = maps[:3]
-    grid = weights @ maps
-    return grid.view(-1, 2, geometry.size, geometry.size).permute(0, 2, 3, 1)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError
 from kinshot.datasets.views import VIEWS
+from kinshot.datasets.views.plan import Indices, Plan, Views, drawn
 from kinshot.samples.spec import Spec
 
 
 @VIEWS.register("clean")
-class Clean:
+class Clean(Views):
     """The samples themselves, normalised, as evaluation sees them.
 
     Paper: none; supervised episodes on Omniglot are usually trained without augmentation (Snell, Swersky, Zemel, 2017, arXiv 1703.05175).
@@ -23,14 +25,18 @@ class Clean:
 
     accepts = ("image", "features", "tokens")
 
-    def __init__(self, input: Spec, *, views: int = 1) -> None:
+    def __init__(self, input: Spec | Mapping[str, Spec], *, views: int = 1) -> None:
+        super().__init__(input, views)
         if views < 1:
             raise ConfigError(f"clean: views must be at least 1, got {views}")
-        self.input, self.views = input, views
 
-    def __call__(self, samples: Tensor, indices: Tensor | np.ndarray, seed: int, epoch: int) -> list[Tensor]:
-        """`views` copies of the normalised batch."""
-        clean = self.input.normalize(samples)
+    def draw(self, indices: Indices, seed: int, epoch: int) -> Plan:
+        """Nothing."""
+        return drawn({}, self.views, indices, seed, epoch)
+
+    def apply(self, plan: Plan, field: str, samples: Tensor) -> list[Tensor]:
+        """`views` times the normalised batch."""
+        clean = self.spec_of(field).normalize(samples)
         if clean.ndim == 4:
             clean = clean.contiguous(memory_format=torch.channels_last)
         return [clean] * self.views

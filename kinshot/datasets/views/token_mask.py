@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.rng import keyed_uniform
 from kinshot.datasets.views import VIEWS
+from kinshot.datasets.views.plan import Indices, Plan, Views, drawn
 from kinshot.samples.characters import MASK, PADDING
-from kinshot.samples.spec import check_kind
-from kinshot.samples.tokens import TokenSpec
+from kinshot.samples.spec import Spec, check_kind
 
 
 @VIEWS.register("token_mask")
-class TokenMask:
+class TokenMask(Views):
     """Each character is hidden with some probability, and at least one in every text.
 
     A text's view depends on (seed, view, epoch, index) and the text, never on its batch.
@@ -30,21 +29,32 @@ class TokenMask:
 
     accepts = ("tokens",)
 
-    def __init__(self, input: TokenSpec, *, views: int = 2, mask: float = 0.15) -> None:
-        check_kind(VIEWS, "token_mask", input)
+    def __init__(self, input: Spec | Mapping[str, Spec], *, views: int = 2, mask: float = 0.15) -> None:
+        super().__init__(input, views)
+        for spec in self.fields.values():
+            check_kind(VIEWS, "token_mask", spec)
         if views < 1 or not 0 <= mask <= 1:
             raise ConfigError(f"token_mask: views must be at least 1 and mask a probability between 0 and 1, got {views} and {mask}")
-        self.input, self.views, self.mask = input, views, mask
+        self.mask = mask
 
-    def __call__(self, tokens: Tensor, indices: Tensor | np.ndarray, seed: int, epoch: int) -> list[Tensor]:
-        """`views` random views: ids (B, L) to int64 (B, L) on the same device, hidden characters MASK."""
-        rows = indices.cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices)
-        clean = self.input.normalize(tokens)
-        return [self._view(clean, keyed_uniform(seed, f"view{v}", epoch, rows, clean.shape[1])) for v in range(self.views)]
+    def draw(self, indices: Indices, seed: int, epoch: int) -> Plan:
+        """A number for every place of every text."""
+        return drawn({field: spec.shape[0] for field, spec in self.fields.items()}, self.views, indices, seed, epoch)
 
-    def _view(self, clean: Tensor, draws: np.ndarray) -> Tensor:
+    def apply(self, plan: Plan, field: str, samples: Tensor) -> list[Tensor]:
+        """`views` random views: ids (B, L) to int64 (B, L) on the same device, hidden characters MASK.
+
+        Raises ConfigError for texts that are longer than the views were made for.
+        """
+        (longest,) = self.spec_of(field).shape
+        if samples.shape[1] > longest:
+            raise ConfigError(f"token_mask was made for {longest} characters, got {samples.shape[1]}: cut the texts")
+        clean = self.fields[field].normalize(samples)
+        return [self._view(clean, u[:, : clean.shape[1]]) for u in plan.draws[field]]
+
+    def _view(self, clean: Tensor, draws: Tensor) -> Tensor:
         # padding draws 2: it is never below the probability, nor the smallest of a text that has a character
-        u = torch.from_numpy(draws).to(clean.device).masked_fill(clean == PADDING, 2.0)
+        u = draws.to(clean.device).masked_fill(clean == PADDING, 2.0)
         smallest = u.amin(dim=1, keepdim=True)
         hidden = (u < 1) & ((u < self.mask) | (u == smallest))
         return clean.masked_fill(hidden, MASK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -10,12 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError
-from kinshot.core.rng import keyed_uniform
 from kinshot.datasets.views import VIEWS
 from kinshot.datasets.views._color import MAX_HUE, ColorStrength, blur, recolor
-from kinshot.datasets.views._geometry import ELASTIC_POINTS, Geometry, WarpStrength, sampling_grid
+from kinshot.datasets.views._geometry import ELASTIC_POINTS, Geometry, WarpStrength, coefficients
+from kinshot.datasets.views._pixels import classes_at, erase, reduced, thicken
+from kinshot.datasets.views.plan import Indices, Plan, Views, drawn
+from kinshot.datasets.views.warp_plan import WarpPlan
+from kinshot.samples.class_map import ClassMapSpec
 from kinshot.samples.pixels import PixelSpec
-from kinshot.samples.spec import check_kind
+from kinshot.samples.spec import Spec, check_kind
 
 # Columns of a sample's draws. Each effect owns its columns, so that switching one off leaves the others' draws as they were.
 _GEOMETRY, _THICKEN, _ERASE = slice(0, 12), slice(12, 14), slice(14, 19)
@@ -24,12 +28,15 @@ _DRAWS = 28 + 2 * ELASTIC_POINTS
 
 
 @VIEWS.register("warp")
-class Warp:
+class Warp(Views):
     """Random crop, flip, affine and elastic warp in one resampling, then stroke, colour, blur and erasing; per sample, on any device.
 
     A sample's view depends on (seed, view, epoch, index) and its pixels alone, never on its batch. Images much larger than the
     output are averaged down first. Colour jitter is one matrix per sample: the family and strength of the usual chain of brightness,
     contrast, saturation and hue (rotated in YIQ), in that order and clamped once, so not the same pixels as an image library's.
+
+    Samples of several fields have one geometry: the first field is an image, others are images, each with draws of its own for all but
+    geometry, or class maps, which nothing but geometry touches.
 
     Paper: Simard, Steinkraus, Platt, "Best Practices for Convolutional Neural Networks Applied to Visual Document Analysis", 2003 (elastic)
     Paper: Chen, Kornblith, Norouzi, Hinton, "A Simple Framework for Contrastive Learning of Visual Representations", 2020, arXiv:2002.05709
@@ -57,7 +64,7 @@ class Warp:
         gray: probability of removing colour; colour only.
         blur: probability of a Gaussian blur.
         blur_sigma: smallest and largest standard deviation of the blur, in output pixels.
-        small_size: side in pixels of the views in the first `small_epochs` epochs: cheap steps while the encoder is young.
+        small_size: shorter side in pixels of the views in the first `small_epochs` epochs: cheap steps while the encoder is young.
         small_epochs: number of epochs at `small_size`.
     """
 
@@ -65,7 +72,7 @@ class Warp:
 
     def __init__(
         self,
-        input: PixelSpec,
+        input: Spec | Mapping[str, Spec],
         *,
         views: int = 2,
         rotation: float = 20.0,
@@ -91,7 +98,9 @@ class Warp:
         small_size: int | None = None,
         small_epochs: int = 0,
     ) -> None:
-        check_kind(VIEWS, "warp", input)
+        super().__init__(input, views)
+        self._images = _images_of(self.fields)
+        self._first = next(iter(self._images))
         _check_probabilities(flip=flip, thicken=thicken, erase=erase, jitter=jitter, gray=gray, blur=blur)
         _check_ranges(scale=scale, crop=crop, blur_sigma=blur_sigma)
         if crop[1] > 1:
@@ -100,9 +109,10 @@ class Warp:
             raise ConfigError("warp: hue must lie in [0, 0.5] and brightness, contrast and saturation in [0, 1]")
         if views < 1 or small_epochs < 0 or (small_size is not None and small_size < 1):
             raise ConfigError("warp: views and small_size must be at least 1 and small_epochs at least 0")
-        if small_size is not None and small_size > input.size:
+        least = min(self._images[self._first].shape[1:])
+        if small_size is not None and small_size > least:
             raise ConfigError(
-                f"warp: small_size is {small_size}, larger than the images of {input.size} pixels: lower it, "
+                f"warp: small_size is {small_size}, larger than the images of {least} pixels: lower it, "
                 "or set views.small_size=null views.small_epochs=0"
             )
         if small_epochs and small_size is None:
@@ -110,78 +120,82 @@ class Warp:
                 f"warp: small_epochs is {small_epochs} but small_size is not set: "
                 "give views.small_size a side in pixels, or set views.small_epochs=0 too"
             )
-        self.input, self.views = input, views
-        self.padding = ("reflection" if input.channels >= 3 else "zeros") if padding == "auto" else padding
+        self.padding = padding
         self.thicken, self.erase, self.blur, self.blur_sigma = thicken, erase, blur, blur_sigma
         self.small_size, self.small_epochs = small_size, small_epochs
         self.warp = WarpStrength(np.deg2rad(rotation), scale, aspect, shear, shift, crop, crop_aspect, flip, elastic)
         self.color = ColorStrength(jitter, brightness, contrast, saturation, hue, gray)
-        self._geometry: dict[tuple[int, torch.device], Geometry] = {}
+        self._geometry: dict[tuple[tuple[int, int], torch.device, tuple[int, int]], Geometry] = {}
 
-    def __call__(self, images: Tensor, indices: Tensor | np.ndarray, seed: int, epoch: int) -> list[Tensor]:
-        """`views` random views: uint8 (B, C, H, W) to normalised float32 (B, C, size, size), channels-last, on the images' device."""
-        size = self.input.size if self.small_size is None or epoch >= self.small_epochs else self.small_size
-        rows = indices.cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices)
-        source = _reduce(images.float().div_(255), size)
-        return [self._view(source, keyed_uniform(seed, f"view{v}", epoch, rows, _DRAWS), size) for v in range(self.views)]
+    def draw(self, indices: Indices, seed: int, epoch: int) -> WarpPlan:
+        """One geometry for all fields, and for each field of images what else becomes of its pixels."""
+        plan = drawn(dict.fromkeys(self._images, _DRAWS), self.views, indices, seed, epoch)
+        first = self._images[self._first]
+        draws = plan.draws[self._first]
+        geometry = tuple(coefficients(u[:, _GEOMETRY], u[:, _ELASTIC], self.warp, first.width / first.height) for u in draws)
+        return WarpPlan(plan.indices, plan.draws, geometry, self._size(first, epoch), (first.height, first.width))
 
-    def _view(self, source: Tensor, draws: np.ndarray, size: int) -> Tensor:
-        u = torch.from_numpy(draws).to(source.device)
-        grid = sampling_grid(self._basis(size, source.device), u[:, _GEOMETRY], u[:, _ELASTIC], self.warp)
-        x = F.grid_sample(source, grid, mode="bilinear", padding_mode=self.padding, align_corners=False)
+    def apply(self, plan: Plan, field: str, samples: Tensor) -> list[Tensor]:
+        """`views` random views of a loaded batch of a field, on its device.
+
+        Images, uint8 (B, C, H, W), become normalised float32 (B, C, height, width), channels-last; class maps (B, H, W) int64
+        (B, height, width): the geometry of the images, read at the nearest pixel, and the value to ignore outside.
+        """
+        if not isinstance(plan, WarpPlan):
+            raise ConfigError(f"warp: expected a plan that warp drew, got {type(plan).__name__}: apply views to their own plans")
+        spec, device = self.spec_of(field), samples.device
+        size = self._scaled(self.fields[field], plan)
+        basis = self._basis(size, device, plan.size)
+        grids = (basis.grid(geometry.to(device)) for geometry in plan.geometry)
+        if isinstance(spec, ClassMapSpec):
+            return [classes_at(samples, grid, spec.ignore) for grid in grids]
+        source = reduced(samples.float().div_(255), size)
+        return [self._view(self._images[field], source, grid, u.to(device)) for grid, u in zip(grids, plan.draws[field], strict=True)]
+
+    def _view(self, spec: PixelSpec, source: Tensor, grid: Tensor, u: Tensor) -> Tensor:
+        x = F.grid_sample(source, grid, mode="bilinear", padding_mode=self._padding_of(spec), align_corners=False)
         if self.thicken > 0:
-            x = _thicken(x, u[:, _THICKEN], self.thicken)
+            x = thicken(x, u[:, _THICKEN], self.thicken)
         if self.color.active(x.shape[1]):
             x = recolor(x, u[:, _COLOR], self.color)
         if self.blur > 0:
             x = blur(x, u[:, _BLUR], self.blur, self.blur_sigma)
-        mean, std = (torch.tensor(v, device=x.device).view(1, -1, 1, 1) for v in (self.input.mean, self.input.std))
+        mean, std = (torch.tensor(v, device=x.device).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
         x = x.sub_(mean).div_(std)
         if self.erase > 0:
-            x = _erase(x, u[:, _ERASE], self.erase)
+            x = erase(x, u[:, _ERASE], self.erase)
         return x.contiguous(memory_format=torch.channels_last)
 
-    def _basis(self, size: int, device: torch.device) -> Geometry:
-        key = (size, device)
+    def _padding_of(self, spec: PixelSpec) -> str:
+        return ("reflection" if spec.channels >= 3 else "zeros") if self.padding == "auto" else self.padding
+
+    def _size(self, spec: PixelSpec, epoch: int) -> tuple[int, int]:
+        """Height and width of the first field's views in an epoch."""
+        if self.small_size is None or epoch >= self.small_epochs:
+            return spec.height, spec.width
+        least = min(spec.height, spec.width)
+        return round(spec.height * self.small_size / least), round(spec.width * self.small_size / least)
+
+    def _scaled(self, spec: Spec, plan: WarpPlan) -> tuple[int, int]:
+        """Height and width of a field's views: its own, as much smaller as the first field's are."""
+        height, width = (
+            max(1, round(side * now / whole)) for side, now, whole in zip(spec.shape[-2:], plan.size, plan.original, strict=True)
+        )
+        return height, width
+
+    def _basis(self, size: tuple[int, int], device: torch.device, of: tuple[int, int]) -> Geometry:
+        key = (size, device, of)
         if key not in self._geometry:
-            self._geometry[key] = Geometry(size, device)
+            self._geometry[key] = Geometry(size, device, of)
         return self._geometry[key]
 
 
-def _reduce(x: Tensor, size: int) -> Tensor:
-    """Average down by a whole factor when the source is more than twice the output: bilinear sampling would skip pixels."""
-    factor = min(x.shape[-2:]) // size
-    if min(x.shape[-2:]) <= 2 * size or factor < 2:
-        return x
-    return F.adaptive_avg_pool2d(x, (round(x.shape[-2] / factor), round(x.shape[-1] / factor)))
-
-
-def _thicken(x: Tensor, u: Tensor, probability: float) -> Tensor:
-    amount = torch.where(u[:, 0] < probability, u[:, 1], 0.0).view(-1, 1, 1, 1)
-    return torch.lerp(x, _maximum(_maximum(x, 2), 3), amount)
-
-
-def _maximum(x: Tensor, dim: int) -> Tensor:
-    """Maximum over three neighbours along one axis; as elementwise maxima it is ten times faster than `max_pool2d` here."""
-    inner = x.shape[dim] - 1
-    out = x.clone()
-    out.narrow(dim, 1, inner).copy_(torch.maximum(out.narrow(dim, 1, inner), x.narrow(dim, 0, inner)))
-    out.narrow(dim, 0, inner).copy_(torch.maximum(out.narrow(dim, 0, inner), x.narrow(dim, 1, inner)))
-    return out
-
-
-def _erase(x: Tensor, u: Tensor, probability: float) -> Tensor:
-    """Zero one rectangle (area 2 to 20 %, ratio 1/2 to 2) of normalised x, wholly inside the image."""
-    height, width = x.shape[-2:]
-    area, ratio = 0.02 + 0.18 * u[:, 1], torch.exp((u[:, 2] - 0.5) * 1.3863)
-    sides = torch.stack([(area / ratio).sqrt(), (area * ratio).sqrt()])
-    start = u[:, 3:5].t() * (1 - sides)
-    row = (torch.arange(height, device=x.device) + 0.5) / height
-    column = (torch.arange(width, device=x.device) + 0.5) / width
-    inside_rows = (row >= start[0, :, None]) & (row < (start[0] + sides[0])[:, None])
-    inside_columns = (column >= start[1, :, None]) & (column < (start[1] + sides[1])[:, None])
-    hole = inside_rows[:, None, :, None] & inside_columns[:, None, None, :] & (u[:, 0] < probability).view(-1, 1, 1, 1)
-    return x.masked_fill_(hole, 0.0)
+def _images_of(fields: Mapping[str, Spec]) -> dict[str, PixelSpec]:
+    """The fields that are images. Raises ConfigError where the first is none, or another is neither an image nor a class map."""
+    for place, spec in enumerate(fields.values()):
+        if place == 0 or not isinstance(spec, ClassMapSpec):
+            check_kind(VIEWS, "warp", spec)
+    return {field: spec for field, spec in fields.items() if isinstance(spec, PixelSpec)}
 
 
 def _check_probabilities(**values: float) -> None:
