@@ -293,8 +293,9 @@ def test_resuming_with_another_teacher_is_refused(teacher: Path, classifier: Pat
         (["teacher=T", "distill.losses=[attention_transfer]"], 2, "attention_transfer"),
         (["teacher=T", "distill.losses=[]"], 2, "needs a loss"),
         (["distill.losses=[]"], 2, "no loss of its own"),
-        (["teacher=torchvision:resnet18:weights.pth"], 2, "pickled"),
+        (["teacher=torchvision:resnet18:weights.pth"], 3, "no file weights.pth"),
         (["teacher=torchvision:resnet18:weights.safetensors"], 3, "no file weights.safetensors"),
+        (["teacher=torchvision:resnet19:weights.safetensors"], 2, "did you mean 'resnet1"),
         (["teacher=T", "train.batch_size=1"], 2, "train.batch_size"),
     ],
 )

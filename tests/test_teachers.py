@@ -75,4 +75,4 @@ def test_onnx_file_that_does_not_say_how_pixels_are_normalised(tmp_path: Path) -
     assert found.input.mean == (0.5,)
     (tmp_path / "bad.onnx").write_bytes(b"rubbish")
     with pytest.raises(CheckpointError, match="no ONNX model"):
-        OnnxEncoder(tmp_path / "bad.onnx")
+        OnnxEncoder(None, file=str(tmp_path / "bad.onnx"))

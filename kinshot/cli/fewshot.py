@@ -60,7 +60,7 @@ def fewshot() -> None:
     show_default=True,
     help="What to do about queries that are copies of a support image.",
 )
-@head_options(heads="prototype", features="backbone,projector,joint")
+@head_options(heads="prototype", features=None)
 @choosing_options()
 @click.option("--per-episode", is_flag=True, help="With --json: every episode's accuracy, too, of each model, feature, head and task.")
 @click.option(
@@ -77,7 +77,7 @@ def fewshot() -> None:
 @JSON
 def eval_command(
     checkpoints: tuple[Path, ...], data: str | None, split: str | None, options: tuple[str, ...], base: str | None, ways: str | None,
-    shots: str, queries: int | None, episodes: int, seed: int, heads: str, features: str, no_reference: bool, device: str,
+    shots: str, queries: int | None, episodes: int, seed: int, heads: str, features: str | None, no_reference: bool, device: str,
     results: Path | None, quiet: bool, as_json: bool, compare: str, interval: str, unbalanced: float, episode_list: str,
     save_episodes: Path | None, duplicates: Literal["refuse", "allow"],
     choose: str | None, validation: str | None, per_episode: bool,
@@ -95,7 +95,7 @@ def eval_command(
     if unbalanced < 0:
         raise ConfigError(f"--unbalanced: expected a number above 0, got {unbalanced}")
     way_list = parsed_ways(ways) if ways in (None, "all") else parse_sizes(ways, "--ways")
-    shot_list, feature_list = parse_sizes(shots, "--shots"), parse_features(features)
+    shot_list, feature_list = parse_sizes(shots, "--shots"), [] if features is None else parse_features(features)
     from kinshot.studies.answers import Protocol
     from kinshot.studies.evaluate import evaluate
     from kinshot.studies.study import load_runs

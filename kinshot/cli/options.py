@@ -82,11 +82,12 @@ def episode_options(*, shots: str, ranges: bool = False) -> Decorator:
     )
 
 
-def head_options(*, heads: str, features: str) -> Decorator:
-    """Which heads on which features, with their defaults."""
+def head_options(*, heads: str, features: str | None) -> Decorator:
+    """Which heads on which features, with their defaults; without one for the features they are all that every checkpoint gives."""
+    every = " [default: backbone,projector,joint; backbone where one was not trained here]" if features is None else ""
     return _stacked(
         click.option("--heads", default=heads, show_default=True, help="Heads with settings: prototype,logistic:C=1,..."),
-        click.option("--features", default=features, show_default=True, help="backbone, projector, joint, or a projector's outputs."),
+        click.option("--features", default=features, show_default=True, help=f"backbone, projector, joint, or projector outputs.{every}"),
     )
 
 

@@ -43,8 +43,8 @@ def pretrain_command(**given: Any) -> None:
 def distill_command(generations: int, width: float, depth: float, overrides: tuple[str, ...], **given: Any) -> None:
     """Train the student of RECIPE from a teacher: add teacher=CHECKPOINT; settings are overridden by KEY=VALUE.
 
-    A teacher is a run or checkpoint of kinshot, FILE.onnx, or torchvision:MODEL:FILE.safetensors and timm:MODEL:FILE.safetensors.
-    Several are teacher=[A, B].
+    A teacher is a run or checkpoint of kinshot, or a backbone that was trained elsewhere: timm:NAME:WEIGHTS, torchvision:NAME:WEIGHTS,
+    onnx:FILE, efficientnet_lite0. Several are teacher=[A, B].
     """
     if generations < 1:
         raise ConfigError(f"--generations: expected at least 1, got {generations}")

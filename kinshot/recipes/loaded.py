@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kinshot.core.checkpoint import PARTS, Checkpoint, load_checkpoint
+from kinshot.recipes.backbones import is_backbone, read_backbone
 from kinshot.recipes.recipe import Recipe, parse
 
 
@@ -44,5 +45,10 @@ def with_recipe(checkpoint: Checkpoint) -> Loaded:
 
 
 def read(path: Path, parts: Sequence[str] = PARTS) -> Loaded:
-    """A checkpoint, or the one that a run folder is known by, with these parts. Raises what `load_checkpoint` and `parse` do."""
+    """A checkpoint, or the one that a run folder is known by, with these parts; or a backbone that was trained elsewhere, by its name.
+
+    Raises what `load_checkpoint`, `parse` and `read_backbone` do.
+    """
+    if is_backbone(str(path)):
+        return Loaded(*read_backbone(str(path)))
     return with_recipe(load_checkpoint(path, parts=parts))

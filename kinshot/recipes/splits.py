@@ -8,6 +8,7 @@ from typing import Any
 from kinshot.core.errors import KinshotError
 from kinshot.datasets import SOURCES
 from kinshot.datasets.class_lists import class_part, names_a_list, other_part
+from kinshot.recipes.backbones import known_data
 from kinshot.recipes.recipe import Choice, Recipe
 
 
@@ -25,7 +26,7 @@ def own_split(data: Choice, split: str) -> Choice | None:
     A folder is divided where a subfolder or a part of a list of classes was named. What `part` divides are the samples of every class:
     classes of another split are others, so that all their samples will do.
     """
-    known, own = SOURCES.entry(data.name).parameters.get("split"), str(data.settings.get("split") or "")
+    known, own = SOURCES.entry(known_data(data).name).parameters.get("split"), str(data.settings.get("split") or "")
     if known is None:
         return None
     named = "Literal" in known.annotation

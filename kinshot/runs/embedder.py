@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from kinshot.core.errors import CheckpointError, ConfigError, DataError
 from kinshot.learn.features import named_features
 from kinshot.core.misfit import misfit
 from kinshot.datasets.base import Source
+from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.spec import Spec, input_of, spec_from_dict
 from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.paths import PathProjector
@@ -21,18 +23,18 @@ from kinshot.encoders.projector import mlp_projector
 from kinshot.recipes.fit import made_by
 from kinshot.runs.reached import reached_by
 from kinshot.recipes.loaded import Loaded, read
-from kinshot.recipes.recipe import Recipe
+from kinshot.recipes.recipe import Choice, Recipe
 
 class Embedder(nn.Module):
     """An encoder and its projector, in evaluation mode, with the samples they expect.
 
     Args:
         encoder: normalised samples, images (B, C, H, W), features (B, F) or tokens (B, L), to (B, dim).
-        projector: (B, dim) to (B, D).
+        projector: (B, dim) to (B, D); None for a backbone that has none.
         input: what the encoder was made for.
     """
 
-    def __init__(self, encoder: nn.Module, projector: nn.Module, input: Spec) -> None:
+    def __init__(self, encoder: nn.Module, projector: nn.Module | None, input: Spec) -> None:
         super().__init__()
         self.encoder, self.projector, self.input = encoder, projector, input
         self.eval()
@@ -74,7 +76,8 @@ def build_model(recipe: Recipe, input: Spec) -> tuple[nn.Module, nn.Module]:
 def load(path: str | Path, device: str = "cpu") -> Embedder:
     """The model in a checkpoint or in a run folder (its best on validation classes, or its newest), verified, in evaluation mode.
 
-    Warns where training did not get to its end. Raises CheckpointError when it is missing, damaged or not kinshot's.
+    A backbone that was trained elsewhere goes by its name: `timm:NAME[:WEIGHTS]`, `torchvision:NAME[:WEIGHTS]`, `onnx:FILE`; it has no
+    projector. Warns where training did not get to its end, and where there is something to be said of weights. Raises CheckpointError when it is missing, damaged or not kinshot's.
 
     >>> model = kinshot.load("runs/demo")
     >>> features = model.embed(torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
@@ -85,26 +88,36 @@ def load(path: str | Path, device: str = "cpu") -> Embedder:
     at = reached_by(run.checkpoint)
     if at.finished is False:
         warnings.warn(f"{path} did not get to the end of its training: {at}", stacklevel=2)
+    for note in run.checkpoint.notes:
+        warnings.warn(note, stacklevel=2)
     return from_checkpoint(run).to(device)
 
 
 def from_checkpoint(run: Loaded) -> Embedder:
     """The model described by a checkpoint's recipe and weights."""
     checkpoint, input = run.checkpoint, input_spec(run.checkpoint)
-    encoder, projector = build_model(made_by(run), input)
+    encoder, projector = build_model(_without_start(made_by(run)), input)
     for part, module, weights in (("encoder", encoder, checkpoint.encoder), ("projector", projector, checkpoint.projector)):
         try:
             module.load_state_dict(weights)
         except RuntimeError as error:
             problem = f"{checkpoint.path}: {part}.safetensors does not fit config.yaml: {misfit(module, weights) or error}"
             raise CheckpointError(f"{problem}; restore both from one run") from error
-    return Embedder(encoder, projector, input)
+    return Embedder(encoder, projector if not checkpoint.origin else None, input)
 
 
 def untrained(run: Loaded) -> Embedder:
     """The same architecture with the weights that the run started from: the reference row of an evaluation."""
     input = input_spec(run.checkpoint)
-    return Embedder(*build_model(made_by(run), input), input)
+    encoder, projector = build_model(made_by(run), input)
+    return Embedder(encoder, projector if not run.checkpoint.origin else None, input)
+
+
+def _without_start(recipe: Recipe) -> Recipe:
+    """The recipe with an encoder that brings no weights of its own, as a checkpoint has them."""
+    if not recipe.encoder.settings.get("pretrained"):
+        return recipe
+    return replace(recipe, encoder=Choice(recipe.encoder.name, {**recipe.encoder.settings, "pretrained": False}))
 
 
 def input_spec(checkpoint: Checkpoint) -> Spec:
@@ -117,12 +130,17 @@ def input_spec(checkpoint: Checkpoint) -> Spec:
 
 
 def initial_input(checkpoint: Checkpoint, source: Source) -> Spec:
-    """What the encoder of `init` was made for, which training it further keeps. Raises ConfigError where the source's samples differ."""
+    """What the encoder of `init` was made for, which training it further keeps. Raises ConfigError where the source's samples differ.
+
+    A backbone that was not trained here takes another size, if its architecture does.
+    """
     made_for, found = input_spec(checkpoint), input_of(source)
+    if checkpoint.origin and isinstance(made_for, PixelSpec) and isinstance(found, PixelSpec) and made_for.channels == found.channels:
+        return replace(made_for, height=found.height, width=found.width)
     if not made_for.same_form(found):
         raise ConfigError(
             f"init {checkpoint.path} was made for {made_for.describe()}, {source.name} gives {found.describe()}: "
-            "set data.size, or choose other data or another init"
+            "set data.size and data.channels, or choose other data or another init"
         )
     return made_for
 
@@ -133,6 +151,9 @@ def initialize(encoder: nn.Module, run: Loaded, recipe: Recipe) -> None:
     if made != recipe.encoder:
         raise ConfigError(
             f"init {checkpoint.path} has the encoder {made.name} {made.settings}, the recipe {recipe.encoder.name} "
-            f"{recipe.encoder.settings}: set encoder to that of init"
+            f"{recipe.encoder.settings}: set encoder=auto, which takes that of init"
         )
+    problem = misfit(encoder, checkpoint.encoder)
+    if problem:
+        raise ConfigError(f"init {checkpoint.path} does not fit images of this size: {problem}; set data.size to that of init")
     encoder.load_state_dict(checkpoint.encoder)

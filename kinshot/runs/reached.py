@@ -24,14 +24,18 @@ class Reached:
         step: optimizer steps behind it.
         of: steps of the whole run; None where its state does not say.
         finished: whether the run reached its last step, be it with a later checkpoint than this one; None where that is unknown.
+        origin: how a backbone came to be that was not trained here; empty for others.
     """
 
     step: int
     of: int | None
     finished: bool | None
+    origin: str = ""
 
     def __str__(self) -> str:
         """`step 20 of 30 of a run that was NOT finished`."""
+        if self.origin:
+            return self.origin
         if self.of is None:
             return f"step {self.step}"
         ended = "" if self.step == self.of else " of a finished run" if self.finished else " of a run that was NOT finished"
@@ -48,6 +52,8 @@ def reached(path: Path, state: dict[str, Any]) -> Reached:
 
 def reached_by(checkpoint: Checkpoint) -> Reached:
     """How far a loaded checkpoint got."""
+    if checkpoint.origin:
+        return Reached(0, None, None, checkpoint.origin)
     return reached(checkpoint.path, checkpoint.state)
 
 

@@ -1,4 +1,4 @@
-"""Teachers of a recipe: kinshot's checkpoints, torchvision's and timm's models with weights in a file, ONNX files."""
+"""Teachers of a recipe: kinshot's checkpoints, and backbones that were trained elsewhere."""
 
 from __future__ import annotations
 
@@ -24,13 +24,10 @@ from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.spec import Spec
 from kinshot.encoders.onnx_encoder import OnnxEncoder
 from kinshot.encoders.cosine_rows import CosineRows
+from kinshot.recipes.backbones import is_backbone, read_backbone
 from kinshot.recipes.loaded import Loaded, read
 from kinshot.runs.embedder import from_checkpoint
 from kinshot.recipes.recipe import parse
-
-_LIBRARIES = ("torchvision", "timm")
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation that torchvision's weights were trained with."""
 
 
 @dataclass
@@ -111,14 +108,13 @@ def _fitted(samples: Tensor, spec: Spec, adapt: bool) -> Tensor:
 
 def load_teacher(text: str, mean: Sequence[float], std: Sequence[float], student: Spec) -> Teacher:
     """A teacher from what a recipe calls it. Raises ConfigError or CheckpointError."""
-    library, _, rest = text.partition(":")
-    if library in _LIBRARIES and rest:
-        return _library_teacher(text, library, rest, student)
     if "," in text and not Path(text).exists():
         raise ConfigError(f"there is no teacher {text}: write several as teacher=[{text.replace(',', ', ')}]")
-    if text.endswith(".onnx"):
-        return _onnx_teacher(Path(text), mean, std)
-    return checkpoint_teacher(read(Path(text), parts=EXPORTED), text)
+    if not is_backbone(text):
+        return checkpoint_teacher(read(Path(text), parts=EXPORTED), text)
+    if not student.side:
+        raise ConfigError(f"teacher {text} takes images, and the student's samples are {student.kind}: choose a checkpoint of kinshot")
+    return checkpoint_teacher(Loaded(*read_backbone(text, mean, std)), text)
 
 
 def checkpoint_teacher(run: Loaded, name: str) -> Teacher:
@@ -139,99 +135,6 @@ def _classifier(checkpoint: Checkpoint) -> nn.Module | None:
     rows: nn.Module = CosineRows(dim, classes) if "scale" in found else nn.Linear(dim, classes, bias="bias" in found)
     rows.load_state_dict(found)
     return rows
-
-
-def _library_teacher(text: str, library: str, rest: str, student: Spec) -> Teacher:
-    """`torchvision:MODEL:FILE.safetensors` or `timm:MODEL:FILE.safetensors`; weights are never downloaded."""
-    name, _, file = rest.partition(":")
-    if not isinstance(student, PixelSpec):
-        raise ConfigError(f"teacher {text} takes images, and the student's samples are {student.kind}: choose a checkpoint of kinshot")
-    if not file.endswith(".safetensors"):
-        raise ConfigError(
-            f"teacher {text}: expected {library}:{name}:FILE.safetensors with the model's weights, which are never downloaded; "
-            "pickled weights (.pth) are not read: convert them with safetensors.torch.save_file"
-        )
-    weights = _read_weights(Path(file))
-    model, logits, size, mean, std = (_torchvision if library == "torchvision" else _timm)(name, weights, text)
-    spec = PixelSpec.square(3, size, tuple(mean), tuple(std))
-    return Teacher(text, Model(model, rows=logits), spec, _hash(weights))
-
-
-def _torchvision(name: str, weights: Mapping[str, Tensor], text: str) -> tuple[nn.Module, nn.Module | None, int, Any, Any]:
-    import torchvision
-
-    if name not in torchvision.models.list_models(torchvision.models):
-        known = torchvision.models.list_models(torchvision.models)
-        raise ConfigError(f"teacher {text}: torchvision has no classifier {name!r}: {suggest(name, known)}")
-    model = torchvision.models.get_model(name, weights=None, num_classes=_classes(weights, text))
-    _load(model, weights, text)
-    last = "fc" if isinstance(getattr(model, "fc", None), nn.Linear) else "classifier"
-    head = getattr(model, last, None)
-    logits = head[-1] if isinstance(head, nn.Sequential) else head
-    if not isinstance(logits, nn.Linear):
-        raise ConfigError(f"teacher {text}: {name} does not end in a linear classifier: choose another model")
-    if isinstance(head, nn.Sequential):
-        head[-1] = nn.Identity()
-    else:
-        setattr(model, last, nn.Identity())
-    return model, logits, 224, *IMAGENET
-
-
-def _timm(name: str, weights: Mapping[str, Tensor], text: str) -> tuple[nn.Module, nn.Module | None, int, Any, Any]:
-    try:
-        import timm
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"teacher {text} needs the package timm, which is not installed: run pip install timm") from error
-    if not timm.is_model(name):
-        raise ConfigError(f"teacher {text}: timm has no model {name!r}: {suggest(name, timm.list_models())}")
-    model: Any = timm.create_model(name, pretrained=False, num_classes=_classes(weights, text))
-    _load(model, weights, text)
-    config = model.pretrained_cfg
-    logits = model.get_classifier()
-    model.reset_classifier(0)
-    return model, logits if isinstance(logits, nn.Linear) else None, config["input_size"][1], config["mean"], config["std"]
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    check_regular(path, error=CheckpointError, remedy="give a complete safetensors file")
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read the teacher's weights {path}: {error}; give a complete safetensors file") from error
-
-
-def _classes(weights: Mapping[str, Tensor], text: str) -> int:
-    """Rows of the classifier: the last matrix of the file."""
-    matrices = [value for name, value in weights.items() if name.endswith("weight") and value.dim() == 2 and _last_layer(name)]
-    if not matrices:
-        raise CheckpointError(f"teacher {text}: the file has no classifier (fc, head or classifier): give the complete model")
-    return len(matrices[-1])
-
-
-def _last_layer(name: str) -> bool:
-    return any(part in ("fc", "head", "classifier", "heads") for part in name.split("."))
-
-
-def _load(model: nn.Module, weights: Mapping[str, Tensor], text: str) -> None:
-    problem = misfit(model, weights)
-    if problem:
-        raise CheckpointError(f"teacher {text}: the file's weights do not fit the model: {problem}")
-    model.load_state_dict(weights)
-
-
-def _onnx_teacher(path: Path, given_mean: Sequence[float], given_std: Sequence[float]) -> Teacher:
-    encoder = OnnxEncoder(path)
-    mean, std = encoder.normalisation or (given_mean, given_std)
-    if len(mean) != encoder.channels:
-        raise ConfigError(
-            f"teacher {path}: it takes {encoder.channels} channels and does not say how pixels are normalised: "
-            f"set distill.mean and distill.std to {encoder.channels} numbers each"
-        )
-    spec = PixelSpec.square(encoder.channels, encoder.size, tuple(mean), tuple(std))
-    return Teacher(str(path), Model(encoder), spec, encoder.fingerprint)
 
 
 def _hash(state: Mapping[str, Tensor], rows: nn.Module | None = None) -> str:

@@ -60,6 +60,8 @@ class TrainedHeads:
 
 def trained_heads(run: Loaded, model: Embedder | None) -> TrainedHeads:
     """What a checkpoint, loaded with its part `network`, gives to heads."""
+    if run.checkpoint.origin:
+        return TrainedHeads(None, "", model)
     method: Any = METHODS.get(run.recipe.method.name)
     found = run.checkpoint.optional("network")
     return TrainedHeads(found, method.trains_head, model) if found and method.trains_head else TrainedHeads(None, "", model)

@@ -19,6 +19,7 @@ from kinshot.fewshot.evaluate import takes
 from kinshot.fewshot.groups import grouped
 from kinshot.fewshot.records import Records, group_records
 from kinshot.learn.features import cached_features, extract, joint_feature, weights_hash
+from kinshot.recipes.backbones import known_data
 from kinshot.recipes.loaded import Loaded
 from kinshot.recipes.recipe import Choice
 from kinshot.recipes.specs import Task
@@ -42,7 +43,7 @@ class Protocol:
         base: source of the base classes, for heads that know them; none takes the checkpoint's training data.
         drawing: the episodes.
         heads: (text, name, settings) of each head.
-        features: some of backbone, projector and joint.
+        features: some of backbone, projector and joint; none for all of them that every model gives.
         reference: measure raw pixels and the untrained encoder too.
         compare: a setting, or several with commas, by which checkpoints are grouped and compared, paired by seed; empty for none.
         only: pairs of a head's text and a feature that alone are measured on encoders; empty for all of them.
@@ -71,7 +72,7 @@ def build_source(data: Choice, input: Spec) -> Source:
 
     Raises DataError for samples that the encoder was not made for.
     """
-    settings = dict(data.settings)
+    settings = dict(known_data(data).settings)
     known = SOURCES.entry(data.name).parameters
     for key, value in input.rendering.items():
         if key in known and key not in settings:
@@ -173,4 +174,4 @@ def features_of(model: Embedder | None, source: Source, device: torch.device) ->
     }
     model = model.to(device).to(memory_format=torch.channels_last)
     found = cached_features(parts, lambda: extract(model.embed, source, lambda images: images, device=device))
-    return {**found, "joint": joint_feature(found)}
+    return {**found, "joint": joint_feature(found)} if "projector" in found else found

@@ -36,6 +36,8 @@ def needed_classifier(run: Trained, classes: int) -> BaseClassifier:
         CheckpointError: its rows are for other classes or features.
     """
     found = base_classifier(run)
+    if found is None and run.checkpoint.origin:
+        raise ConfigError(f"{run.path} was not trained here and has no cosine classifier: train one with method=classifier and --init")
     if found is None:
         raise ConfigError(f"{run.path} has no cosine classifier (its method is {run.recipe.method.name}): train one with method=classifier")
     width = feature_width(run, found.feature)
@@ -55,4 +57,6 @@ def feature_width(run: Trained, feature: str) -> int:
 
 def network_of(model: Embedder, feature: str) -> nn.Module:
     """What gives a model's feature `backbone` or `projector` of prepared samples, as one module to train."""
-    return nn.Sequential(model.encoder, model.projector) if feature == "projector" else model.encoder
+    if feature == "projector" and model.projector is not None:
+        return nn.Sequential(model.encoder, model.projector)
+    return model.encoder

@@ -28,7 +28,7 @@ from kinshot.studies.references import references
 from kinshot.studies.results import CHOSEN, COVERS, ROUGH, SEEN
 from kinshot.studies.seed_groups import SeedGroup, pools_of, seed_groups
 from kinshot.studies.seen import seen_fields
-from kinshot.studies.study import Trained, check_run_features
+from kinshot.studies.study import Trained, check_run_features, seeds_of, shared_features
 from kinshot.studies.summaries import Difference, Line, Measured, beats, head_differences, summarized
 
 
@@ -41,6 +41,7 @@ def evaluate(runs: Sequence[Trained], protocol: Protocol, device: str, say: Say,
     Raises CheckpointError for a bad checkpoint, DataError for data that cannot give the episodes, ConfigError for settings.
     """
     where = resolve_device(device)
+    protocol = replace(protocol, features=protocol.features or shared_features(runs))
     check_run_features(protocol.features, runs)
     checkpoints = [run.checkpoint for run in runs]
     fields = Fields(protocol.data or shared_data(runs), [run.input for run in runs], protocol.drawing)
@@ -60,7 +61,7 @@ def evaluate(runs: Sequence[Trained], protocol: Protocol, device: str, say: Say,
         "checkpoints": [str(run.checkpoint.path) for run in runs],
         "weights": [weights_hash(run.checkpoint.encoder) for run in runs],
         "pretrained_by": commands_behind(((run.path, run) for run in runs), lineage),
-        "seeds": sorted({run.recipe.seed for run in runs}),
+        "seeds": seeds_of(runs),
         "data": fields.describe(),
         "protocol": {
             **protocol.drawing.describe(fields.tasks),

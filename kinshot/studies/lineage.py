@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kinshot.core.errors import KinshotError
+from kinshot.recipes.backbones import is_backbone
 from kinshot.recipes.loaded import Loaded, read
 from kinshot.recipes.recipe import Recipe, parse, recipe_data, recipe_path
 
@@ -41,6 +42,8 @@ class Lineage:
             return None
 
     def _run(self, place: str) -> Loaded | None:
+        if is_backbone(place):
+            return None
         try:
             key = Path(place).resolve()
             if key not in self._runs:

@@ -33,7 +33,7 @@ from kinshot.studies.lineage import Lineage
 from kinshot.studies.provenance import commands_behind, versions
 from kinshot.studies.results import SEEN
 from kinshot.studies.seen import seen_fields
-from kinshot.studies.study import Trained, load_runs
+from kinshot.studies.study import Trained, load_runs, seeds_of
 from kinshot.studies.summaries import by_size
 
 Say = Callable[[str], None]
@@ -97,7 +97,7 @@ def probe(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[str, 
     return {
         "runs": [str(run.path) for run in runs],
         "pretrained_by": commands_behind(((run.path, run) for run in runs), lineage),
-        "seeds": sorted({m.seed for m in measured}),
+        "seeds": seeds_of(runs),
         "data": {
             "name": wanted.data.name if wanted.data else ", ".join(sorted({run.recipe.data.name for run in runs})),
             "feature": wanted.feature,
@@ -213,7 +213,8 @@ def _settings(run: Trained) -> dict[str, Any]:
     """What must agree of runs that are averaged: the recipe's settings, what it was trained on, and how far where nothing chose that."""
     found = {key: value for key, value in flatten(run.recipe.to_dict()).items() if key not in _IGNORED}
     step = {} if run.recipe.validation.split else {STEP: run.checkpoint.state.get("step")}
-    return {**found, **step, CONTENT: str(run.checkpoint.state.get("source", ""))[:12]}
+    elsewhere = {"backbone": str(run.path)} if run.checkpoint.origin else {}
+    return {**found, **elsewhere, **step, CONTENT: str(run.checkpoint.state.get("source", ""))[:12]}
 
 
 def _varying(measured: list[Measured]) -> list[str]:

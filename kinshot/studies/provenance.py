@@ -43,6 +43,9 @@ def _collect(runs: Iterable[tuple[Path, Loaded]], lineage: Lineage, found: dict[
         if (place := path.resolve()) in seen:
             continue  # also a run that has since replaced the one that it started from
         seen.add(place)
+        if run.checkpoint.origin:
+            found.setdefault(f"# {path}: {run.checkpoint.origin}")
+            continue
         recipe = run.recipe
         others = ((Path(name), other) for name, other in lineage.named_by(recipe).items() if other is not None)
         _collect(others, lineage, found, seen)
@@ -124,7 +127,9 @@ def _typed(value: Any) -> str:
 
 def versions(checkpoints: Iterable[Checkpoint], device: torch.device) -> dict[str, str]:
     """What a measurement and the training before it were computed with: libraries, precision, threads, processor."""
-    trained = dict.fromkeys(f"{_computed(c)}, torch {c.versions.get('torch_version') or 'unknown'}" for c in checkpoints)
+    trained = dict.fromkeys(
+        c.origin or f"{_computed(c)}, torch {c.versions.get('torch_version') or 'unknown'}" for c in checkpoints
+    )  # fmt: skip
     return {
         "kinshot": kinshot.__version__,
         "torch": str(torch.__version__),

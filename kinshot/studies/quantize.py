@@ -67,7 +67,7 @@ def quantized(model: Embedder, calibration: Tensor) -> Embedder:
         ConfigError: an encoder that torch cannot quantise, or a torch without these tools.
     """
     encoder: Any = copy.deepcopy(model.encoder).cpu().eval()
-    projector = copy.deepcopy(model.projector).cpu()
+    projector = None if model.projector is None else copy.deepcopy(model.projector).cpu()
     with _int8_engine(), _without_deprecations():
         if any(isinstance(module, nn.Conv2d) for module in encoder.modules()):
             samples = Embedder(encoder, projector, model.input).prepare(calibration.cpu())

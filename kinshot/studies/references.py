@@ -30,11 +30,20 @@ class Reference:
 def references(runs: Sequence[Trained]) -> list[Reference]:
     """One untrained encoder for every architecture and input, raw pixels for every input.
 
+    A backbone that is itself untrained, or an ONNX file, which cannot be otherwise than it is, has no untrained one.
+
     Each is that of the run with the lowest seed among those that share it, whatever the order in which they were given.
     """
     ordered = sorted(runs, key=lambda run: (run.recipe.seed, weights_hash(run.checkpoint.encoder)))
-    found = [Reference(label, untrained(run), run) for label, run in _owners(UNTRAINED, ordered, _architecture)]
+    found = [Reference(label, model, run) for label, run in _owners(UNTRAINED, ordered, _architecture) if (model := _before(run))]
     return found + [Reference(label, None, run) for label, run in _owners(RAW, ordered, lambda run: run.input.meets)]
+
+
+def _before(run: Trained) -> Embedder | None:
+    """The run's encoder before its training, where that is another one than the run's own."""
+    model = untrained(run)
+    same = run.checkpoint.origin and weights_hash(model.encoder.state_dict()) == weights_hash(run.checkpoint.encoder)
+    return None if same else model
 
 
 def _owners(name: str, runs: Sequence[Trained], key: Callable[[Trained], Hashable]) -> list[tuple[str, Trained]]:

@@ -96,7 +96,8 @@ def _kind(run: Trained, ignored: set[str], shared: set[str]) -> str:
         settings[key] = [path if path in shared else _without_seed(path, recipe.seed) for path in paths]
     content = None if any(key.startswith("data.") and key != "data.root" for key in ignored) else run.checkpoint.state.get("source")
     step = None if recipe.validation.split else run.checkpoint.state.get("step")
-    return json.dumps([settings, content, step], sort_keys=True, default=str)
+    elsewhere = str(run.path) if run.checkpoint.origin else ""
+    return json.dumps([settings, content, step, elsewhere], sort_keys=True, default=str)
 
 
 def _without_seed(path: str, seed: int) -> str:

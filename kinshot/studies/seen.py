@@ -109,6 +109,8 @@ class SeenInTraining:
 
     def of(self, run: Loaded, source: Source) -> Seen:
         """What of a labelled source's classes and images the training behind a checkpoint met."""
+        if run.checkpoint.origin:
+            return _seen_elsewhere(run, source)
         recipes, unknown = _behind(run.recipe, self.lineage)
         trained: list[_Training] = []
         unknown_labels = False
@@ -141,6 +143,13 @@ class SeenInTraining:
             except (KinshotError, OSError) as error:
                 self._built[key] = f"its training data {data.name} cannot be read now ({error})"
         return self._built[key]
+
+
+def _seen_elsewhere(run: Loaded, source: Source) -> Seen:
+    """What is known of a backbone that was not trained here: nothing, unless it is untrained; its classifier learned from labels."""
+    checkpoint = run.checkpoint
+    unknown = [] if checkpoint.state["random"] else [f"what {checkpoint.path} was trained on is not known here"]
+    return replace(_compared([], source, unknown), unknown_labels="rows" in checkpoint.tensors)
 
 
 def seen_text(found: Sequence[Seen]) -> str:

@@ -17,10 +17,10 @@ from kinshot.core.statistics.means import mean_of
 from kinshot.datasets.base import Source
 from kinshot.fewshot.draws import pool_of
 from kinshot.learn.features import weights_hash
-from kinshot.learn.model import EXPORTED
+from kinshot.learn.model import BACKBONE, EXPORTED
 from kinshot.recipes.loaded import Loaded, read
 from kinshot.recipes.recipe import Choice
-from kinshot.recipes.specs import check_features
+from kinshot.recipes.specs import FEATURES, check_features
 from kinshot.runs.embedder import Embedder, from_checkpoint, input_spec
 from kinshot.runs.reached import reached_text
 from kinshot.runs.sweep_folder import runs_of
@@ -62,7 +62,9 @@ class Trained(Loaded):
 
 
 def load_runs(paths: Sequence[Path], parts: tuple[str, ...] = EXPORTED, *, say: Say | None = None) -> list[Trained]:
-    """The checkpoints of runs, a sweep's folder standing for its runs; with `say`, one given twice counts once, and that is said.
+    """The checkpoints of runs, a sweep's folder standing for its runs, and backbones that were trained elsewhere, by their names.
+
+    With `say`, one given twice counts once, and that is said, as is what there is to know of backbones.
 
     Raises CheckpointError for a bad one.
     """
@@ -72,7 +74,11 @@ def load_runs(paths: Sequence[Path], parts: tuple[str, ...] = EXPORTED, *, say: 
         runs.append(Trained(run.checkpoint, run.recipe, str(path), path, from_checkpoint(run)))
     if say is not None:
         runs = _distinct(runs, say)
-    return runs if len(runs) > 1 else [replace(run, label="pretrained") for run in runs]
+        for note in dict.fromkeys(note for run in runs for note in run.checkpoint.notes):
+            say(note)
+    if len(runs) == 1 and not runs[0].checkpoint.origin:  # the name of a backbone says what it is, and one may be untrained
+        return [replace(run, label="pretrained") for run in runs]
+    return runs
 
 
 def _distinct(runs: Sequence[Trained], say: Say) -> list[Trained]:
@@ -89,7 +95,19 @@ def _distinct(runs: Sequence[Trained], say: Say) -> list[Trained]:
 def check_run_features(names: list[str], runs: Sequence[Trained]) -> None:
     """Raise ConfigError for a feature that a run does not give."""
     for run in runs:
+        if run.checkpoint.origin and (asked := [name for name in names if name != BACKBONE]):
+            raise ConfigError(f"--features: {run.path} was not trained here and has no {asked[0]}, only its backbone: ask for backbone")
         check_features(names, run.recipe.projector.paths)
+
+
+def shared_features(runs: Sequence[Trained]) -> list[str]:
+    """What every run gives of backbone, projector and joint."""
+    return [BACKBONE] if any(run.checkpoint.origin for run in runs) else list(FEATURES)
+
+
+def seeds_of(runs: Sequence[Trained]) -> list[int]:
+    """The seeds of training, without those of backbones that were not trained here."""
+    return sorted({run.recipe.seed for run in runs if not run.checkpoint.origin})
 
 
 def same_data(runs: Sequence[Trained]) -> None:
@@ -193,7 +211,7 @@ def study_result(
         "checkpoints": [str(run.checkpoint.path) for run in runs],
         "weights": [weights_hash(run.checkpoint.encoder) for run in runs],
         "pretrained_by": commands_behind(((run.path, run) for run in runs), lineage),
-        "seeds": sorted({run.recipe.seed for run in runs}),
+        "seeds": seeds_of(runs),
         "data": data,
         "protocol": {
             **protocol,

@@ -4,6 +4,7 @@ from kinshot.encoders.auto import auto as auto
 from kinshot.encoders.conv4 import Conv4 as conv4
 from kinshot.encoders.efficientnet_lite0 import EfficientNetLite0 as efficientnet_lite0
 from kinshot.encoders.mlp import MLP as mlp
+from kinshot.encoders.onnx_encoder import OnnxEncoder as onnx
 from kinshot.encoders.resnet12 import ResNet12 as resnet12
 from kinshot.encoders.text_transformer import TextTransformer as text
 from kinshot.encoders.timm_adapter import TimmEncoder as timm
@@ -16,6 +17,7 @@ __all__ = [
     "conv4",
     "efficientnet_lite0",
     "mlp",
+    "onnx",
     "resnet12",
     "resnet18",
     "resnet50",
