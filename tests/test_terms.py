@@ -264,3 +264,13 @@ def test_an_encoder_takes_its_share_of_the_learning_rate(tmp_path: Path) -> None
     assert moved("projector") > 1e-3
     with pytest.raises(ConfigError, match=r"train\.encoder_lr"):
         load_recipe(str(TINY), ["train.encoder_lr=0"])
+
+
+def test_batches_of_classes_show_a_term_over_labels_its_kin(tmp_path: Path) -> None:
+    order = ["order.name=classes", "order.per_class=8"]
+    done = trained(tmp_path / "run", *order, "terms=[{objective: triplet, kin: labels}]")
+    assert done["steps"] > 0
+    assert load_recipe(str(TINY), order).order == ("classes", {"per_class": 8, "repeat": False})
+    assert load_recipe(str(TINY), [*order, "order=null"]).order is None
+    with pytest.raises(ConfigError, match="chooses its own batches"):
+        trained(tmp_path / "own", *order, "method=protonet", "views.views=1", "method.ways=8", "method.shots=1", "method.queries=3")

@@ -15,7 +15,6 @@ from kinshot.core.errors import ConfigError, suggest
 from kinshot.core.plugins import group_of, groups
 from kinshot.core.registry import Entry, Registry
 from kinshot.core.schema import REQUIRED, Parameter
-from kinshot.datasets.orders import ORDERS
 from kinshot.fewshot import HEADS
 from kinshot.kin import KINS
 from kinshot.kin.miners import MINERS
@@ -23,7 +22,7 @@ from kinshot.objectives import OBJECTIVES
 from kinshot.recipes.recipe import PARTS, SECTIONS, load_recipe, recipe_data, recipe_names, recipe_path
 from kinshot.samples import SPECS
 
-REGISTRIES: list[Registry] = [*PARTS.values(), HEADS, OBJECTIVES, KINS, MINERS, ORDERS, SPECS]
+REGISTRIES: list[Registry] = [*PARTS.values(), HEADS, OBJECTIVES, KINS, MINERS, SPECS]
 KINDS = ["recipe", *(registry.kind for registry in REGISTRIES), "section"]
 
 

@@ -15,6 +15,7 @@ from kinshot.core.registry import Registry
 from kinshot.core.schema import check_parameters, shown
 from kinshot.datasets import SOURCES
 from kinshot.datasets.graphs import GRAPHS
+from kinshot.datasets.orders import ORDERS
 from kinshot.datasets.views import VIEWS
 from kinshot.encoders import ENCODERS
 from kinshot.learn import METHODS
@@ -24,8 +25,10 @@ from kinshot.recipes.structure import StructureSettings, check_structure, struct
 from kinshot.recipes.terms import Choice, TermChoice, read_terms
 
 CONFIGS = Path(__file__).parent / "configs"
-PARTS: dict[str, Registry] = {"data": SOURCES, "graph": GRAPHS, "views": VIEWS, "encoder": ENCODERS, "method": METHODS}
-OPTIONAL = {"graph"}
+PARTS: dict[str, Registry] = {
+    "data": SOURCES, "graph": GRAPHS, "order": ORDERS, "views": VIEWS, "encoder": ENCODERS, "method": METHODS
+}  # fmt: skip
+OPTIONAL = {"graph", "order"}
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,7 @@ class Recipe:
     seed: int = 0
     init: str = ""
     graph: Choice | None = None
+    order: Choice | None = None
     structure: StructureSettings = field(default_factory=StructureSettings)
     distill: DistillSettings = field(default_factory=DistillSettings)
     projector: ProjectorConfig = field(default_factory=ProjectorConfig)
@@ -377,7 +381,8 @@ def _override(data: dict[str, Any], path: list[str], value: Any) -> None:
     if section in PARTS and (len(path) == 1 or path[1:] == ["name"]) and not isinstance(value, dict):
         if value is None and section in OPTIONAL:
             data.pop(section, None)
-            data.pop("structure", None)  # what a graph is for
+            if section == "graph":
+                data.pop("structure", None)  # what a graph is for
             return
         current = data.get(section)
         if not isinstance(current, dict) or current.get("name") != value:

@@ -39,7 +39,8 @@ from kinshot.core.signals import StopRequest
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
-from kinshot.datasets.loader import batches
+from kinshot.datasets.loader import Order, batches
+from kinshot.datasets.orders import ORDERS
 from kinshot.samples.spec import Spec, input_of
 from kinshot.runs.begun import begun_with, stand_in_notes, ways_on
 from kinshot.recipes.check import check_small_views, check_view_count
@@ -75,6 +76,7 @@ class Job:
     graph: RelationGraph | None = None
     computed: list[str] = field(default_factory=list)
     begun: dict[str, Any] | None = None
+    order: Order | None = None
 
     @property
     def method(self) -> Method:
@@ -97,8 +99,8 @@ class Job:
     def batches(self, epoch: int, first: int) -> Any:
         """This epoch's batches from step `first` of it."""
         t = self.recipe.train
-        more, order = companions_of(self.run.learner), self.method.order
-        return batches(self.source, t.batch_size, self.recipe.seed, epoch, first, t.workers, companions=more, order=order)
+        more = companions_of(self.run.learner)
+        return batches(self.source, t.batch_size, self.recipe.seed, epoch, first, t.workers, companions=more, order=self.order)
 
 
 class Features(torch.nn.Module):
@@ -240,7 +242,18 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     notes += stand_in_notes(source) + filled_in(written, recipe) + unfinished_notes([recipe.init, *recipe.distill.teachers])
     make_batch = BatchMaker(views, input, learner, t.batch_size)
     computed = [describe_compute(precision, device)]
-    return Job(recipe, source, input, Run(learner, optimizer, average), plan, make_batch, notes, graph, computed)
+    return Job(recipe, source, input, Run(learner, optimizer, average), plan, make_batch, notes, graph, computed, order=_order(recipe, method, source, steps))
+
+
+def _order(recipe: Recipe, method: Method, source: Source, steps: int) -> Order | None:
+    """Which samples make up each batch: the method's own order, or the recipe's; None shuffles. Raises ConfigError for both."""
+    if recipe.order is None or method.order is not None:
+        if recipe.order is not None:
+            raise ConfigError(f"order: method {recipe.method.name} chooses its own batches: leave order out")
+        return method.order
+    labels = np.full(len(source), -1) if source.labels is None else np.asarray(source.labels)
+    order: Order = ORDERS.build(recipe.order.name, labels, recipe.train.batch_size, steps, recipe.seed, settings=recipe.order.settings)
+    return order
 
 
 def _labels(recipe: Recipe, source: Source) -> Tensor | None:
