@@ -26,7 +26,7 @@ from kinshot.core.rng import keyed_numpy
 from kinshot.runs.begun import recorded, stand_in_count
 from kinshot.runs.diagnose import numbers_of
 from kinshot.runs.label_free import view_quality
-from kinshot.recipes.recipe import TrainConfig
+from kinshot.recipes.sections import TrainConfig
 from kinshot.runs.state import state_of
 from kinshot.runs.validation import Validator
 from kinshot.learn.knn import knn_accuracy, rows_by_class

@@ -1,0 +1,130 @@
+"""Sections of a recipe: the projector, the training, what is recorded, and validation; free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ProjectorConfig:
+    """The MLP between encoder and objective.
+
+    Args:
+        layers: linear layers; 0 leaves the encoder's output as it is.
+        hidden: width of the hidden layers.
+        dim: width of the output.
+        last_norm: batch-normalise the output too.
+        paths: names of several such networks side by side, each ending at unit length; empty for a single one.
+    """
+
+    layers: int = 2
+    hidden: int = 1024
+    dim: int = 128
+    last_norm: bool = False
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimization and how the machine is used.
+
+    Args:
+        epochs: passes over the training source.
+        extend: epochs added after the last one, each time that a finished run was extended.
+        extend_schedule: what the learning rate does over added epochs: its course once more over them alone (restart), or the end of
+            one course over all epochs up to their last (prolong).
+        batch_size: samples in a step; the last partial batch of an epoch is dropped. 0 chooses by the size and the number of samples.
+        optimizer: adamw, sgd, or lars (lightly's).
+        lr: peak learning rate.
+        encoder_lr: share of the learning rate that the encoder takes; below 1 where `init` gives it weights worth keeping.
+        weight_decay: on weights of two or more dimensions; norms and biases have none.
+        momentum: of sgd and lars.
+        schedule: course of the learning rate after the warm-up.
+        warmup: share of all steps over which the learning rate rises linearly, rounded up to whole steps.
+        final_lr: share of the peak learning rate that the cosine would reach after the last step, which itself has a little more.
+        freeze: parts of the encoder that stay as they are, modules by the names that its state has ([conv1, layer1]), or [all]; they get
+            no gradient and stay in evaluation mode. Useful with `init`.
+        clip: largest gradient norm; none leaves gradients as they are.
+        ema: decay of the exponential moving average of weights that checkpoints export; 0 exports the weights themselves.
+        precision: fp32, bf16 autocast, or auto (bf16 where the processor has instructions for it).
+        channels_last: memory format of images and convolutions.
+        workers: loader processes; 0 loads in the training process (right for data in memory).
+        threads: torch threads; 0 keeps torch's choice.
+        allocator: keep freed memory in the process (Linux, glibc), so that activations are not faulted in again every step.
+        device: auto, cpu, cuda, cuda:N or mps.
+        deterministic: refuse GPU kernels whose results vary between runs.
+    """
+
+    epochs: int = 20
+    extend: tuple[int, ...] = ()
+    extend_schedule: Literal["restart", "prolong"] = "restart"
+    batch_size: int = 256
+    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    lr: float = 3e-3
+    encoder_lr: float = 1.0
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = 0.03
+    final_lr: float = 0.0
+    freeze: tuple[str, ...] = ()
+    clip: float | None = None
+    ema: float = 0.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    channels_last: bool = True
+    workers: int = 0
+    threads: int = 0
+    allocator: bool = True
+    device: str = "auto"
+    deterministic: bool = False
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    """What is recorded, and how often.
+
+    Args:
+        log_every: steps between records of losses and gauges.
+        checkpoint_every: epochs between checkpoints; fractions are allowed.
+        keep: checkpoints kept; older ones are deleted.
+        knn_every: epochs between kNN probes on labels, where the source has labels; 0 for none.
+        knn_samples: samples in a kNN probe, drawn by class (half are the bank, half the queries).
+        knn_k: neighbors that vote.
+        projector_points: samples in TensorBoard's embedding projector at the end; 0 for none.
+        tensorboard: write TensorBoard event files beside metrics.jsonl.
+    """
+
+    log_every: int = 10
+    checkpoint_every: float = 1.0
+    keep: int = 2
+    knn_every: int = 1
+    knn_samples: int = 2000
+    knn_k: int = 20
+    projector_points: int = 1000
+    tensorboard: bool = True
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Episodes of validation classes, by which the checkpoint that a run is known by is chosen.
+
+    Args:
+        split: split of the same data whose classes are held out, for example val; empty for no validation: the last checkpoint counts.
+        ways: classes of an episode.
+        shots: support images of each class.
+        queries: query images of each class.
+        episodes: number of episodes, the same ones every time.
+        every: epochs between measurements; the last epoch is always measured.
+        head: head that classifies them.
+        feature: backbone, projector, or another output of the projector.
+    """
+
+    split: str = ""
+    ways: int = 5
+    shots: int = 1
+    queries: int = 15
+    episodes: int = 600
+    every: int = 1
+    head: str = "prototype"
+    feature: str = "backbone"
