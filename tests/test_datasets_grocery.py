@@ -10,38 +10,9 @@ from PIL import Image
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets import SOURCES, grocery_store
-from tests.trees import noise
+from tests.trees import write_grocery
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-
-
-def write_grocery(root: Path, official: bool) -> None:
-    """Every class with a picture in train and one in test, every second class with one in val."""
-    root.mkdir(parents=True)
-    lists = grocery_store.class_lists()
-    names = [name for part in ("train", "val", "test") for name in lists[part]]
-    kinds = {name: (f"{name.split('-')[0]}s", ("Fruit", "Packages", "Vegetables")[k % 3]) for k, name in enumerate(names)}
-    listed: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    for k, name in enumerate(names):
-        coarse, top = kinds[name]
-        for f, folder in enumerate(listed):
-            if folder == "val" and k % 2:
-                continue
-            inside = f"{folder}/{top}/{coarse}/{name}" if official else f"{folder}/{name}"
-            (root / inside).mkdir(parents=True)
-            file = f"{inside}/{name}_001.{'jpg' if official else 'png'}"
-            Image.fromarray(noise(3 * k + f, 10, 12, 3)).save(root / file)
-            listed[folder].append(f"{file}, {k}, 0")
-    if official:
-        for folder, lines in listed.items():
-            (root / f"{folder}.txt").write_text("\n".join(lines) + "\n")
-        rows = [f"{name},{k},{kinds[name][0]},0,/iconic/{kinds[name][1]}/x.jpg,/x.txt" for k, name in enumerate(names)]
-        header = "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),"
-        header += "Iconic Image Path (str),Product Description Path (str)"
-    else:
-        rows = [f"{name},{kinds[name][0]},{kinds[name][1]}" for name in names]
-        header = "fine,coarse,super"
-    (root / "classes.csv").write_text("\n".join([header, *rows]) + "\n")
 
 
 def build_grocery(root: Path, **chosen):

@@ -22,6 +22,8 @@ def digits(*, split: Literal["train", "test", "all"] = "train", size: int = 28) 
 
     The fifth, tenth, ... image of each class is test (355 images), the others train (1442): both hold every class.
 
+    Paper: Kaynak 1995, Methods of Combining Multiple Classifiers and Their Applications to Handwritten Digit Recognition
+
     Args:
         split: train, test or all; the splits share classes but no image.
         size: side in pixels; 8 keeps the original pixels, other sizes are resized with a bilinear filter.

@@ -1,0 +1,186 @@
+"""What every source keeps to, generated from the registry, on tiny trees in the layouts that it reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kinshot.core.errors import ConfigError, DataError
+from kinshot.datasets import SOURCES
+from kinshot.datasets.base import Source
+from kinshot.datasets.loader import batches
+from kinshot.datasets.stand_ins import sample_keys
+from kinshot.samples import SPECS
+from tests.trees import write_cifar10, write_cifar100, write_fashion, write_folder, write_grocery, write_omniglot
+
+Settings = dict[str, Any]
+WITHOUT_PAPER = {"folder", "table", "glyphs"}
+"""The user's own data, and what nobody has published."""
+
+
+def _table(root: Path) -> None:
+    rows = ["height,width,species,site", *(f"{k / 2},{k % 3},{'abc'[k % 3]},{'' if k % 4 == 0 else 'xy'[k % 2]}" for k in range(12))]
+    (root / "rows.csv").write_text("\n".join(rows) + "\n")
+
+
+def _at(root: Path, write: Callable[[Path], object] | None = None, **settings: Any) -> Settings:
+    if write is not None:
+        write(root)
+    return {"root": str(root), **settings}
+
+
+CASES: dict[str, Callable[[Path], Settings]] = {
+    "cifar10": lambda root: _at(root, write_cifar10),
+    "cifar100": lambda root: _at(root, write_cifar100),
+    "digits": lambda root: {"split": "test", "size": 8},
+    "fashion_mnist": lambda root: _at(root, write_fashion),
+    "folder": lambda root: _at(root, write_folder, split="train", size=8),
+    "glyphs": lambda root: {"split": "val", "size": 8, "variants": 2},
+    "grocery_store": lambda root: _at(root / "set", lambda place: write_grocery(place, official=False), split="test", size=8),
+    "manifold": lambda root: {"nodes": 40, "radius": 0.5, "length": 16},
+    "omniglot": lambda root: _at(root, lambda place: write_omniglot(place, "val"), split="val", size=14),
+    "table": lambda root: _at(root / "rows.csv", lambda file: _table(file.parent), label="species", attributes=("site",)),
+    "task_topology": lambda root: {"length": 16},
+}
+OURS = [name for name, entry in SOURCES.entries.items() if entry.module.startswith("kinshot.")]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Settings]:
+    return {name: CASES[name](tmp_path_factory.mktemp(name)) for name in OURS}
+
+
+@pytest.fixture(params=OURS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def source(name: str, settings: dict[str, Settings]) -> Source:
+    return SOURCES.build(name, settings=settings[name])
+
+
+def test_samples_are_what_their_specification_says(source: Source) -> None:
+    found = source.load(range(len(source)), source.fields)
+    dtypes = {"image": [torch.uint8], "features": [torch.float32], "tokens": [torch.uint8, torch.int64]}
+    for field, spec in source.fields.items():
+        assert spec.kind in SPECS.entries
+        assert found[field].shape == (len(source), *spec.shape)
+        assert found[field].dtype in dtypes[spec.kind]
+        assert torch.isfinite(spec.normalize(found[field]).float()).all()
+        if spec.vocabulary:
+            assert int(found[field].max()) < spec.vocabulary
+
+
+def test_labels_are_numbers_of_classes_and_attributes_of_values(source: Source) -> None:
+    assert len(source) > 0
+    if source.labels is not None:
+        assert source.labels.dtype == np.int64
+        assert source.labels.shape == (len(source),)
+        assert 0 <= source.labels.min() <= source.labels.max() < len(source.class_names)
+        assert len(set(source.class_names)) == len(source.class_names)
+    for key, values in source.categories.items():
+        assert values.shape == (len(source),)
+        assert -1 <= values.min() <= values.max() < len(source.attribute_names[key])
+    assert source.graph is None or source.graph.n == len(source)
+    assert source.files is None or len(source.files) == len(source)
+
+
+@pytest.mark.parametrize("form", [list, np.array, torch.tensor])
+def test_samples_are_loaded_by_number_in_any_order(source: Source, form: Callable[[list[int]], Any]) -> None:
+    whole, last = source.load(range(len(source))), len(source) - 1
+    for rows in ([last, 0, last, 1], [0], []):
+        given = form(rows) if rows or form is list else form([]).astype(int) if form is np.array else form([], dtype=torch.int64)
+        assert torch.equal(source.load(given), whole[rows])
+
+
+def test_what_is_loaded_is_a_copy(source: Source) -> None:
+    before = source.load([0]).clone()
+    source.load([0]).fill_(1)
+    assert torch.equal(source.load([0]), before)
+
+
+def test_digests_tell_samples_apart(source: Source) -> None:
+    rows = [0, 1, 0]
+    found = source.digests(np.array(rows))
+    assert found[0] == found[2]
+    same = torch.equal(source.load([0]), source.load([1]))
+    assert (found[0] == found[1]) == same
+    assert len(sample_keys(source)) == len(source)
+
+
+def test_means_and_spreads_are_finite(source: Source) -> None:
+    for spec in source.inputs().values():
+        x = spec.normalize(source.load(range(len(source))))
+        assert torch.isfinite(x.float()).all()
+        if not spec.vocabulary:
+            assert abs(float(x.mean())) < 1e-3
+
+
+def test_a_subset_is_some_classes_relabelled(source: Source) -> None:
+    chosen = [len(source.class_names) - 1, 0]
+    part = source.subset(chosen)
+    rows = np.concatenate([np.flatnonzero(source.labels == label) for label in chosen])
+    assert len(part) == len(rows)
+    assert part.class_names == [source.class_names[label] for label in chosen]
+    assert torch.equal(part.load(range(len(part))), source.load(np.sort(rows)))
+    assert np.array_equal(np.asarray(chosen)[part.labels], source.labels[np.sort(rows)])
+    assert part.spec == source.spec
+    assert part.fingerprint() != source.fingerprint()
+    with pytest.raises(ConfigError, match="class_ids must be different numbers"):
+        source.subset([len(source.class_names)])
+
+
+def test_batches_are_the_same_in_a_worker(source: Source) -> None:
+    here, there = (list(batches(source, 2, 0, 0, max(0, len(source) // 2 - 2), workers)) for workers in (0, 1))
+    assert all(torch.equal(a, b) and torch.equal(i, j) for (a, i), (b, j) in zip(here, there, strict=True))
+
+
+def test_fingerprints_are_of_content_alone(settings: dict[str, Settings]) -> None:
+    """In another process, after every file got another time."""
+    here = {name: SOURCES.build(name, settings=settings[name]).fingerprint() for name in OURS}
+    assert len(set(here.values())) == len(here)
+    for given in settings.values():
+        for path in Path(given.get("root", os.devnull)).rglob("*"):
+            os.utime(path, (1e9, 1e9))
+    code = """
+import json, sys
+from kinshot.datasets import SOURCES
+print(json.dumps({name: SOURCES.build(name, settings=given).fingerprint() for name, given in json.loads(sys.argv[1]).items()}))
+"""
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(settings)], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == here
+
+
+def test_what_is_not_there_is_named_with_what_to_do(name: str, tmp_path: Path) -> None:
+    if "root" not in SOURCES.entry(name).parameters:
+        pytest.skip(f"{name} needs no files")
+    gone = tmp_path / "gone"
+    with pytest.raises((ConfigError, DataError), match=r"(?s)gone.*(: |; )") as caught:
+        SOURCES.build(name, settings={"root": str(gone)})
+    assert any(word in str(caught.value) for word in ("give", "set", "unpack", "download", "choose", "name", "correct")), caught.value
+    (tmp_path / "empty").mkdir()
+    with pytest.raises((ConfigError, DataError), match="empty"):
+        SOURCES.build(name, settings={"root": str(tmp_path / "empty")})
+
+
+def test_a_setting_that_is_none_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match="colour_space"):
+        SOURCES.build(name, settings={"colour_space": 1})
+
+
+def test_it_says_what_it_is(name: str) -> None:
+    entry = SOURCES.entry(name)
+    assert entry.summary.endswith(".")
+    assert [parameter for parameter, about in entry.parameters.items() if not about.help] == []
+    assert ("Paper:" in entry.docstring) == (name not in WITHOUT_PAPER)
