@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kinshot.core.errors import DataError
 from kinshot.fewshot import HEADS
 from kinshot.fewshot.base_statistics import base_statistics
 from kinshot.fewshot.evaluate import build_head
@@ -227,3 +229,44 @@ def test_pure(name: str, settings: dict[str, Any]) -> None:
     assert torch.equal(first, head(support, labels, query, WAYS))
     for tensor, copy in zip((support, labels, query), copies, strict=True):
         assert torch.equal(tensor, copy), "a head must not change its inputs"
+
+
+def _with_unlabelled(support: Tensor, labels: Tensor, where: list[int], far: float) -> tuple[Tensor, Tensor]:
+    """Rows labelled -1 in front of the given ones (or behind all), one of them far from everything."""
+    for place in sorted(where, reverse=True):
+        row = torch.full((len(support), 1, DIM), far, dtype=support.dtype)
+        support = torch.cat([support[:, :place], row, support[:, place:]], dim=1)
+        labels = torch.cat([labels[:, :place], torch.full((len(labels), 1), -1), labels[:, place:]], dim=1)
+    return support, labels
+
+
+@every_case
+@pytest.mark.parametrize("far", [0.0, 1e4])
+def test_rows_labelled_minus_one_are_ignored(name: str, settings: dict[str, Any], far: float) -> None:
+    support, labels, query, _ = _data()
+    head, function = _head(name, settings), HEADS.get(name)
+    expected = head(support, labels, query, WAYS)
+    padded, marked = _with_unlabelled(support, labels, [0, 4, 9], far)
+    assert torch.equal(head(padded, marked, query, WAYS), expected)
+    assert function is vars(sys.modules[function.__module__])[HEADS.entry(name).symbol]  # it holds of the function by its own name too
+
+
+@every_case
+def test_episodes_may_differ_in_rows_labelled_minus_one(name: str, settings: dict[str, Any]) -> None:
+    support, labels, query, _ = _data()
+    labels = labels.clone()
+    labels[1, 4] = -1  # one image of way 1 fewer
+    kept = labels[1] >= 0
+    head = _head(name, settings)
+    alone = [head(support[:1], labels[:1], query[:1], WAYS), head(support[1:, kept], labels[1:, kept], query[1:], WAYS)]
+    _close(head(support, labels, query, WAYS), torch.cat(alone))
+
+
+@every_head
+@pytest.mark.parametrize("label", [-2, WAYS])
+def test_a_label_that_is_no_way_is_refused(name: str, label: int) -> None:
+    support, labels, query, _ = _data()
+    labels = labels.clone()
+    labels[1, 4] = label
+    with pytest.raises(DataError, match=f"label {label}: expected 0..{WAYS - 1}, or -1"):
+        _head(name, {})(support, labels, query, WAYS)

@@ -1,5 +1,5 @@
 """Recognition from a few examples: episodes, heads (one file each), evaluation on cached features."""
 
-from kinshot.core.registry import Registry
+from kinshot.fewshot.labelled import Heads
 
-HEADS = Registry("head", "kinshot.fewshot.heads")
+HEADS = Heads("head", "kinshot.fewshot.heads")

@@ -34,7 +34,7 @@ def anil(
 
     Args:
         support: (E, S, D) support features, rows in any order.
-        labels: int64 (E, S), ways 0..W-1.
+        labels: int64 (E, S), ways 0..W-1; a row with -1 is ignored.
         query: (E, Q, D) query features.
         ways: W.
         inner_steps: steps of gradient descent; 0 scores with the start itself.

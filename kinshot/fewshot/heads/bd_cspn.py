@@ -42,7 +42,7 @@ def bd_cspn(
 
     Args:
         support: (E, S, D) support features, rows in any order.
-        labels: int64 (E, S), ways 0..W-1.
+        labels: int64 (E, S), ways 0..W-1; a row with -1 is ignored.
         query: (E, Q, D) query features.
         ways: W.
         variant: weights normalised among the members of a class, support rows in their own class (within), or over the

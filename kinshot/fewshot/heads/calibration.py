@@ -49,7 +49,7 @@ def distribution_calibration(
 
     Args:
         support: (E, S, D) support features, rows in any order.
-        labels: int64 (E, S), ways 0..W-1.
+        labels: int64 (E, S), ways 0..W-1; a row with -1 is ignored.
         query: (E, Q, D) query features.
         ways: W.
         power: exponent of Tukey's transform, positive; 1 leaves the features.

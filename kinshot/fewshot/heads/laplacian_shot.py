@@ -47,7 +47,7 @@ def laplacian_shot(
 
     Args:
         support: (E, S, D) support features, rows in any order.
-        labels: int64 (E, S), ways 0..W-1.
+        labels: int64 (E, S), ways 0..W-1; a row with -1 is ignored.
         query: (E, Q, D) query features.
         ways: W.
         lam: lambda, how much a neighbour's assignment counts, at least 0.

@@ -35,7 +35,7 @@ def maml(
 
     Args:
         support: (E, S, D) support samples as `encoder` takes them, rows in any order.
-        labels: int64 (E, S), ways 0..W-1.
+        labels: int64 (E, S), ways 0..W-1; a row with -1 is ignored.
         query: (E, Q, D) query samples.
         ways: W, the number that the head's start was trained for.
         inner_steps: steps of gradient descent; 0 is the start itself.

@@ -35,7 +35,7 @@ def nearest(
 
     Args:
         support: (E, S, D) support features, rows in any order.
-        labels: int64 (E, S), ways 0..W-1.
+        labels: int64 (E, S), ways 0..W-1; a row with -1 is ignored.
         query: (E, Q, D) query features.
         ways: W.
         neighbors: how many of each class's nearest support images are averaged, at least 1.

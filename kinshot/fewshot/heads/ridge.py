@@ -37,7 +37,7 @@ def ridge(
 
     Args:
         support: (E, S, D) support features, rows in any order.
-        labels: int64 (E, S), ways 0..W-1.
+        labels: int64 (E, S), ways 0..W-1; a row with -1 is ignored.
         query: (E, Q, D) query features.
         ways: W.
         penalty: weight of the squared norm of W, positive; to be chosen for the length of the features.

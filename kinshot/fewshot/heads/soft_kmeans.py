@@ -43,7 +43,7 @@ def soft_kmeans(
 
     Args:
         support: (E, S, D) support features, rows in any order.
-        labels: int64 (E, S), ways 0..W-1.
+        labels: int64 (E, S), ways 0..W-1; a row with -1 is ignored.
         query: (E, Q, D) query features.
         ways: W.
         steps: how often the rows are recomputed; 0 scores by the class means.

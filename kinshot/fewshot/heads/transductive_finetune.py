@@ -44,7 +44,7 @@ def transductive_finetune(
 
     Args:
         support: (E, S, D) support features, rows in any order.
-        labels: int64 (E, S), ways 0..W-1.
+        labels: int64 (E, S), ways 0..W-1; a row with -1 is ignored.
         query: (E, Q, D) query features.
         ways: W.
         distance: what the logits are, plain distances (easyfsl) or cosines (the paper).
