@@ -12,6 +12,7 @@ from kinshot.core.lazy import Declared, face
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # every name that the package shows: docs/api.md says what each is
+    from kinshot import augmenters as augmenters
     from kinshot import encoders as encoders
     from kinshot import graphs as graphs
     from kinshot import heads as heads

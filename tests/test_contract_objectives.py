@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from kinshot.cli.parts import described
 from kinshot.core.errors import ConfigError
 from kinshot.kin import constructors as make
 from kinshot.kin.parts import Listed, Mask
@@ -20,7 +21,9 @@ from tests.objective_cases import BATCH, Case, Y, cases, warm
 KINDS = ("relation", "classes", "views", "teacher")
 SEES_ORDER = {"correlation_congruence"}
 # They push strangers apart also where an anchor has no kin. An objective that is not named here costs nothing without kin.
-REPEL = {"contra_x", "margin_contrastive", "uniformity", "block_repulsion", "class_uniformity"}
+REPEL = {"contra_x", "margin_contrastive", "uniformity", "block_repulsion", "class_uniformity", "proto_nce"}
+# Their units are the batch's classes. An objective that is not named here takes references.
+OF_THE_BATCH = {"block_repulsion", "class_uniformity", "proto_nce"}
 # An anchor is its own kin.
 KIN_OF_ITSELF = {"contra_x"}
 ANY_NUMBER = {"multi_similarity": {"threshold", "mining_margin"}}
@@ -61,6 +64,14 @@ def test_name_file_and_function_agree_and_it_takes_what_it_says(name: str) -> No
     wanted = [*expected[entry.facts["takes"]].split(), *(["context"] if isinstance(part, type) else [])]
     assert len(wired) == len(wanted)
     assert all(want in ("*", have) for want, have in zip(wanted, wired, strict=True))
+
+
+@every_objective
+def test_list_and_show_say_what_it_takes(name: str) -> None:
+    takes = OBJECTIVES.entry(name).facts["takes"]
+    shown = next(one for one in described(name) if one.kind == "objective")
+    assert shown.as_dict()["takes"] == takes
+    assert f"\ntakes: {takes}\n" in shown.as_text()
 
 
 @every_objective
@@ -158,7 +169,8 @@ def test_anchors_without_kin_cost_nothing_and_stay_differentiable(case: Case) ->
 @of_relations
 def test_a_relation_without_pairs_and_no_reference_at_all(case: Case) -> None:
     part = OBJECTIVES.get(case.name)
-    for relation, refs in ((Relation(None, None, (3, 3)), None), (make.negatives(3, 0), torch.zeros(0, 4))):
+    empty = [] if case.name in OF_THE_BATCH else [(make.negatives(3, 0), torch.zeros(0, 4))]
+    for relation, refs in ((Relation(None, None, (3, 3)), None), *empty):
         value, (grad,) = gradients(lambda z, k=relation, r=refs: part(z, k, r, **case.settings), torch.randn(3, 4))
         assert value.abs() < 1e-6
         assert grad.abs().max() < 1e-6
@@ -183,6 +195,10 @@ def test_a_pair_of_weight_0_is_absent(case: Case) -> None:
 def test_references_are_told_apart_from_anchors(case: Case) -> None:
     part, kin = OBJECTIVES.get(case.name), make.labels(Y)
     z = unit(case.outputs()[0])  # which "anchors" takes as they are
+    if case.name in OF_THE_BATCH:
+        with pytest.raises(ConfigError, match=f"{case.name}.*references"):
+            part(z, kin, z, **case.settings)
+        return
     own, (grad,) = gradients(lambda x: part(x, kin, **case.settings), z)
     given, (to_z, to_refs) = gradients(lambda x, r: part(x, kin, r, **case.settings), z, z)
     if case.name not in KIN_OF_ITSELF:

@@ -148,7 +148,7 @@ def test_gradients_of_alignment(alpha):
     assert torch.autograd.gradcheck(lambda z: alignment(z, make.labels(y), alpha=alpha), rows(6, 3).requires_grad_())
 
 
-@pytest.mark.parametrize("function", [uniformity, lambda z: class_uniformity(z, torch.tensor([0, 1, 0, -1, 1, 2]))])
+@pytest.mark.parametrize("function", [uniformity, lambda z: class_uniformity(z, make.labels(torch.tensor([0, 1, 0, -1, 1, 2])))])
 def test_gradients_of_uniformity(function):
     assert torch.autograd.gradcheck(function, rows(6, 3).requires_grad_())
 
@@ -228,7 +228,7 @@ def test_alignment_and_uniformity_equal_loops(seed, alpha, t):
     marks = torch.from_numpy(y)
     expected = slow_alignment(z, y, alpha), slow_uniformity(z, t), slow_class_uniformity(z, y, t)
     for x, tolerance in ((z, 1e-8), (z.float(), 1e-5)):
-        got = alignment(x, make.labels(marks), alpha=alpha), uniformity(x, t=t), class_uniformity(x, marks, t=t)
+        got = alignment(x, make.labels(marks), alpha=alpha), uniformity(x, t=t), class_uniformity(x, make.labels(marks), t=t)
         assert [one.item() for one in got] == pytest.approx(expected, abs=tolerance)
 
 
@@ -240,7 +240,7 @@ def test_alignment_and_uniformity_do_not_see_rotation_order_and_names_of_classes
     moved, named = (z @ torch.linalg.qr(rows(3, 3, seed=seed + 1)).Q)[order], torch.where(y < 0, -1, 9 - y)[order]
     assert alignment(moved, make.labels(named)).item() == pytest.approx(alignment(z, make.labels(y)).item(), abs=1e-10)
     assert uniformity(moved).item() == pytest.approx(uniformity(z).item(), abs=1e-10)
-    assert class_uniformity(moved, named).item() == pytest.approx(class_uniformity(z, y).item(), abs=1e-10)
+    assert class_uniformity(moved, make.labels(named)).item() == pytest.approx(class_uniformity(z, make.labels(y)).item(), abs=1e-10)
 
 
 @few
@@ -282,14 +282,18 @@ def test_alignment_weighs_pairs_by_the_relation():
 def test_copies_single_classes_and_strangers_are_finite(alpha):
     same = rows(1, 3).float().expand(5, 3)
     for y in (torch.zeros(5, dtype=torch.int64), torch.arange(5), torch.full((5,), -1)):
-        for function in (lambda z, y=y: alignment(z, make.labels(y), alpha=alpha), uniformity, lambda z, y=y: class_uniformity(z, y)):
+        for function in (
+            lambda z, y=y: alignment(z, make.labels(y), alpha=alpha),
+            uniformity,
+            lambda z, y=y: class_uniformity(z, make.labels(y)),
+        ):
             (slope,) = gradient(function, same)
             assert function(same).item() == pytest.approx(0, abs=1e-6)
             assert bool(torch.isfinite(slope).all())
     assert uniformity(same[:1]) == 0
     assert alignment(same[:1], make.labels(torch.zeros(1, dtype=torch.int64))) == 0
     assert gradient(lambda z: alignment(z, make.labels(torch.zeros(1, dtype=torch.int64))), same[:1])[0].abs().sum() == 0
-    assert class_uniformity(same[:1], torch.zeros(1, dtype=torch.int64)) == 0
+    assert class_uniformity(same[:1], make.labels(torch.zeros(1, dtype=torch.int64))) == 0
 
 
 def test_gauges_say_the_same_where_they_say_the_same():
@@ -317,7 +321,7 @@ def test_half_precision_is_computed_in_float32():
         *(lambda a, b, form=form: structural_similarity(a, b, form=form) for form in FORMS),
         lambda a, b: alignment(a, make.labels(y)),
         lambda a, b: uniformity(a),
-        lambda a, b: class_uniformity(a, y),
+        lambda a, b: class_uniformity(a, make.labels(y)),
     ]
     for function in functions:
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -339,7 +343,7 @@ def test_half_precision_is_computed_in_float32():
         (lambda z: alignment(z, make.labels(torch.arange(4)), alpha=0.0), "alpha"),
         (lambda z: uniformity(z[0]), "embeddings"),
         (lambda z: uniformity(z, t=-1.0), "t: expected"),
-        (lambda z: class_uniformity(z, torch.arange(3)), "label"),
+        (lambda z: class_uniformity(z, make.labels(torch.arange(3))), "relation"),
     ],
 )
 def test_borders(call, message):

@@ -143,10 +143,10 @@ def test_two_copies_of_one_node_are_kin(name):
 def test_block_repulsion_equals_loops():
     z, y = rows(7, 3), torch.tensor([0, 1, 0, 3, 3, -1, 1])
     expected = ref.block_repulsion(z.numpy(), y.tolist(), 5, 0.2)
-    assert block_repulsion(z, y, classes=5).item() == pytest.approx(expected, abs=1e-12)
-    assert torch.autograd.gradcheck(lambda x: block_repulsion(x, y, classes=5), (z.requires_grad_(),))
-    close(block_repulsion(z, y), block_repulsion(z, y, classes=3))
-    value, (grad,) = gradients(lambda x: block_repulsion(x, torch.full((7,), -1), classes=5), z)
+    assert block_repulsion(z, make.labels(y), classes=5).item() == pytest.approx(expected, abs=1e-12)
+    assert torch.autograd.gradcheck(lambda x: block_repulsion(x, make.labels(y), classes=5), (z.requires_grad_(),))
+    close(block_repulsion(z, make.labels(y)), block_repulsion(z, make.labels(y), classes=3))
+    value, (grad,) = gradients(lambda x: block_repulsion(x, make.labels(torch.full((7,), -1)), classes=5), z)
     assert value == 0
     assert (grad == 0).all()
 
@@ -182,8 +182,8 @@ def test_proto_nce_of_classes_is_that_of_their_means_in_the_batch():
     own = torch.tensor([1, 1, 0, 0, 0, -1, 2])
     phi = ref.densities(z.numpy(), centers.numpy(), own.tolist(), 0.3, 10, 0.1, 0.9)
     expected = ref.proto_nce(z[own >= 0].numpy(), [centers.numpy()], [own[own >= 0].tolist()], [phi])
-    assert proto_nce(z, y, temperature=0.3, reduction="valid").item() == pytest.approx(expected, abs=1e-11)
-    assert proto_nce(z, y, temperature=0.3).item() == pytest.approx(expected * 6 / 7, abs=1e-11)
+    assert proto_nce(z, make.labels(y), temperature=0.3, reduction="valid").item() == pytest.approx(expected, abs=1e-11)
+    assert proto_nce(z, make.labels(y), temperature=0.3).item() == pytest.approx(expected * 6 / 7, abs=1e-11)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
@@ -265,15 +265,15 @@ def test_sup_con_and_triplet_equal_pytorch_metric_learning():
         (lambda z, y: triplet(z, make.labels(y), mining="easy"), "mining"),
         (lambda z, y: triplet(z, make.labels(y), distance="cosine", normalize=False), "distance"),
         (lambda z, y: contra_x(z, make.labels(y), temperature=0), "temperature"),
-        (lambda z, y: block_repulsion(z, y[:2], classes=3), "label"),
-        (lambda z, y: block_repulsion(z, y, classes=0), "classes"),
+        (lambda z, y: block_repulsion(z, make.labels(y[:2]), classes=3), "relation"),
+        (lambda z, y: block_repulsion(z, make.labels(y), classes=0), "classes"),
         (lambda z, y: cross_entropy(z, y, smoothing=1.0), "smoothing"),
         (lambda z, y: cross_entropy(z, y, spread="half"), "spread"),
         (lambda z, y: cross_entropy(z, y[:2]), "label"),
         (lambda z, y: densities(z, z, y, temperature=0), "temperature"),
         (lambda z, y: densities(z, z, y, clip=(0.9, 0.1)), "clip"),
-        (lambda z, y: proto_nce(z, y, smoothing=-1.0), "smoothing"),
-        (lambda z, y: proto_nce(z, y[:2]), "class"),
+        (lambda z, y: proto_nce(z, make.labels(y), smoothing=-1.0), "smoothing"),
+        (lambda z, y: proto_nce(z, make.labels(y[:2])), "relation"),
         (lambda z, y: cluster_nce(z, z, y, torch.ones(2)), "density"),
         (lambda z, y: cluster_nce(z, [z, z], [y], [z[:, 0]]), "as many"),
     ],

@@ -19,10 +19,11 @@ from kinshot.fewshot import HEADS
 from kinshot.kin import KINS
 from kinshot.kin.miners import MINERS
 from kinshot.objectives import OBJECTIVES
+from kinshot.objectives.augmenters import AUGMENTERS
 from kinshot.recipes.recipe import PARTS, SECTIONS, load_recipe, recipe_data, recipe_names, recipe_path
 from kinshot.samples import SPECS
 
-REGISTRIES: list[Registry] = [*PARTS.values(), HEADS, OBJECTIVES, KINS, MINERS, SPECS]
+REGISTRIES: list[Registry] = [*PARTS.values(), HEADS, OBJECTIVES, KINS, MINERS, AUGMENTERS, SPECS]
 KINDS = ["recipe", *(registry.kind for registry in REGISTRIES), "section"]
 
 
@@ -34,18 +35,21 @@ class Described(NamedTuple):
     module: str
     docstring: str
     parameters: dict[str, Parameter]
+    takes: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """What `--json` prints."""
         settings = {p.name: {"type": p.annotation, "default": _default(p), "help": p.help} for p in self.parameters.values()}
         summary = self.docstring.split("\n", 1)[0]
-        return {"kind": self.kind, "name": self.name, "module": self.module, "summary": summary, "settings": settings}
+        takes = {"takes": self.takes} if self.takes else {}
+        return {"kind": self.kind, "name": self.name, "module": self.module, "summary": summary, **takes, "settings": settings}
 
     def as_text(self) -> str:
         """What people read."""
         about = self.docstring.split("\n\n>>>")[0].split("\n\nArgs:")[0].split("\nArgs:")[0]
         rows = [f"  {p.name}: {p.annotation} = {_default(p)}\n      {p.help}" for p in self.parameters.values()]
-        return "\n".join([f"{self.kind} {self.name}: {about}", "", "settings:" if rows else "no settings", *rows])
+        takes = [f"\ntakes: {self.takes}"] if self.takes else []
+        return "\n".join([f"{self.kind} {self.name}: {about}", *takes, "", "settings:" if rows else "no settings", *rows])
 
 
 @click.command(name="list")
@@ -103,7 +107,7 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
 def described(name: str) -> list[Described]:
     """Every part and section of this name."""
     entries = [(registry.kind, registry.entries[name]) for registry in REGISTRIES if name in registry.entries]
-    found = [Described(kind, name, entry.module, entry.docstring, entry.parameters) for kind, entry in entries]
+    found = [Described(kind, name, entry.module, entry.docstring, entry.parameters, _takes(entry)) for kind, entry in entries]
     if name in SECTIONS:
         section = SECTIONS[name]
         found.append(Described("section", name, section.__module__, inspect.getdoc(section) or "", dataclass_parameters(section)))
@@ -119,8 +123,12 @@ def refuse_unknown_groups() -> None:
 
 
 def _summary(entry: Entry) -> str:
-    """A part's line, after what an objective takes: a relation, classes, or a teacher."""
-    return f"({entry.facts['takes']}) {entry.summary}" if "takes" in entry.facts else entry.summary
+    """A part's line, after what an objective takes: a relation, classes, views, or a teacher."""
+    return f"({_takes(entry)}) {entry.summary}" if _takes(entry) else entry.summary
+
+
+def _takes(entry: Entry) -> str:
+    return str(entry.facts.get("takes", ""))
 
 
 def _default(parameter: Parameter) -> Any:

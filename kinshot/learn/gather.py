@@ -18,6 +18,9 @@ def gather_rows(z: Tensor) -> Tensor:
     the loss times the number of processes, and the average over processes that DistributedDataParallel takes of the parameters'
     gradients is exactly the gradient that one process with the whole batch has.
 
+    Today the losses of a student and its teacher alone call it, and no command of kinshot starts several processes: it works where
+    somebody's own launcher does, and other losses of relations see the rows of their process until distribution comes.
+
     Every process must call it, in the same order, with equally many rows of the same shape and type.
 
     Args:

@@ -1,12 +1,12 @@
 """What it costs: losses of embeddings and of who is kin to whom, of labels, of two views, of a student and its teacher; one file each.
 
-Every one is usable alone, as a pure function or a module, and reachable from a recipe by the name it is registered under. What a
-part is given beside its settings, it says where it is registered, `takes=`:
+Every one is usable alone, as a pure function or a module. Those that take a relation or a teacher are the terms of a recipe, by the name
+they are registered under; methods that know classes or views use the others. What a part is given beside its settings, it says where
+it is registered, `takes=`:
 
 * `relation`: a function `(z (A, D), relation, refs=None, *, settings)` of anchors, of who is kin to them (`kinshot.kin.relation`),
   and of references, which are the anchors themselves where there are none;
-* `classes`: a function `(z (N, C), y int64 (N,), *, settings)` of rows and their classes, -1 where unknown; what the rows are, logits
-  or embeddings, the function says;
+* `classes`: a function `(logits (N, K), y int64 (N,), *, settings)` of a classifier's outputs and the rows' classes, -1 where unknown;
 * `views`: a function `(first (B, D), second (B, D), ids=None, *, settings)` of two views of the same samples, with gradient into both,
   and of which sample each row shows;
 * `teacher`: a function `(student (B, ...), teacher (B, ...), *, settings)` of two networks' outputs for the same samples, the

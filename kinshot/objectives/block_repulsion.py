@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError
+from kinshot.kin.relation import Relation
 from kinshot.objectives import OBJECTIVES
-from kinshot.objectives.common import at_least_float32, check_above, full_precision, unit
+from kinshot.objectives.common import at_least_float32, check_above, classes_of, full_precision, unit
 
 
-@OBJECTIVES.register("block_repulsion", takes="classes")
-def block_repulsion(z: Tensor, y: Tensor, *, classes: int | None = None, scale: float = 0.2) -> Tensor:
+@OBJECTIVES.register("block_repulsion", takes="relation")
+def block_repulsion(z: Tensor, relation: Relation, refs: None = None, *, classes: int | None = None, scale: float = 0.2) -> Tensor:
     """Mean over present classes of log(sum_l exp(scale * cos(mu_k, mu_l)) + 1e-10), over `classes`; mu is a class's mean in the batch.
 
     Paper: Kulatilleke, Portmann, Chandra 2022, arXiv 2212.08184.
@@ -21,7 +22,8 @@ def block_repulsion(z: Tensor, y: Tensor, *, classes: int | None = None, scale: 
 
     Args:
         z: (N, D).
-        y: int64 (N,), -1 = unknown: left out.
+        relation: of the batch's rows, (N, N), whose kin make classes, see `common.classes_of`.
+        refs: None: classes are those of the batch.
         classes: K, all classes, present or not, as in the paper; None = those that are present, so that the term's size does not
             shrink with the number of classes.
         scale: multiplies cosines (tau of the paper, which is not a temperature); above 0.
@@ -29,8 +31,7 @@ def block_repulsion(z: Tensor, y: Tensor, *, classes: int | None = None, scale: 
     Raises:
         ConfigError: a setting out of range, or shapes that do not fit together.
     """
-    if z.dim() != 2 or y.shape != z.shape[:1]:
-        raise ConfigError(f"block_repulsion: expected (N, D) and a label for each row, got {tuple(z.shape)} and {tuple(y.shape)}")
+    y = classes_of("block_repulsion", z, relation, refs)
     check_above("scale", scale)
     if classes is not None and classes < 1:
         raise ConfigError(f"classes: expected at least 1, got {classes}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kinshot.core.errors import ConfigError
 from kinshot.core.sphere import log_mean_potential
+from kinshot.kin.relation import Relation
 from kinshot.objectives import OBJECTIVES
-from kinshot.objectives.common import check_above, full_precision, unit
+from kinshot.objectives.common import check_above, classes_of, full_precision, unit
 
 
-@OBJECTIVES.register("class_uniformity", takes="classes")
-def class_uniformity(z: Tensor, y: Tensor, *, t: float = 2.0) -> Tensor:
+@OBJECTIVES.register("class_uniformity", takes="relation")
+def class_uniformity(z: Tensor, relation: Relation, refs: None = None, *, t: float = 2.0) -> Tensor:
     """Uniformity of the class means u(mean of u(z_i) over the class), every class of the batch counted once. One class gives 0.
 
     Paper: Wang, Isola 2020, arXiv 2005.10242.
@@ -20,15 +20,15 @@ def class_uniformity(z: Tensor, y: Tensor, *, t: float = 2.0) -> Tensor:
 
     Args:
         z: (N, D), scaled to unit length here.
-        y: int64 (N,), -1 = unknown, in no class.
+        relation: of the batch's rows, (N, N), whose kin make classes, see `common.classes_of`.
+        refs: None: classes are those of the batch.
         t: sharpness, above 0.
 
     Raises:
         ConfigError: a setting out of range, or shapes that do not fit together.
     """
     check_above("t", t)
-    if z.dim() != 2 or len(z) == 0 or y.shape != z.shape[:1]:
-        raise ConfigError(f"class_uniformity: expected (N, D) and a label for each row, got {tuple(z.shape)} and {tuple(y.shape)}")
+    y = classes_of("class_uniformity", z, relation, refs)
     with full_precision(z):
         rows = unit(z)
         if len(z) < 2:

@@ -194,6 +194,24 @@ def reduce_units(total: Tensor, mass: Tensor, active: Tensor, reduction: Reducti
     return total.sum() / torch.where(over > 0, over, 1)
 
 
+def classes_of(name: str, z: Tensor, relation: Relation, refs: Tensor | None) -> Tensor:
+    """Which rows of a batch are of one class, int64 (A,), for objectives whose units are classes: a row's number is that of its first kin.
+
+    Kin of kin should be kin, as of `labels`, `views` or clusters; of other relations a row joins the first of its kin. A row that the
+    relation says nothing of is -1.
+
+    Raises:
+        ConfigError: references, or shapes that do not fit together.
+    """
+    if z.dim() != 2 or relation.shape != (len(z), len(z)) or refs is not None:
+        got = f"{tuple(z.shape)} and {relation.shape}{'' if refs is None else ' with references'}"
+        raise ConfigError(f"{name}: expected rows (A, D) and the relation (A, A) of the batch alone, got {got}")
+    kin, others = (part.to(z.device) > 0 for part in relation.dense())
+    known = kin.any(dim=1) | others.any(dim=1)
+    member = kin | torch.eye(len(z), dtype=torch.bool, device=z.device)
+    return torch.where(known, member.to(torch.uint8).argmax(dim=1) if len(z) else known.long(), -1)
+
+
 def distances(z: Tensor, refs: Tensor, eps: float = 0.0) -> Tensor:
     """Euclidean distances (A, R), `|| z_a - r + eps ||`, with references (R, D), or each anchor's own (A, R, D)."""
     # the differences themselves: by way of products float32 loses small distances

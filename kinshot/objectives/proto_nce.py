@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kinshot.core.errors import ConfigError
+from kinshot.kin.relation import Relation
 from kinshot.objectives import OBJECTIVES
-from kinshot.objectives.common import Reduction, at_least_float32, check_above, full_precision, reduce, unit, widest
+from kinshot.objectives.common import Reduction, at_least_float32, check_above, classes_of, full_precision, reduce, unit, widest
 
 
 @torch.no_grad()
@@ -68,10 +69,11 @@ def densities(
         return torch.where(mean > 0, temperature * density / torch.where(mean > 0, mean, 1), temperature).clamp(min=1e-6)
 
 
-@OBJECTIVES.register("proto_nce", takes="classes")
+@OBJECTIVES.register("proto_nce", takes="relation")
 def proto_nce(
     z: Tensor,
-    y: Tensor,
+    relation: Relation,
+    refs: None = None,
     *,
     temperature: float = 0.2,
     smoothing: float = 10.0,
@@ -88,7 +90,9 @@ def proto_nce(
 
     Args:
         z: (N, D).
-        y: int64 (N,), class or cluster of each row, -1 = none: costs 0 and belongs to no prototype.
+        relation: of the batch's rows, (N, N), whose kin make classes or clusters, see `common.classes_of`; a row that it says nothing
+            of costs 0 and belongs to no prototype.
+        refs: None: prototypes are those of the batch.
         temperature: mean of the prototypes' temperatures; above 0.
         smoothing: alpha of the paper, which evens out temperatures of small clusters; at least 0.
         clip: quantiles that temperatures are clipped to.
@@ -99,8 +103,7 @@ def proto_nce(
     Raises:
         ConfigError: a setting out of range, or shapes that do not fit together.
     """
-    if z.dim() != 2 or y.shape != z.shape[:1]:
-        raise ConfigError(f"proto_nce: expected (N, D) and a class for each row, got {tuple(z.shape)} and {tuple(y.shape)}")
+    y = classes_of("proto_nce", z, relation, refs)
     known = y >= 0
     with full_precision(z), torch.no_grad():
         rows = (unit(z) if normalize else at_least_float32(z))[known]

@@ -141,7 +141,7 @@ class DualPath(Method):
         if name == "alignment":
             return alignment(rows, labels(target), alpha=self.alignment_power)
         if self.uniformity_level == "classes":
-            return class_uniformity(rows, target, t=self.uniformity_sharpness)
+            return class_uniformity(rows, labels(target), t=self.uniformity_sharpness)
         return uniformity(rows, t=self.uniformity_sharpness)
 
     def _check(self, context: RunContext) -> None:
