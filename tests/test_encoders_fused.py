@@ -12,9 +12,11 @@ from torch import Tensor
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.encoders.build import build_encoder
 from kinshot.encoders.fused import Fused
-from kinshot.samples.spec import FeatureSpec, InputSpec, TokenSpec
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.rows import RowSpec
+from kinshot.samples.tokens import TokenSpec
 
-IMAGE, ROWS, TEXTS = InputSpec(1, 16, (0.5,), (0.25,)), FeatureSpec(7, (0.0,) * 7, (1.0,) * 7), TokenSpec(12, "abcdef")
+IMAGE, ROWS, TEXTS = PixelSpec.square(1, 16, (0.5,), (0.25,)), RowSpec(7, (0.0,) * 7, (1.0,) * 7), TokenSpec(12, "abcdef")
 
 
 def fused() -> Fused:
