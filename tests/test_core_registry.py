@@ -327,7 +327,7 @@ def own_registries() -> list[tuple[str, str]]:
     found = []
     for path in sorted(package.rglob("*.py")):
         for line in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(line, ast.Assign) and isinstance(line.value, ast.Call) and ast.unparse(line.value.func) == "Registry":
+            if isinstance(line, ast.Assign) and isinstance(line.value, ast.Call) and ast.unparse(line.value.func) in ("Registry", "Heads"):
                 module = ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
                 found.append((module, ast.unparse(line.targets[0])))
     return found
