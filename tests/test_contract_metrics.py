@@ -13,7 +13,8 @@ from sklearn.metrics import adjusted_mutual_info_score, label_ranking_average_pr
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.kin import constructors
-from kinshot.kin.measuring import measured, wanted_metric
+from kinshot.kin.measuring import measured
+from kinshot.kin.metric_names import wanted_metric
 from kinshot.kin.metrics import METRICS
 from kinshot.kin.neighbors.found import ByLabel, ByRelation
 

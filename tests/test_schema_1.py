@@ -67,5 +67,3 @@ def test_a_student_still_knows_its_teacher(tmp_path: Path) -> None:
     recipe = parse(with_overrides(load_checkpoint(point("student")).config, [f"teacher={point('structure')}"]), "student")
     with pytest.raises(CheckpointError, match="teachers have other weights"):
         train_recipe(recipe, Options(tmp_path / "run", "auto", quiet=True), lambda text: None)
-
-

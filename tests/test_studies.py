@@ -158,6 +158,18 @@ def test_a_sweep_continues_where_it_was_and_a_probe_reads_it(swept):
     assert document["seeds"] == [0, 1]
 
 
+def test_a_probe_measures_retrieval(swept):
+    folder, _ = swept
+    found = result(run("ssl", "probe", "grid", "--metrics", "map_at_r,recall_at_5,nmi", "--json", cwd=folder))
+    rows = {row["metric"]: row["mean"] for row in found["rows"] if row["label"] == "structure.weight 0.3"}
+    assert {f"{name} of class, %" for name in ("accuracy", "map_at_r", "recall_at_5", "nmi")} <= rows.keys()
+    assert 0 < rows["map_at_r of class, %"] < rows["recall_at_5 of class, %"] <= 100
+    assert found["protocol"]["samples alone with their label, left out of metrics"] == {"class": 0}
+    refused = run("ssl", "probe", "grid", "--metrics", "recal_at_1", cwd=folder)
+    assert refused.returncode == 2
+    assert "did you mean" in refused.stderr
+
+
 def test_fewshot_eval_compares_a_setting(swept):
     folder, _ = swept
     line = ["eval", "grid", "--data", "digits", "--ways", "3", "--shots", "1", "--queries", "3", "--episodes", "5", "--no-reference"]

@@ -17,13 +17,14 @@ from kinshot.core.registry import Entry, Registry
 from kinshot.core.schema import REQUIRED, Parameter
 from kinshot.fewshot import HEADS
 from kinshot.kin import KINS
+from kinshot.kin.metrics import METRICS
 from kinshot.kin.miners import MINERS
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.augmenters import AUGMENTERS
 from kinshot.recipes.recipe import PARTS, SECTIONS, load_recipe, recipe_data, recipe_names, recipe_path
 from kinshot.samples import SPECS
 
-REGISTRIES: list[Registry] = [*PARTS.values(), HEADS, OBJECTIVES, KINS, MINERS, AUGMENTERS, SPECS]
+REGISTRIES: list[Registry] = [*PARTS.values(), HEADS, OBJECTIVES, KINS, MINERS, METRICS, AUGMENTERS, SPECS]
 KINDS = ["recipe", *(registry.kind for registry in REGISTRIES), "section"]
 
 

@@ -123,6 +123,7 @@ def sweep_command(recipe: str, settings: tuple[str, ...], seeds: str, out: Path 
 @click.option("--labels", default="", help="Names of labels, separated by commas [default: all that the data has].")
 @click.option("--feature", default="backbone", show_default=True, help="backbone, projector or joint.")
 @click.option("--k", default=3, show_default=True, help="Neighbors that vote.")
+@click.option("--metrics", default="", metavar="NAMES", help="Metrics of retrieval, too: map_at_r,recall_at_1,nmi (`ssl list metric`).")
 @click.option("--compare", default="", metavar="SETTING", help="Report the effect of this setting, paired by seed.")
 @click.option("--data", help="Source to embed, NAME or NAME:FOLDER [default: each run's own training data].")
 @click.option("--split", help="Split of --data.")
@@ -132,10 +133,11 @@ def sweep_command(recipe: str, settings: tuple[str, ...], seeds: str, out: Path 
 @ALLOW_UNFINISHED
 @JSON
 def probe_command(
-    runs: tuple[Path, ...], labels: str, feature: str, k: int, compare: str, data: str | None, split: str | None, options: tuple[str, ...],
-    device: str, results: Path | None, allow_unfinished: bool, as_json: bool,
+    runs: tuple[Path, ...], labels: str, feature: str, k: int, metrics: str, compare: str, data: str | None, split: str | None,
+    options: tuple[str, ...], device: str, results: Path | None, allow_unfinished: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Leave-one-out kNN on the embeddings of RUNS, for every label; runs that differ by seed alone are averaged."""
+    from kinshot.kin.metric_names import wanted_metric
     from kinshot.recipes.specs import parse_data, parse_features
 
     if data is None and (split or options):
@@ -143,14 +145,15 @@ def probe_command(
     if k < 1:
         raise ConfigError(f"--k: expected at least 1, got {k}")
     chosen = parse_data(data, split, options) if data else None
-    names = tuple(name.strip() for name in labels.split(",") if name.strip())
+    names, asked = (tuple(name.strip() for name in text.split(",") if name.strip()) for text in (labels, metrics))
     (wanted,) = parse_features(feature)[:1]
+    retrieval = tuple(wanted_metric(name) for name in dict.fromkeys(asked))
     from kinshot.cli.table import rows_table
     from kinshot.runs.reached import refuse_unfinished
     from kinshot.studies.probe import Probe, probe
 
     refuse_unfinished(runs, allow_unfinished)
-    result = {"command": command_line("ssl"), **probe(list(runs), Probe(names, wanted, k, compare, chosen), device, say)}
+    result = {"command": command_line("ssl"), **probe(list(runs), Probe(names, wanted, k, compare, chosen, retrieval), device, say)}
     from kinshot.studies.results import write_document
 
     with printed_anyway(lambda: show(result, as_json, lambda: rows_table(result))):

@@ -87,9 +87,7 @@ def _attribute(what: str, values: np.ndarray, names: list[str], count: int) -> t
     return column, names
 
 
-def checked_present(
-    name: str, present: Mapping[str, np.ndarray] | None, fields: Collection[str], count: int
-) -> dict[str, np.ndarray]:
+def checked_present(name: str, present: Mapping[str, np.ndarray] | None, fields: Collection[str], count: int) -> dict[str, np.ndarray]:
     """Which samples have a field, bool (count,) by field. Raises DataError where that does not fit, or a sample has no field at all."""
     found: dict[str, np.ndarray] = {}
     for key, values in (present or {}).items():

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError, DataError
+from kinshot.kin.metric_names import Wanted
 from kinshot.kin.metrics import METRICS
 from kinshot.kin.neighbors.found import ByLabel, Kinship
 from kinshot.kin.neighbors.ranking import Metric, ranked_blocks
 from kinshot.kin.neighbors.retrieved import Retrieved
-
-_AT = re.compile(r"(.+)_at_(\d+)")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A metric as it was written, `recall_at_5` for example: its name in `METRICS` and its settings."""
-
-    text: str
-    name: str
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,17 +29,6 @@ class Figure:
     value: float
     queries: int
     left_out: int
-
-
-def wanted_metric(text: str) -> Wanted:
-    """A metric by name, with k in the name where it has one: `map_at_r`, `recall_at_5`. Raises ConfigError with the closest name."""
-    name, settings = text, {}
-    if text not in METRICS.entries and (at := _AT.fullmatch(text)):
-        name, settings = f"{at[1]}_at_k", {"k": int(at[2])}
-    checked, problems = METRICS.check(name, settings, text)
-    if problems or checked.get("k", 1) < 1:
-        raise ConfigError("; ".join(problems) or f"metric {text}: k must be at least 1")
-    return Wanted(text, name, checked)
 
 
 def measured(

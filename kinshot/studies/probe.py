@@ -22,6 +22,9 @@ from kinshot.core.statistics.pairing import paired_by
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
 from kinshot.kin.graph import local_consistency
+from kinshot.kin.measuring import measured as measured_by
+from kinshot.kin.metric_names import Wanted
+from kinshot.kin.neighbors.found import ByLabel
 from kinshot.learn.knn import leave_one_out
 from kinshot.recipes.recipe import Choice, Recipe
 from kinshot.runs.diagnose import labels_of
@@ -37,7 +40,7 @@ from kinshot.studies.study import Trained, load_runs, seeds_of
 from kinshot.studies.summaries import by_size
 
 Say = Callable[[str], None]
-METRICS = ("accuracy", "auroc")
+LEAVE_ONE_OUT = ("accuracy", "auroc")
 STEP, CONTENT = "step", "training data"
 _IGNORED = {"name", "description", "seed", "data.root"}
 
@@ -52,6 +55,7 @@ class Probe:
         k: neighbors that vote.
         compare: a setting of two values whose effect is to be measured, for example structure.weight; empty for none.
         data: what to embed; none takes each run's own training data.
+        metrics: metrics of retrieval beside accuracy and AUROC, by cosine, of samples whose label others have too.
     """
 
     labels: tuple[str, ...] = ()
@@ -59,6 +63,7 @@ class Probe:
     k: int = 3
     compare: str = ""
     data: Choice | None = None
+    metrics: tuple[Wanted, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ def probe(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[str, 
             "k": wanted.k,
             "votes": "1 / distance",
             "leave one out": "yes",
+            **(_retrieval_said(met, wanted) if wanted.metrics else {}),
             "interval": SEEDS_ALONE,
             "training": reached_text(checkpoints),
             **said,
@@ -184,9 +190,26 @@ def _values(model: Embedder, source: Source, wanted: Probe, device: torch.device
     features = features_of(model, source, device)[wanted.feature].numpy()
     found = {}
     for name, labels in _labels(source, wanted).items():
-        for metric, value in zip(METRICS, leave_one_out(features, labels, k=wanted.k), strict=True):
+        for metric, value in zip(LEAVE_ONE_OUT, leave_one_out(features, labels, k=wanted.k), strict=True):
             found[name, metric] = 100 * value
+        found |= {(name, text): 100 * value for text, value in _retrieval(features, labels, wanted).items()}
     return found
+
+
+def _retrieval(features: np.ndarray, labels: np.ndarray, wanted: Probe) -> dict[str, float]:
+    known = labels >= 0
+    figures = measured_by(torch.from_numpy(features[known]), ByLabel(labels[known]), wanted.metrics) if wanted.metrics else {}
+    return {text: figure.value for text, figure in figures.items()}
+
+
+def _retrieval_said(sources: Sequence[Source], wanted: Probe) -> dict[str, Any]:
+    """By what metrics of retrieval rank, and how many samples share each label with no other, the most of all sources."""
+    alone: dict[str, int] = {}
+    for source in {id(source): source for source in sources}.values():
+        for name, labels in _labels(source, wanted).items():
+            sizes = np.unique(labels[labels >= 0], return_counts=True)[1]
+            alone[name] = max(alone.get(name, 0), int((sizes == 1).sum()))
+    return {"neighbours of metrics": "by cosine", "samples alone with their label, left out of metrics": alone}
 
 
 def _labels(source: Source, wanted: Probe) -> dict[str, np.ndarray]:
