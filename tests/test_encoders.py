@@ -233,10 +233,10 @@ def test_resnet12_size() -> None:
         ("text", GRAY, {}, "the samples are image: choose auto or conv4 or efficientnet_lite0 or resnet12"),
         ("torchvision", GRAY, {"model": "resnet19"}, "did you mean 'resnet1"),
         ("torchvision", GRAY, {"model": "squeezenet1_1"}, "does not end in a linear classifier"),
-        ("torchvision", GRAY, {"model": "vit_b_16"}, "does not take 1 x 28 x 28"),
+        ("torchvision", GRAY, {"model": "vit_b_16"}, "does not take images of 1 x 28 x 28"),
         pytest.param("timm", GRAY, {"model": "resnet26dd"}, "did you mean 'resnet26d'", marks=needs_timm),
-        pytest.param("timm", GRAY, {"model": "xcit_nano_12_p16_224"}, "does not take 1 x 28 x 28", marks=needs_timm),
-        pytest.param("timm", GRAY, {"model": "levit_128s"}, "does not take 1 x 28 x 28", marks=needs_timm),
+        pytest.param("timm", GRAY, {"model": "xcit_nano_12_p16_224"}, "does not take images of 1 x 28 x 28", marks=needs_timm),
+        pytest.param("timm", GRAY, {"model": "levit_128s"}, "does not take images of 1 x 28 x 28", marks=needs_timm),
     ],
 )
 def test_bad_settings_say_what_to_do(name: str, spec: Spec, settings: dict[str, Any], message: str) -> None:

@@ -274,13 +274,18 @@ def tokens(spec: TokenSpec, lengths: list[int]) -> torch.Tensor:
     return ids.masked_fill(torch.arange(spec.length) >= torch.tensor(lengths)[:, None], PADDING)
 
 
+def characters_of(encoder: TextTransformer, x: torch.Tensor) -> torch.Tensor:
+    """Features of every character, (B, L, dim)."""
+    return encoder.maps(x, ("norm",))[0].values.mT
+
+
 def test_padding_never_counts():
     spec = TokenSpec(12, "abcdef")
     encoder = build_encoder("text", {"width": 16}, spec).eval()
     x = tokens(spec, [3, 12, 7, 1])
-    whole, parts = encoder(x, tokens=True)
+    whole, parts = encoder(x), characters_of(encoder, x)
     torch.testing.assert_close(encoder(x[[0, 3], :3]), whole[[0, 3]])
-    torch.testing.assert_close(encoder(x[:1, :3], tokens=True)[1], parts[:1, :3])
+    torch.testing.assert_close(characters_of(encoder, x[:1, :3]), parts[:1, :3])
     assert parts[0, 3:].abs().max() == 0
     torch.testing.assert_close(whole[0], parts[0, :3].mean(0))
     # what stands where padding is has no way to be seen
@@ -330,7 +335,7 @@ def test_masked_characters_loss_and_accuracy_against_a_loop():
     clean = tokens(spec, [6, 3, 2, 4])
     view = TokenMask(spec, mask=0.4, views=1)(clean, torch.arange(4), 0, 0)[0]
     terms = loss_of(method, [view, clean], torch.arange(4), 0)
-    pooled, characters = encoder(view, tokens=True)
+    pooled, characters = encoder(view), characters_of(encoder, view)
     losses, right = [], []
     for row, place in (view == MASK).nonzero().tolist():
         logits = method.characters(characters[row, place]) + method.context(method.projector(pooled[row : row + 1]))[0]

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from kinshot.core.errors import ConfigError, suggest
-
 
 @dataclass(frozen=True)
 class Maps:
@@ -25,19 +23,6 @@ class Maps:
     stride: int
     valid: Tensor | None = None
     beside: Tensor | None = None
-
-
-def stages_of(encoder: nn.Module) -> tuple[str, ...]:
-    """The names of an encoder's stages in order, the dotted names of its modules; none where it gives no maps."""
-    return tuple(getattr(encoder, "stages", ()))
-
-
-def check_stages(encoder: nn.Module, wanted: Sequence[str], what: str, others: Sequence[str] = ()) -> None:
-    """Raise ConfigError, with the closest of its stages and `others`, where an encoder that messages call `what` lacks one."""
-    known = stages_of(encoder)
-    for name in wanted:
-        if name not in known:
-            raise ConfigError(f"{what} has no output {name!r}: {suggest(name, [*others, *known])}")
 
 
 def walk(network: nn.Module, stages: Sequence[str], x: Tensor, wanted: Sequence[str]) -> dict[str, Tensor]:

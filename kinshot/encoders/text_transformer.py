@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, overload
 
 import torch
 import torch.nn.functional as F
@@ -109,14 +108,6 @@ class TextTransformer(nn.Module):
         """Features (B, dim) of the last normalisation: their mean over the characters; zero for a text of padding alone."""
         return place_mean(maps)
 
-    @overload
-    def forward(self, x: Tensor, tokens: Literal[False] = ...) -> Tensor: ...
-
-    @overload
-    def forward(self, x: Tensor, tokens: Literal[True]) -> tuple[Tensor, Tensor]: ...
-
-    def forward(self, x: Tensor, tokens: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """Features (B, dim) of texts, int64 (B, L); with `tokens` also those of every character, (B, L, dim)."""
-        last = self.maps(x, self.stages[-1:])[0]
-        pooled = self.pool(last)
-        return (pooled, last.values.mT) if tokens else pooled
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, dim) of texts, int64 (B, L)."""
+        return self.pool(self.maps(x, self.stages[-1:])[0])

@@ -36,12 +36,6 @@ class ClassMapSpec(Spec):
     ignore: int = IGNORE
 
     @classmethod
-    def unmeasured(cls, shape: tuple[int, ...], alphabet: str = "") -> ClassMapSpec:
-        """Maps (H, W) of 255 classes at most."""
-        height, width = shape
-        return cls(height, width, IGNORE)
-
-    @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> ClassMapSpec:
         """What `to_dict` described."""
         return cls(count(given["height"]), count(given["width"]), count(given["classes"]), int(given["ignore"]))

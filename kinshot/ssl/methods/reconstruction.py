@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.encoders.build import keyed_initialisation
+from kinshot.encoders.build import Encoder, keyed_initialisation
 from kinshot.encoders.queue import embedding_dim
 from kinshot.learn import METHODS
 from kinshot.learn.method import Method
@@ -61,8 +61,9 @@ class Reconstruction(Method):
         if not self.input.vocabulary:
             return super().outputs(batch, names)
         view = batch.views[0]
-        pooled, characters = self.encoder(view, tokens=True)
-        values = {**self.model.of_features(pooled, [*self.uses, *names]), "characters": characters}
+        encoder = cast(Encoder, self.encoder)
+        last = encoder.maps(view, encoder.stages[-1:])[0]
+        values = {**self.model.of_features(encoder.pool(last), [*self.uses, *names]), "characters": last.values.mT}
         return Outputs(values, Shown(batch.indices, (0,), (view,)))
 
     def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
