@@ -81,6 +81,10 @@ def test_samples_are_what_their_specification_says(source: Source) -> None:
             assert int(found[field].max()) < spec.vocabulary
 
 
+def test_what_is_said_without_building_it_is_true(name: str, source: Source) -> None:
+    assert list(source.fields) == [SOURCES.entry(name).facts.get("kind", "image")] == [source.kind]
+
+
 def test_labels_are_numbers_of_classes_and_attributes_of_values(source: Source) -> None:
     assert len(source) > 0
     if source.labels is not None:

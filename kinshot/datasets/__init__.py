@@ -1,4 +1,7 @@
-"""Data sources, one file each; `SOURCES` finds them by name without importing them."""
+"""Data sources, one file each; `SOURCES` finds them by name without importing them.
+
+A source whose samples are no images says where it is registered of what kind they are: `@SOURCES.register("mine", kind="tokens")`.
+"""
 
 from kinshot.core.registry import Registry
 

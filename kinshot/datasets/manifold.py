@@ -17,7 +17,7 @@ _PUBLISHED = {"plane": (100, 0.15), "sphere": (300, 0.2), "torus": (300, 0.2), "
 _MOST_NODES = 2000
 
 
-@SOURCES.register("manifold")
+@SOURCES.register("manifold", kind="tokens")
 def manifold(
     *,
     surface: Literal["plane", "sphere", "torus", "moebius"] = "plane",

@@ -22,7 +22,7 @@ _PANDAS_INDEX = re.compile(r"Unnamed: [0-9]+(\.[0-9]+)?")
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
-@SOURCES.register("table")
+@SOURCES.register("table", kind="features")
 def table(
     *,
     root: str,

@@ -58,7 +58,7 @@ class Topology:
     piece: np.ndarray
 
 
-@SOURCES.register("task_topology")
+@SOURCES.register("task_topology", kind="tokens")
 def task_topology(
     *,
     text: Literal["motif", "structural", "ego"] = "motif",

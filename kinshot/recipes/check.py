@@ -15,8 +15,6 @@ from kinshot.learn import METHODS
 from kinshot.recipes.recipe import Choice, Recipe, parse, problem_error, read_values, recipe_data, recipe_names, recipe_path
 from kinshot.recipes.specs import check_features
 
-_KINDS = {"table": "features", "manifold": "tokens", "task_topology": "tokens"}
-"""Samples of the sources that do not give images."""
 _SAMPLES, _STEPS = 20_000, 100
 """Stand for the number of samples and of steps where only the data could say; what depends on them is checked when a run starts."""
 
@@ -76,7 +74,10 @@ def _kinds(values: dict[str, Any]) -> Iterator[str]:
 def _kind_of(source: Choice) -> str:
     if source.name == "table" and source.settings.get("text"):
         return "tokens"
-    return _KINDS.get(source.name, "image") if source.name and SOURCES.entry(source.name).module.startswith("kinshot.") else ""
+    if not source.name:
+        return ""
+    entry = SOURCES.entry(source.name)
+    return str(entry.facts.get("kind", "image" if entry.module.startswith("kinshot.") else ""))
 
 
 def _paths(values: dict[str, Any], shipped: Recipe | None) -> Iterator[str]:
