@@ -31,6 +31,7 @@ WALKS = {
         "Any backbone",
         "Recipes",
         "Learn from a graph",
+        "Any objective over any kin",
         "A checkpoint in your own code",
     ],
     "base classes": ["Train on base classes", "Measure more than episodes", "Shrink an encoder"],
