@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # every name that the package shows: docs/api.md says what ea
     from kinshot import heads as heads
     from kinshot import kin as kin
     from kinshot import methods as methods
+    from kinshot import metrics as metrics
     from kinshot import miners as miners
     from kinshot import objectives as objectives
     from kinshot import orders as orders
