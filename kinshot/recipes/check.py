@@ -12,9 +12,22 @@ from kinshot.datasets.views import VIEWS
 from kinshot.encoders import ENCODERS
 from kinshot.fewshot import HEADS
 from kinshot.learn import METHODS
-from kinshot.recipes.recipe import Choice, Recipe, parse, problem_error, read_values, recipe_data, recipe_names, recipe_path
+from kinshot.recipes.recipe import (
+    Choice,
+    Recipe,
+    ValidationConfig,
+    parse,
+    problem_error,
+    read_values,
+    recipe_data,
+    recipe_names,
+    recipe_path,
+)
 from kinshot.recipes.specs import check_features
+from kinshot.recipes.validation_head import try_validation_head
 
+_WIDTH = 8
+"""Stands for the width of a feature."""
 _SAMPLES, _STEPS = 20_000, 100
 """Stand for the number of samples and of steps where only the data could say; what depends on them is checked when a run starts."""
 
@@ -44,6 +57,8 @@ def _validation(data: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
         return
     if v.head not in HEADS.entries:
         yield f"validation.head: unknown head {v.head!r}: {suggest(v.head, HEADS.entries)}"
+    else:
+        yield from _head_problem(v, values["method"])
     yield from _refused(lambda: check_features([v.feature], values["projector"].paths, "validation.feature"))
     known = SOURCES.entry(source.name).parameters.get("split") if source.name else None
     if source.name and known is None:
@@ -54,6 +69,16 @@ def _validation(data: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
         yield f"validation.split: expected one of {known.annotation.removeprefix('Literal')}, got {v.split!r}"
     if source.settings.get("labels") == "none":
         yield "validation.split: episodes need classes, and data.labels is none: leave validation out"
+
+
+def _head_problem(v: ValidationConfig, method: Choice) -> Iterator[str]:
+    """Why a head cannot validate, whatever the data: it takes samples, or lacks what this method does not train."""
+    from kinshot.fewshot.evaluate import takes
+
+    if takes(v.head, "encoder"):
+        yield f"validation.head: {v.head} adapts the encoder itself, and validation measures its features: choose another, or anil"
+    elif method.name and getattr(METHODS.get(method.name), "trains_head", "") != v.head:
+        yield from _refused(lambda: try_validation_head(v, _WIDTH, None))
 
 
 def _kinds(values: dict[str, Any]) -> Iterator[str]:

@@ -91,9 +91,9 @@ class Job:
         """The same for all samples or some `rows`."""
         return extract(Features(self.method, head), self.source, self.make_batch.clean, rows=rows, device=self.plan.device)["z"]
 
-    def embed_source(self, source: Source) -> dict[str, Tensor]:
-        """Features by name, `joint` among them, of another source of the same kind of samples."""
-        found = extract(self.run.learner.model.features, source, self.make_batch.clean, device=self.plan.device)
+    def embed_source(self, source: Source, rows: np.ndarray | None = None) -> dict[str, Tensor]:
+        """Features by name, `joint` among them, of another source of the same kind of samples, or of some of its `rows`."""
+        found = extract(self.run.learner.model.features, source, self.make_batch.clean, rows=rows, device=self.plan.device)
         return {**found, "joint": joint_feature(found)}
 
     def batches(self, epoch: int, first: int) -> Any:

@@ -14,6 +14,7 @@ from kinshot.fewshot import HEADS
 from kinshot.recipes.recipe import Recipe
 from kinshot.recipes.splits import validation_data
 from kinshot.recipes.specs import check_features
+from kinshot.recipes.validation_head import validation_head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,12 +67,10 @@ class Validator:
 
         `network` are the weights of the head where the method trains them with the encoder.
         """
-        from kinshot.fewshot.evaluate import build_head, episode_accuracy
+        from kinshot.fewshot.evaluate import episode_accuracy
 
-        v = self.settings
-        extra: dict[str, Any] = {"network": network} if network else {}
-        head = build_head(v.head, {}, **extra)
-        return float(100 * episode_accuracy(features, self.episodes, head, v.ways).mean())
+        head = validation_head(self.settings, network)
+        return float(100 * episode_accuracy(features, self.episodes, head, self.settings.ways).mean())
 
     def _check(self, recipe: Recipe) -> None:
         HEADS.entry(self.settings.head)
