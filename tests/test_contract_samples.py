@@ -13,6 +13,7 @@ from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.base import ArraySource
 from kinshot.datasets.features import FeatureSource
 from kinshot.datasets.text import TextSource
+from kinshot.datasets.views import VIEWS
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.build import build_encoder
 from kinshot.samples import SPECS
@@ -215,3 +216,13 @@ def test_texts_and_rows_of_older_files_read_back():
 def test_a_part_for_square_images_says_so():
     with pytest.raises(ConfigError, match="expected square images, got 20 x 28 pixels"):
         _ = PixelSpec(1, 20, 28, (0.1,), (0.3,)).size
+
+
+def test_images_that_are_not_square_pass_views_and_encoders():
+    source = ArraySource(_rng.integers(0, 256, (3, 1, 20, 28), dtype=np.uint8))
+    spec = input_of(source)
+    encoder = build_encoder("conv4", {"width": 4}, spec).eval()
+    assert encoder(spec.prepare(source.load(range(3)))).shape == (3, encoder.dim)
+    for name in ("clean", "warp"):
+        views = VIEWS.build(name, spec)(source.load(range(3)), torch.arange(3), seed=0, epoch=0)
+        assert [view.shape for view in views] == [(3, 1, 20, 28)] * len(views)
