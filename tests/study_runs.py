@@ -15,9 +15,10 @@ from kinshot.cli.fewshot import main
 from kinshot.core.checkpoint import save_checkpoint
 from kinshot.datasets import SOURCES
 from kinshot.fewshot.joint import novel_draws
+from kinshot.learn.model import Model
 from kinshot.recipes.loaded import read
 from kinshot.recipes.recipe import parse
-from kinshot.runs.embedder import Embedder, build_model, from_checkpoint
+from kinshot.runs.embedder import build_model, from_checkpoint
 from kinshot.samples.spec import input_of
 from kinshot.studies.answers import features_of
 
@@ -49,7 +50,7 @@ def write_run(folder: Path, data: dict[str, Any], *, method: str = "classifier",
     base = source(data["name"], **recipe.data.settings)
     spec = input_of(base)
     encoder, projector = build_model(recipe, spec)
-    z = unit(features_of(Embedder(encoder, projector, spec), base, CPU)["backbone"])
+    z = unit(features_of(Model(encoder, projector, input=spec).eval(), base, CPU)["backbone"])
     rows = torch.stack([z[torch.from_numpy(base.labels == c)].mean(0) for c in range(len(base.class_names))])
     learned = {"rows": {"weight": rows, "scale": torch.tensor(8.0)}} if method == "classifier" else {}
     state = {"step": 1, "epoch": 1, "input": spec.to_dict(), "cpu_seconds": 60.0}

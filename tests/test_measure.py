@@ -27,7 +27,7 @@ from kinshot.studies.measure_rows import (
     INT8,
     STUDENT,
     TEACHER,
-    Model,
+    MeasuredModel,
     RunAccuracy,
     accuracy_of,
     difference_to,
@@ -276,10 +276,10 @@ def test_settings_that_follow_the_seed_do_not_divide(tmp_path: Path) -> None:
     assert len(seed_groups([with_points(first, 0), with_points(second, 7)])) == 2
 
 
-def model(label: str, role: str, *means: float, seeds: tuple[int, ...] | None = None, name: str = "") -> Model:
+def model(label: str, role: str, *means: float, seeds: tuple[int, ...] | None = None, name: str = "") -> MeasuredModel:
     noise = np.array([-3.0, 1.0, 2.0])
     found = [RunAccuracy(seed, {(5, 1): mean + noise * (seed + 1)}, mean) for seed, mean in zip(seeds or range(9), means, strict=False)]
-    return Model(label, name or label, role, COST, tuple(found))
+    return MeasuredModel(label, name or label, role, COST, tuple(found))
 
 
 def test_differences_are_paired() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kinshot.core.errors import DataError
-from kinshot.runs.embedder import Embedder
+from kinshot.learn.model import Model
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
 
@@ -17,7 +17,7 @@ IMAGES = torch.randint(0, 256, (4, 3, 16, 16), generator=torch.Generator().manua
 @pytest.fixture
 def image_model():
     spec = PixelSpec.square(3, 16, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
-    return Embedder(nn.Sequential(nn.Flatten(), nn.Linear(768, 4)), nn.Identity(), spec)
+    return Model(nn.Sequential(nn.Flatten(), nn.Linear(768, 4)), nn.Identity(), input=spec).eval()
 
 
 def test_float_images_are_what_their_bytes_are(image_model):
@@ -44,6 +44,6 @@ def test_images_beyond_their_range_are_refused(image_model, change, told):
 
 
 def test_features_that_are_no_numbers_are_refused():
-    model = Embedder(nn.Linear(3, 2), nn.Identity(), RowSpec(3, (0.0,) * 3, (1.0,) * 3))
+    model = Model(nn.Linear(3, 2), nn.Identity(), input=RowSpec(3, (0.0,) * 3, (1.0,) * 3)).eval()
     with pytest.raises(DataError, match="finite"):
         model.embed(torch.tensor([[0.0, 1.0, float("nan")]]))

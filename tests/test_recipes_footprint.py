@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from kinshot.encoders.build import build_encoder
-from kinshot.runs.embedder import Embedder, load
+from kinshot.learn.model import Model
+from kinshot.runs.embedder import load
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
 from kinshot.samples.tokens import TokenSpec
@@ -61,7 +62,7 @@ def test_file_bytes_are_those_of_the_checkpoint(tmp_path: Path) -> None:
 
 def test_footprint_leaves_the_projector_out_and_the_model_as_it_was() -> None:
     encoder = build_encoder("conv4", {"width": 4}, GRAY)
-    model = Embedder(encoder, nn.Linear(16, 99), GRAY)
+    model = Model(encoder, nn.Linear(16, 99), input=GRAY).eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     found = footprint(model)
     assert (found.parameters, found.macs) == (9 * 4 * (1 + 3 * 4) + 2 * 4 * 4, conv4_macs(GRAY, 4))

@@ -14,7 +14,7 @@ from kinshot.core.errors import ConfigError
 from kinshot.datasets import SOURCES
 from kinshot.encoders.build import build_encoder
 from kinshot.learn.features import weights_hash
-from kinshot.runs.embedder import Embedder
+from kinshot.learn.model import Model
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
 from kinshot.samples.spec import Spec, input_of
@@ -33,23 +33,23 @@ ROWS = RowSpec(12, (0.0,) * 12, (1.0,) * 12)
 TEXTS = TokenSpec(12, "abcdef")
 
 
-def settled(name: str, spec: Spec, samples: Tensor, **settings: Any) -> Embedder:
+def settled(name: str, spec: Spec, samples: Tensor, **settings: Any) -> Model:
     """A model whose normalisations know their statistics, as after training."""
     encoder = build_encoder(name, settings, spec)
-    model = Embedder(encoder, nn.Linear(encoder.dim, 8), spec)
+    model = Model(encoder, nn.Linear(encoder.dim, 8), input=spec).eval()
     x = model.prepare(samples)
     encoder.train()
     with torch.no_grad():
         for _ in range(20):
             encoder(x)
-    return Embedder(encoder, model.projector, spec)
+    return Model(encoder, model.projector, input=spec).eval()
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     return torch.nn.functional.cosine_similarity(a, b, dim=1)
 
 
-def glyphs_model(name: str, **settings: Any) -> Embedder:
+def glyphs_model(name: str, **settings: Any) -> Model:
     return settled(name, input_of(SOURCE), CALIBRATION, **settings)
 
 
@@ -151,7 +151,7 @@ class Untraceable(nn.Module):
 def test_an_encoder_that_cannot_be_traced_is_named() -> None:
     spec = PixelSpec.square(1, 28, (0.5,), (0.25,))
     with pytest.raises(ConfigError, match=r"cannot quantise Untraceable.*without --quantize"):
-        quantized(Embedder(Untraceable(), nn.Identity(), spec), CALIBRATION)
+        quantized(Model(Untraceable(), nn.Identity(), input=spec).eval(), CALIBRATION)
 
 
 def test_without_an_engine_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

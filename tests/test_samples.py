@@ -25,7 +25,8 @@ from kinshot.encoders.mlp import MLP
 from kinshot.encoders.projector import mlp_projector
 from kinshot.encoders.text_transformer import TextTransformer
 from kinshot.kin.graph import from_edges, from_labels
-from kinshot.runs.embedder import Embedder, input_spec
+from kinshot.learn.model import Model
+from kinshot.runs.embedder import input_spec
 from kinshot.samples.characters import ALPHABET, MASK, PADDING, UNKNOWN, encode, vocabulary_size
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
@@ -379,7 +380,7 @@ def test_reconstruction_starts_from_the_seed():
 
 def test_embedder_takes_texts_as_strings_or_ids():
     spec = TokenSpec(5, ALPHABET)
-    model = Embedder(build_encoder("text", {}, spec), nn.Identity(), spec)
+    model = Model(build_encoder("text", {}, spec), nn.Identity()).eval()
     source = TextSource(["Some", "texts that are longer"], length=9)
     torch.testing.assert_close(model.embed(["Some", "texts that are longer"]), model.embed(source.load(np.arange(2))))
     short = TextSource(["ab"]).load(np.arange(1))
@@ -392,7 +393,7 @@ def test_embedder_takes_texts_as_strings_or_ids():
 def test_embedder_takes_features():
     source = FeatureSource(ROWS)
     spec = input_of(source)
-    model = Embedder(build_encoder("mlp", {}, spec), nn.Identity(), spec)
+    model = Model(build_encoder("mlp", {}, spec), nn.Identity()).eval()
     torch.testing.assert_close(model.embed(torch.from_numpy(ROWS))["backbone"], model.encoder(spec.normalize(torch.from_numpy(ROWS))))
     for wrong in (torch.zeros(2, 3), torch.zeros(4), torch.zeros(1, 1, 2, 2), ["text"]):
         with pytest.raises(DataError, match=r"features \(B, 4\)"):

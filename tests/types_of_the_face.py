@@ -14,12 +14,12 @@ from torch import Tensor, nn
 import kinshot
 from kinshot.encoders.mlp import MLP
 from kinshot.heads import tim
-from kinshot.runs.embedder import Embedder
+from kinshot.learn.model import Model
 from kinshot.samples.rows import RowSpec
 
 
 def shown(z: Tensor, y: Tensor, spec: RowSpec) -> None:
-    assert_type(kinshot.load("runs/x"), Embedder)
+    assert_type(kinshot.load("runs/x"), Model)
     assert_type(kinshot.kin.labels(y), kinshot.Relation)
     assert_type(kinshot.heads.prototype(z, y, z, 5), Tensor)
     assert_type(tim(z, y, z, 5, steps=3), Tensor)

@@ -36,21 +36,6 @@ class SampleSource(Protocol):
         """uint8 images (B, C, H, W), float32 features (B, F), or tokens (B, L)."""
 
 
-def named_features(z: Tensor, projector: nn.Module | None) -> dict[str, Tensor]:
-    """Features by name of backbone features z (B, dim), float32: `backbone`, `projector`, and each output of a projector that names them.
-
-    Without a projector there is `backbone` alone.
-
-    A projector with several outputs has `outputs(z) -> dict`, and their concatenation is its `forward`.
-    """
-    if projector is None:
-        return {"backbone": z.float()}
-    name_them: Callable[[Tensor], dict[str, Tensor]] | None = getattr(projector, "outputs", None)
-    outputs = {name: value.float() for name, value in name_them(z).items()} if name_them else {}
-    whole = torch.cat(list(outputs.values()), dim=1) if outputs else projector(z).float()
-    return {"backbone": z.float(), "projector": whole, **outputs}
-
-
 def joint_feature(found: Mapping[str, Tensor]) -> Tensor:
     """[backbone, projector], each at unit length: one sample, one forward pass, two opinions of equal weight; (N, dim + D)."""
     return torch.cat([nn.functional.normalize(found[name], dim=1) for name in ("backbone", "projector")], dim=1)

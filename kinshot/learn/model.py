@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError, suggest
+from kinshot.samples.spec import Spec
 
 BACKBONE, PROJECTOR, LOGITS = "backbone", "projector", "logits"
 EXPORTED = ("encoder", "projector", "rows", "network")
@@ -42,6 +43,7 @@ class Model(nn.Module):
         rows: features (B, dim or D) to scores of classes (B, C); None for none.
         rows_on: what the rows stand on.
         network: what a few-shot head was trained with; no output of its own. None for none.
+        input: samples that the encoder was made for; None takes the encoder's word.
     """
 
     def __init__(
@@ -52,8 +54,10 @@ class Model(nn.Module):
         rows: nn.Module | None = None,
         rows_on: Literal["backbone", "projector"] = "backbone",
         network: nn.Module | None = None,
+        input: Spec | None = None,
     ) -> None:
         super().__init__()
+        self.input: Spec = getattr(encoder, "input", None) if input is None else input  # type: ignore[assignment]
         self.encoder, self.projector, self.rows, self.network = encoder, projector, rows, network
         self.rows_on = rows_on
 
@@ -61,6 +65,27 @@ class Model(nn.Module):
     def dim(self) -> int:
         """Numbers in a backbone feature."""
         return int(cast(int, self.encoder.dim))
+
+    def prepare(self, samples: Tensor | Sequence[str]) -> Tensor:
+        """Samples as the encoder expects them.
+
+        Images, uint8 or [0, 1] float (B, C, H, W), get its channels, size and normalisation; features (B, F) its normalisation;
+        texts, as strings or as ids (B, L) of its alphabet, are cut or padded to its length.
+
+        Raises:
+            DataError: samples of another kind, features of another number, images beyond [0, 1], or values that are not finite.
+        """
+        x = self.input.prepare(samples)
+        return x if isinstance(samples, Tensor) else x.to(next(self.parameters()).device)
+
+    def embed(self, samples: Tensor | Sequence[str]) -> dict[str, Tensor]:
+        """Features of samples as `prepare` takes them: `backbone` (B, dim), `projector` (B, D) and its outputs by name."""
+        return self.features(self.prepare(samples))
+
+    def forward(self, samples: Tensor | Sequence[str]) -> Tensor:
+        """Backbone features of samples as `prepare` takes them, with gradients, for fine-tuning."""
+        found: Tensor = self.encoder(self.prepare(samples))
+        return found
 
     def parts(self) -> dict[str, nn.Module]:
         """What there is of `EXPORTED`."""

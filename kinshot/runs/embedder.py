@@ -12,53 +12,19 @@ from torch import Tensor, nn
 
 from kinshot.core.checkpoint import Checkpoint
 from kinshot.core.errors import CheckpointError, ConfigError, DataError
-from kinshot.learn.features import named_features
+from kinshot.learn.model import Model
 from kinshot.core.misfit import misfit
 from kinshot.datasets.base import Source
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.spec import Spec, input_of, spec_from_dict
 from kinshot.encoders.build import build_encoder, keyed_initialisation
+from kinshot.encoders.cosine_rows import CosineRows
 from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.projector import mlp_projector
 from kinshot.recipes.fit import made_by
 from kinshot.runs.reached import reached_by
 from kinshot.recipes.loaded import Loaded, read
 from kinshot.recipes.recipe import Choice, Recipe
-
-class Embedder(nn.Module):
-    """An encoder and its projector, in evaluation mode, with the samples they expect.
-
-    Args:
-        encoder: normalised samples, images (B, C, H, W), features (B, F) or tokens (B, L), to (B, dim).
-        projector: (B, dim) to (B, D); None for a backbone that has none.
-        input: what the encoder was made for.
-    """
-
-    def __init__(self, encoder: nn.Module, projector: nn.Module | None, input: Spec) -> None:
-        super().__init__()
-        self.encoder, self.projector, self.input = encoder, projector, input
-        self.eval()
-
-    def prepare(self, samples: Tensor | Sequence[str]) -> Tensor:
-        """Samples as the encoder expects them.
-
-        Images, uint8 or [0, 1] float (B, C, H, W), get its channels, size and normalisation; features (B, F) its normalisation;
-        texts, as strings or as ids (B, L) of its alphabet, are cut or padded to its length.
-
-        Raises:
-            DataError: samples of another kind, features of another number, images beyond [0, 1], or values that are not finite.
-        """
-        x = self.input.prepare(samples)
-        return x if isinstance(samples, Tensor) else x.to(next(self.parameters()).device)
-
-    @torch.no_grad()
-    def embed(self, samples: Tensor | Sequence[str]) -> dict[str, Tensor]:
-        """Features of samples as `prepare` takes them: `backbone` (B, dim), `projector` (B, D) and its outputs by name."""
-        return named_features(self.encoder(self.prepare(samples)), self.projector)
-
-    def forward(self, samples: Tensor | Sequence[str]) -> Tensor:
-        """Backbone features with gradients, for fine-tuning."""
-        return self.encoder(self.prepare(samples))
 
 
 def build_model(recipe: Recipe, input: Spec) -> tuple[nn.Module, nn.Module]:
@@ -73,7 +39,7 @@ def build_model(recipe: Recipe, input: Spec) -> tuple[nn.Module, nn.Module]:
     return encoder, projector
 
 
-def load(path: str | Path, device: str = "cpu") -> Embedder:
+def load(path: str | Path, device: str = "cpu") -> Model:
     """The model in a checkpoint or in a run folder (its best on validation classes, or its newest), verified, in evaluation mode.
 
     A backbone that was trained elsewhere goes by its name: `timm:NAME[:WEIGHTS]`, `torchvision:NAME[:WEIGHTS]`, `onnx:FILE`; it has no
@@ -84,16 +50,20 @@ def load(path: str | Path, device: str = "cpu") -> Embedder:
     >>> sorted(features), len(features["backbone"])
     (['backbone', 'projector'], 2)
     """
-    run = read(Path(path), parts=("encoder", "projector"))
+    run = read(Path(path), parts=("encoder", "projector", "rows"))
     at = reached_by(run.checkpoint)
     if at.finished is False:
         warnings.warn(f"{path} did not get to the end of its training: {at}", stacklevel=2)
     for note in run.checkpoint.notes:
         warnings.warn(note, stacklevel=2)
-    return from_checkpoint(run).to(device)
+    model = from_checkpoint(run)
+    model.rows = class_rows(run.checkpoint)
+    if run.recipe.method.settings.get("feature") == "projector":
+        model.rows_on = "projector"
+    return model.eval().to(device)
 
 
-def from_checkpoint(run: Loaded) -> Embedder:
+def from_checkpoint(run: Loaded) -> Model:
     """The model described by a checkpoint's recipe and weights."""
     checkpoint, input = run.checkpoint, input_spec(run.checkpoint)
     encoder, projector = build_model(_without_start(made_by(run)), input)
@@ -103,14 +73,25 @@ def from_checkpoint(run: Loaded) -> Embedder:
         except RuntimeError as error:
             problem = f"{checkpoint.path}: {part}.safetensors does not fit config.yaml: {misfit(module, weights) or error}"
             raise CheckpointError(f"{problem}; restore both from one run") from error
-    return Embedder(encoder, projector if not checkpoint.origin else None, input)
+    return Model(encoder, projector if not checkpoint.origin else None, input=input).eval()
 
 
-def untrained(run: Loaded) -> Embedder:
+def class_rows(checkpoint: Checkpoint) -> nn.Module | None:
+    """The classifier that the checkpoint's method learned, cosine or linear."""
+    found = {name: value.float() for name, value in (checkpoint.optional("rows") or {}).items()}
+    if not found:
+        return None
+    classes, dim = found["weight"].shape
+    rows: nn.Module = CosineRows(dim, classes) if "scale" in found else nn.Linear(dim, classes, bias="bias" in found)
+    rows.load_state_dict(found)
+    return rows
+
+
+def untrained(run: Loaded) -> Model:
     """The same architecture with the weights that the run started from: the reference row of an evaluation."""
     input = input_spec(run.checkpoint)
     encoder, projector = build_model(made_by(run), input)
-    return Embedder(encoder, projector if not run.checkpoint.origin else None, input)
+    return Model(encoder, projector if not run.checkpoint.origin else None, input=input).eval()
 
 
 def _without_start(recipe: Recipe) -> Recipe:

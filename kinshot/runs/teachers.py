@@ -26,7 +26,7 @@ from kinshot.encoders.onnx_encoder import OnnxEncoder
 from kinshot.encoders.cosine_rows import CosineRows
 from kinshot.recipes.backbones import is_backbone, read_backbone
 from kinshot.recipes.loaded import Loaded, read
-from kinshot.runs.embedder import from_checkpoint
+from kinshot.runs.embedder import class_rows, from_checkpoint
 from kinshot.recipes.recipe import parse
 
 
@@ -120,21 +120,10 @@ def load_teacher(text: str, mean: Sequence[float], std: Sequence[float], student
 def checkpoint_teacher(run: Loaded, name: str) -> Teacher:
     """The model of a checkpoint, loaded with its part `rows`; one that learned a classifier has `logits`."""
     loaded = from_checkpoint(run)
-    rows = _classifier(run.checkpoint)
+    rows = class_rows(run.checkpoint)
     on: Literal["backbone", "projector"] = "projector" if run.recipe.method.settings.get("feature") == "projector" else "backbone"
     model = Model(loaded.encoder, loaded.projector, rows=rows, rows_on=on)
     return Teacher(name, model, loaded.input, _hash(loaded.state_dict(), rows))
-
-
-def _classifier(checkpoint: Checkpoint) -> nn.Module | None:
-    """The classifier that the checkpoint's method learned, cosine or linear."""
-    found = {name: value.float() for name, value in (checkpoint.optional("rows") or {}).items()}
-    if not found:
-        return None
-    classes, dim = found["weight"].shape
-    rows: nn.Module = CosineRows(dim, classes) if "scale" in found else nn.Linear(dim, classes, bias="bias" in found)
-    rows.load_state_dict(found)
-    return rows
 
 
 def _hash(state: Mapping[str, Tensor], rows: nn.Module | None = None) -> str:

@@ -14,7 +14,7 @@ from kinshot.learn import METHODS
 from kinshot.datasets.base import Source
 from kinshot.fewshot.evaluate import build_head, takes
 from kinshot.fewshot.records import Head
-from kinshot.runs.embedder import Embedder
+from kinshot.learn.model import Model
 from kinshot.recipes.loaded import Loaded
 
 INPUT = "input"
@@ -35,7 +35,7 @@ class TrainedHeads:
 
     network: Mapping[str, Tensor] | None = None
     trains: str = ""
-    model: Embedder | None = None
+    model: Model | None = None
 
     def build(self, name: str, settings: Mapping[str, Any], feature: str, base: Any = None) -> Head | None:
         """The head on a feature, or None where it has nothing to say about this feature.
@@ -58,7 +58,7 @@ class TrainedHeads:
         return build_head(name, settings, base=base, **extra)
 
 
-def trained_heads(run: Loaded, model: Embedder | None) -> TrainedHeads:
+def trained_heads(run: Loaded, model: Model | None) -> TrainedHeads:
     """What a checkpoint, loaded with its part `network`, gives to heads."""
     if run.checkpoint.origin:
         return TrainedHeads(None, "", model)
@@ -67,7 +67,7 @@ def trained_heads(run: Loaded, model: Embedder | None) -> TrainedHeads:
     return TrainedHeads(found, method.trains_head, model) if found and method.trains_head else TrainedHeads(None, "", model)
 
 
-def input_shape(model: Embedder) -> tuple[int, ...]:
+def input_shape(model: Model) -> tuple[int, ...]:
     """Shape of one sample as the encoder takes it. Raises ConfigError for tokens, which cannot be adapted by their values."""
     if model.input.vocabulary:
         what = model.input.kind
@@ -75,6 +75,6 @@ def input_shape(model: Embedder) -> tuple[int, ...]:
     return model.input.shape
 
 
-def flat_inputs(model: Embedder, source: Source) -> Tensor:
+def flat_inputs(model: Model, source: Source) -> Tensor:
     """Every sample of a source as the encoder takes it, one row each: float32 (N, D)."""
     return torch.cat([model.prepare(source.load(part)).flatten(1).contiguous() for part in torch.arange(len(source)).split(1024)])

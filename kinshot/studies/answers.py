@@ -19,11 +19,12 @@ from kinshot.fewshot.evaluate import takes
 from kinshot.fewshot.groups import grouped
 from kinshot.fewshot.records import Records, group_records
 from kinshot.learn.features import cached_features, extract, joint_feature, weights_hash
+from kinshot.learn.model import Model
 from kinshot.recipes.backbones import known_data
 from kinshot.recipes.loaded import Loaded
 from kinshot.recipes.recipe import Choice
 from kinshot.recipes.specs import Task
-from kinshot.runs.embedder import Embedder, input_spec
+from kinshot.runs.embedder import input_spec
 from kinshot.runs.trained_heads import INPUT, flat_inputs, trained_heads
 from kinshot.samples.spec import Spec
 from kinshot.studies.summaries import Measured, is_reference
@@ -84,7 +85,7 @@ def build_source(data: Choice, input: Spec) -> Source:
 
 def measure(
     label: str,
-    model: Embedder | None,
+    model: Model | None,
     run: Loaded,
     source: Source,
     tasks: Tasks,
@@ -116,7 +117,7 @@ class Answered:
 
 def answers(
     label: str,
-    model: Embedder | None,
+    model: Model | None,
     run: Loaded,
     source: Source,
     tasks: Tasks,
@@ -138,7 +139,7 @@ def answers(
                 yield Answered(feature, text, task, group_records(found[feature], grouped(episodes), head))
 
 
-def _features(model: Embedder | None, protocol: Protocol) -> list[str]:
+def _features(model: Model | None, protocol: Protocol) -> list[str]:
     """The features to measure on, with the samples themselves where a head takes the encoder."""
     if model is None:
         return [PIXELS]
@@ -146,7 +147,7 @@ def _features(model: Embedder | None, protocol: Protocol) -> list[str]:
     return [*protocol.features, INPUT] if whole else protocol.features
 
 
-def _base_statistics(model: Embedder | None, run: Loaded, protocol: Protocol, device: torch.device) -> dict[str, BaseStatistics]:
+def _base_statistics(model: Model | None, run: Loaded, protocol: Protocol, device: torch.device) -> dict[str, BaseStatistics]:
     """Moments of the base classes' features by name, where a head needs them: covariances only for heads that take them."""
     whole = any(takes(name, "base") for _, name, _ in protocol.heads)
     if not whole and not any(settings.get("transform") == "cl2n" for _, _, settings in protocol.heads):
@@ -159,8 +160,8 @@ def _base_statistics(model: Embedder | None, run: Loaded, protocol: Protocol, de
     return {name: base_statistics(found[name], labels, covariances=whole) for name in found if name in (*protocol.features, "pixels")}
 
 
-def features_of(model: Embedder | None, source: Source, device: torch.device) -> dict[str, Tensor]:
-    """Features of every image by name: a model's (cached) with `joint`, see `named_features` and `joint_feature`, or the raw pixels."""
+def features_of(model: Model | None, source: Source, device: torch.device) -> dict[str, Tensor]:
+    """Features of every image by name: a model's (cached) with `joint`, see `Model.features` and `joint_feature`, or the raw pixels."""
     if model is None:
         raw = source.spec.raw
         return {"pixels": torch.cat([raw(source.load(part)) for part in torch.arange(len(source)).split(1024)])}

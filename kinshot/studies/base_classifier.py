@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from kinshot.core.errors import CheckpointError, ConfigError
-from kinshot.runs.embedder import Embedder
+from kinshot.learn.model import Model
 from kinshot.studies.study import Trained
 
 
@@ -55,7 +55,7 @@ def feature_width(run: Trained, feature: str) -> int:
     return projector.dim if feature == "projector" and projector.layers else int(run.model.encoder.dim)  # type: ignore[arg-type]
 
 
-def network_of(model: Embedder, feature: str) -> nn.Module:
+def network_of(model: Model, feature: str) -> nn.Module:
     """What gives a model's feature `backbone` or `projector` of prepared samples, as one module to train."""
     if feature == "projector" and model.projector is not None:
         return nn.Sequential(model.encoder, model.projector)

@@ -16,8 +16,8 @@ from kinshot.core.errors import ConfigError
 from kinshot.core.runtime import resolve_device
 from kinshot.core.statistics.means import RULE
 from kinshot.fewshot.cross_domain import cross_domain
+from kinshot.learn.model import Model
 from kinshot.recipes.recipe import Choice, Recipe
-from kinshot.runs.embedder import Embedder
 from kinshot.studies.answers import Protocol, measure
 from kinshot.studies.fields import Fields
 from kinshot.studies.references import references
@@ -50,7 +50,7 @@ def crossdomain(paths: list[Path], wanted: Domains, device: str, say: Say) -> di
     names = row_names(runs)
     columns = _columns(wanted, runs)
     cells: _Cells = {}
-    models: list[tuple[str, Embedder | None, Trained]] = [(names[run.label], run.model, run) for run in runs]
+    models: list[tuple[str, Model | None, Trained]] = [(names[run.label], run.model, run) for run in runs]
     if wanted.protocol.reference:
         models += [(reference.label, reference.model, reference.run) for reference in references(runs)]
     for name, model, run in models:
@@ -117,7 +117,7 @@ def _queries_text(columns: list[_Column]) -> str:
 
 
 def _measured(
-    run: Trained, name: str, model: Embedder | None, column: _Column, wanted: Domains, device: torch.device, say: Say
+    run: Trained, name: str, model: Model | None, column: _Column, wanted: Domains, device: torch.device, say: Say
 ) -> list[Measured]:
     met = column.fields.of(run.input)
     return measure(name, model, run, met.source, met.tasks, wanted.protocol, device, lambda text: say(f"{text}, on {column.name}"))

@@ -15,7 +15,7 @@ import torch
 
 from kinshot.core.runtime import resolve_device
 from kinshot.learn.features import weights_hash
-from kinshot.runs.embedder import Embedder
+from kinshot.learn.model import Model
 from kinshot.runs.reached import reached_text
 from kinshot.studies.answers import Protocol, Say, measure
 from kinshot.studies.choosing import Candidates, choose, chosen_text
@@ -131,7 +131,7 @@ def worth(intervals: Intervals, fields: Fields, means: list[float]) -> dict[str,
 
 
 def _measured(
-    label: str, model: Embedder | None, run: Trained, fields: Fields, protocol: Protocol, device: torch.device, say: Say
+    label: str, model: Model | None, run: Trained, fields: Fields, protocol: Protocol, device: torch.device, say: Say
 ) -> list[Measured]:
     met = fields.of(run.input)
     return measure(label, model, run, met.source, met.tasks, protocol, device, say)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kinshot.core.checkpoint_files import encode_tensors
-from kinshot.runs.embedder import Embedder
+from kinshot.learn.model import Model
 from kinshot.samples.spec import Spec
 from kinshot.studies.latency import example_batch
 
@@ -30,7 +30,7 @@ class Footprint:
     file_bytes: int
 
 
-def footprint(model: Embedder, *, origin: Embedder | None = None) -> Footprint:
+def footprint(model: Model, *, origin: Model | None = None) -> Footprint:
     """What a model's encoder weighs.
 
     Args:

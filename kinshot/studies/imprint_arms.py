@@ -20,8 +20,8 @@ from kinshot.fewshot.network_fine_tuning import fine_tune_network
 from kinshot.fewshot.support_draws import keyed_normals
 from kinshot.fewshot.transforms import unit
 from kinshot.learn.features import extract
+from kinshot.learn.model import Model
 from kinshot.recipes.recipe import Recipe
-from kinshot.runs.embedder import Embedder
 from kinshot.studies.base_classifier import BaseClassifier
 from kinshot.studies.joint_data import Images
 
@@ -70,7 +70,7 @@ class Bench:
         device: where to compute.
     """
 
-    model: Embedder
+    model: Model
     network: nn.Module
     views: Views
     classifier: BaseClassifier
@@ -163,7 +163,7 @@ def train_network(
         batch_norm=bench.fixed.batch_norm,
         seed=keyed_seed(bench.fixed.seed, "imprinting study", number),
     )
-    model = Embedder(found.encoder, nn.Identity(), bench.model.input)
+    model = Model(found.encoder, nn.Identity(), input=bench.model.input).eval()
     base, novel = (
         extract(model.embed, source, lambda samples: samples, rows=rows, device=bench.device)["backbone"]
         for source, rows in ((side.base.source, side.base.rows), (side.novel, draw.query))

@@ -17,9 +17,9 @@ from kinshot.core.statistics.means import RULE
 from kinshot.datasets.base import Source
 from kinshot.fewshot.evaluate import build_head, takes
 from kinshot.fewshot.low_shot import low_shot_probe
+from kinshot.learn.model import Model
 from kinshot.recipes.recipe import Choice
 from kinshot.recipes.splits import measured_data
-from kinshot.runs.embedder import Embedder
 from kinshot.samples.spec import Spec
 from kinshot.studies.answers import features_of
 from kinshot.studies.fields import distinct_inputs
@@ -134,7 +134,7 @@ def _test_images(choice: Choice, labelled_images: Source, input: Spec) -> _Test:
 
 def _rows(
     name: str,
-    model: Embedder | None,
+    model: Model | None,
     source: Source,
     test: _Test | None,
     shots: list[int],

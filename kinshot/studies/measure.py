@@ -16,8 +16,8 @@ from kinshot.core.runtime import cpu_model, resolve_device
 from kinshot.core.statistics.means import RULE
 from kinshot.datasets.base import Source
 from kinshot.learn.knn import leave_one_out
+from kinshot.learn.model import Model
 from kinshot.recipes.recipe import Choice
-from kinshot.runs.embedder import Embedder
 from kinshot.runs.sweep_folder import runs_of
 from kinshot.studies.answers import Protocol, Say, build_source, features_of
 from kinshot.studies.answers import measure as measure_heads
@@ -25,7 +25,7 @@ from kinshot.studies.fields import Fields, shared_data
 from kinshot.studies.footprint import footprint
 from kinshot.studies.intervals import accuracies, roughness
 from kinshot.studies.latency import Timing, latencies
-from kinshot.studies.measure_rows import DISTILLED, INT8, STUDENT, TEACHER, Model, RunAccuracy, result_rows, row_of
+from kinshot.studies.measure_rows import DISTILLED, INT8, STUDENT, TEACHER, MeasuredModel, RunAccuracy, result_rows, row_of
 from kinshot.studies.quantize import quantized
 from kinshot.studies.results import ROUGH
 from kinshot.studies.seed_groups import SeedGroup, seed_groups
@@ -88,7 +88,7 @@ def measure(runs: Sequence[Path], settings: MeasureSettings, say: Say, *, names:
     to = settings.to or labels[0]
     if to not in labels:
         raise ConfigError(f"--to {to}: no such row; {suggest(to, labels)}")
-    models: list[tuple[Model, Embedder]] = []
+    models: list[tuple[MeasuredModel, Model]] = []
     for group in groups:
         role = TEACHER if not models else DISTILLED if group.runs[0].recipe.distill.losses else STUDENT
         models.append(bench.model(group.label, role, group))
@@ -128,15 +128,15 @@ class _Bench:
         self.settings, self.fields, self.device, self.say = settings, fields, device, say
         self._training: dict[str, Source] = {}
 
-    def model(self, label: str, role: str, group: SeedGroup) -> tuple[Model, Embedder]:
+    def model(self, label: str, role: str, group: SeedGroup) -> tuple[MeasuredModel, Model]:
         """One row, what the group's first run weighs and what all its runs reach; and the model of that run."""
         int8 = role == INT8
         found = [self._int8(run) if int8 else run.model for run in group.runs]
         cost = footprint(found[0].cpu(), origin=group.runs[0].model.cpu() if int8 else None)
         reached = tuple(self._run(label, run, model, int8) for run, model in zip(group.runs, found, strict=True))
-        return Model(label, group.name, role, cost, reached), found[0]
+        return MeasuredModel(label, group.name, role, cost, reached), found[0]
 
-    def _run(self, label: str, run: Trained, model: Embedder, int8: bool) -> RunAccuracy:
+    def _run(self, label: str, run: Trained, model: Model, int8: bool) -> RunAccuracy:
         met = self.fields.of(run.input)
         s, device = self.settings, torch.device("cpu") if int8 else self.device
         protocol = Protocol(None, None, s.drawing, [s.head], [s.feature], reference=False)
@@ -145,7 +145,7 @@ class _Bench:
         accuracy, _ = leave_one_out(features, np.asarray(met.source.labels), k=s.k)
         return RunAccuracy(run.recipe.seed, {(m.ways, m.shots): m.accuracy for m in found}, 100 * accuracy)
 
-    def _int8(self, run: Trained) -> Embedder:
+    def _int8(self, run: Trained) -> Model:
         data = run.recipe.data
         key = repr((data, run.input.meets))
         if key not in self._training:

@@ -36,7 +36,7 @@ class RunAccuracy:
 
 
 @dataclass(frozen=True)
-class Model:
+class MeasuredModel:
     """One row to be: a model, with all its runs, which differ by their seed alone.
 
     Args:
@@ -60,13 +60,13 @@ def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
     return Estimate(found.mean, found.half_width, len(values))
 
 
-def accuracy_of(model: Model, task: Task) -> Estimate:
+def accuracy_of(model: MeasuredModel, task: Task) -> Estimate:
     """Accuracy on a task: over the episodes of a single run, else over the runs and the episodes that they share."""
     found = [run.episodes[task] for run in model.runs]
     return _over(found)
 
 
-def difference_to(model: Model, reference: Model, task: Task) -> Estimate | None:
+def difference_to(model: MeasuredModel, reference: MeasuredModel, task: Task) -> Estimate | None:
     """Points more than another model: over runs paired by seed and the episodes that they share, of one pair over those; None without one.
 
     A reference with a single run is paired with every run of the model.
@@ -84,7 +84,7 @@ def _over(rows: Sequence[np.ndarray]) -> Estimate:
     return Estimate(found.mean, found.half_width, len(rows) if len(rows) > 1 else len(rows[0]))
 
 
-def row_of(model: Model, latency: Sequence[Latency], reference: Model) -> dict[str, Any]:
+def row_of(model: MeasuredModel, latency: Sequence[Latency], reference: MeasuredModel) -> dict[str, Any]:
     """One model as plain data: `ssl measure --json` prints it."""
     cost = model.footprint
     return {
@@ -102,7 +102,7 @@ def row_of(model: Model, latency: Sequence[Latency], reference: Model) -> dict[s
     }
 
 
-def _task_row(model: Model, reference: Model, task: Task) -> dict[str, Any]:
+def _task_row(model: MeasuredModel, reference: MeasuredModel, task: Task) -> dict[str, Any]:
     difference = None if model is reference else difference_to(model, reference, task)
     ways, shots = task
     return {"ways": ways, "shots": shots, **vars(accuracy_of(model, task)), "difference": vars(difference) if difference else None}

@@ -26,9 +26,9 @@ from kinshot.kin.measuring import measured as measured_by
 from kinshot.kin.metric_names import Wanted
 from kinshot.kin.neighbors.found import ByLabel
 from kinshot.learn.knn import leave_one_out
+from kinshot.learn.model import Model
 from kinshot.recipes.recipe import Choice, Recipe
 from kinshot.runs.diagnose import labels_of
-from kinshot.runs.embedder import Embedder
 from kinshot.runs.reached import reached_text
 from kinshot.studies.answers import build_source, features_of
 from kinshot.studies.intervals import SEEDS_ALONE
@@ -186,7 +186,7 @@ def _summary(label: str, name: tuple[str, str], values: list[float]) -> Summary:
     return Summary(label or "all runs", f"{name[1]} of {name[0]}, %", round(found.mean, 3), round(found.half_width, 3), len(values))
 
 
-def _values(model: Embedder, source: Source, wanted: Probe, device: torch.device) -> dict[tuple[str, str], float]:
+def _values(model: Model, source: Source, wanted: Probe, device: torch.device) -> dict[tuple[str, str], float]:
     features = features_of(model, source, device)[wanted.feature].numpy()
     found = {}
     for name, labels in _labels(source, wanted).items():

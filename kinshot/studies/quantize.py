@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.encoders.conv4 import Conv4
-from kinshot.runs.embedder import Embedder
+from kinshot.learn.model import Model
 from kinshot.samples.spec import Spec
 
 _ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
@@ -55,12 +55,12 @@ class QuantizedEncoder(nn.Module):
         return found
 
 
-def quantized(model: Embedder, calibration: Tensor) -> Embedder:
+def quantized(model: Model, calibration: Tensor) -> Model:
     """The model with an int8 encoder, on the CPU; the projector stays as it is.
 
     Args:
         model: the float model, which is left alone.
-        calibration: samples (B, ...) as `Embedder.prepare` takes them, not those of the evaluation: the ranges of activations
+        calibration: samples (B, ...) as `Model.prepare` takes them, not those of the evaluation: the ranges of activations
             are learned from them. Not looked at where the encoder has no convolution.
 
     Raises:
@@ -70,11 +70,11 @@ def quantized(model: Embedder, calibration: Tensor) -> Embedder:
     projector = None if model.projector is None else copy.deepcopy(model.projector).cpu()
     with _int8_engine(), _without_deprecations():
         if any(isinstance(module, nn.Conv2d) for module in encoder.modules()):
-            samples = Embedder(encoder, projector, model.input).prepare(calibration.cpu())
+            samples = Model(encoder, projector, input=model.input).eval().prepare(calibration.cpu())
             network = _static(_traceable(encoder), samples)
         else:
             network = _tools().quantize_dynamic(encoder, {nn.Linear}, dtype=torch.qint8)
-    return Embedder(QuantizedEncoder(network, encoder.dim, model.input), projector, model.input)
+    return Model(QuantizedEncoder(network, encoder.dim, model.input), projector).eval()
 
 
 @torch.no_grad()

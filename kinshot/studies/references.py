@@ -7,7 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from kinshot.learn.features import weights_hash
-from kinshot.runs.embedder import Embedder, untrained
+from kinshot.learn.model import Model
+from kinshot.runs.embedder import untrained
 from kinshot.studies.study import Trained
 from kinshot.studies.summaries import RAW, UNTRAINED
 
@@ -23,7 +24,7 @@ class Reference:
     """
 
     label: str
-    model: Embedder | None
+    model: Model | None
     run: Trained
 
 
@@ -39,7 +40,7 @@ def references(runs: Sequence[Trained]) -> list[Reference]:
     return found + [Reference(label, None, run) for label, run in _owners(RAW, ordered, lambda run: run.input.meets)]
 
 
-def _before(run: Trained) -> Embedder | None:
+def _before(run: Trained) -> Model | None:
     """The run's encoder before its training, where that is another one than the run's own."""
     model = untrained(run)
     same = run.checkpoint.origin and weights_hash(model.encoder.state_dict()) == weights_hash(run.checkpoint.encoder)

@@ -17,11 +17,11 @@ from kinshot.core.statistics.means import mean_of
 from kinshot.datasets.base import Source
 from kinshot.fewshot.draws import pool_of
 from kinshot.learn.features import weights_hash
-from kinshot.learn.model import BACKBONE, EXPORTED
+from kinshot.learn.model import BACKBONE, EXPORTED, Model
 from kinshot.recipes.loaded import Loaded, read
 from kinshot.recipes.recipe import Choice
 from kinshot.recipes.specs import FEATURES, check_features
-from kinshot.runs.embedder import Embedder, from_checkpoint, input_spec
+from kinshot.runs.embedder import from_checkpoint, input_spec
 from kinshot.runs.reached import reached_text
 from kinshot.runs.sweep_folder import runs_of
 from kinshot.samples.spec import Spec
@@ -53,7 +53,7 @@ class Trained(Loaded):
 
     label: str
     path: Path
-    model: Embedder
+    model: Model
 
     @property
     def input(self) -> Spec:
