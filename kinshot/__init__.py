@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # every name that the package shows: docs/api.md says what ea
     from kinshot.fewshot.evaluate import build_head as build_head
     from kinshot.fewshot.evaluate import episode_accuracy as episode_accuracy
     from kinshot.kin.graph.graph import RelationGraph as RelationGraph
+    from kinshot.kin.neighbors.ranking import rank as rank
     from kinshot.kin.relation import Relation as Relation
     from kinshot.runs.embedder import load as load
 

@@ -59,7 +59,7 @@ def rank(
 
     Half precision is computed in float32. A row of zeros has cosine similarity 0 to every row.
 
-    >>> rank(torch.tensor([[0.0, 1.0], [0.1, 1.0], [1.0, 0.0]]), k=1).index.tolist()
+    >>> kinshot.rank(torch.tensor([[0.0, 1.0], [0.1, 1.0], [1.0, 0.0]]), k=1).index.tolist()
     [[1], [0], [1]]
 
     Args:
