@@ -126,14 +126,17 @@ class Model(nn.Module):
         """The same outputs, stages aside, of backbone features z (B, dim)."""
         found = {BACKBONE: z}
         named = self._named_outputs()
-        below_rows = LOGITS in names and self.rows_on == PROJECTOR
+        on_projector = self.rows_on == PROJECTOR
+        if LOGITS in names and self.rows is not None and not on_projector:
+            found[LOGITS] = self.rows(z)  # before the projector: gradients of z are added up in the reverse of this order
+        below_rows = LOGITS in names and on_projector
         if self.projector is not None and (below_rows or {PROJECTOR, *named} & set(names)):
             outputs: Mapping[str, Tensor] = self.projector.outputs(z) if named else {}  # type: ignore[operator]
             found |= outputs
             if not named or PROJECTOR in names or below_rows:
                 found[PROJECTOR] = torch.cat(list(outputs.values()), dim=1) if named else self.projector(z)
-        if LOGITS in names and self.rows is not None:
-            found[LOGITS] = self.rows(found[self.rows_on])
+        if below_rows and self.rows is not None:
+            found[LOGITS] = self.rows(found[PROJECTOR])
         return found
 
     @torch.no_grad()
