@@ -70,7 +70,7 @@ def replay(name: str, folder: Path, given: argparse.Namespace) -> dict[str, Any]
     """Train a recipe up to its checkpoint of step `--steps`: its records by step, and hashes of what the checkpoint holds."""
     command = [*command_of(name, given.bin), name, *settings_of(name, folder, given.data)]
     if name in STARTS:
-        command += ["--init", str(folder / STARTS[name])]
+        command += ["--init", str(reached(folder / STARTS[name]))]
     dry = subprocess.run([*command, "--dry-run", "--json"], capture_output=True, text=True, env=environment())
     if dry.returncode:
         raise SystemExit(f"{' '.join(command)}: {dry.stderr}")
@@ -101,8 +101,13 @@ def settings_of(name: str, folder: Path, data: Path) -> list[str]:
     if name.startswith(("omniglot", "grocery")):
         given.append(f"data.root={(data / 'grocery' if name.startswith('grocery') else data).resolve()}")
     if name in TEACHERS:
-        given.append(f"teacher={folder / TEACHERS[name]}")
+        given.append(f"teacher={reached(folder / TEACHERS[name])}")
     return given
+
+
+def reached(run: Path) -> Path:
+    """The checkpoint that a replayed run was asked for: when it was stopped it left another one, of whatever step it had come to."""
+    return min((run / "checkpoints").glob("step-*"), key=lambda path: (path.name == "step-00000000", path.name))
 
 
 def stopped_at(command: list[str], checkpoint: Path) -> None:
