@@ -18,7 +18,7 @@ from kinshot.core.lazy import Declared, Face
 from kinshot.core.registry import Registry
 from tests.tiny import TINY, run
 
-WITHOUT = {"encoders", "graphs", "methods", "metrics", "miners", "objectives", "sources", "views"}
+WITHOUT = {"encoders", "graphs", "methods", "metrics", "sources", "views"}
 """Faces of parts that want files, or a whole run, around them: their names need no example, but one that is there runs."""
 
 

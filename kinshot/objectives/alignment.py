@@ -51,6 +51,10 @@ def alignment(
 
     Raises:
         ConfigError: a setting out of range, or shapes that do not fit together.
+
+    >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]]), torch.tensor([0, 0, 1, 1])
+    >>> round(kinshot.objectives.alignment(z, kinshot.kin.labels(y)).item(), 3)
+    0.4
     """
     check_above("alpha", alpha)
 

@@ -30,6 +30,10 @@ def block_repulsion(z: Tensor, relation: Relation, refs: None = None, *, classes
 
     Raises:
         ConfigError: a setting out of range, or shapes that do not fit together.
+
+    >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]]), torch.tensor([0, 0, 1, 1])
+    >>> round(kinshot.objectives.block_repulsion(z, kinshot.kin.labels(y)).item(), 3)
+    0.347
     """
     y = classes_of("block_repulsion", z, relation, refs)
     check_above("scale", scale)

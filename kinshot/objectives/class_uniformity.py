@@ -26,6 +26,10 @@ def class_uniformity(z: Tensor, relation: Relation, refs: None = None, *, t: flo
 
     Raises:
         ConfigError: a setting out of range, or shapes that do not fit together.
+
+    >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]]), torch.tensor([0, 0, 1, 1])
+    >>> round(kinshot.objectives.class_uniformity(z, kinshot.kin.labels(y)).item(), 3)
+    -4.0
     """
     check_above("t", t)
     y = classes_of("class_uniformity", z, relation, refs)

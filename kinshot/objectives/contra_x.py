@@ -52,6 +52,10 @@ def contra_x(
 
     Raises:
         ConfigError: the temperature is not above 0, or shapes that do not fit together.
+
+    >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]]), torch.tensor([0, 0, 1, 1])
+    >>> round(kinshot.objectives.contra_x(z, kinshot.kin.labels(y)).item(), 3)
+    0.442
     """
     check_above("temperature", temperature)
 

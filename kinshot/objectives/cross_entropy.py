@@ -40,6 +40,10 @@ def cross_entropy(
 
     Raises:
         ConfigError: a setting out of range, or shapes that do not fit together.
+
+    >>> logits, y = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, -1])  # the class of the second is not known
+    >>> round(kinshot.objectives.cross_entropy(logits, y).item(), 3)
+    0.063
     """
     if logits.dim() != 2 or y.shape != logits.shape[:1]:
         raise ConfigError(f"cross_entropy: expected (N, K) and a label for each row, got {tuple(logits.shape)} and {tuple(y.shape)}")

@@ -79,6 +79,10 @@ def info_nce(
 
     Raises:
         ConfigError: a setting out of range, or shapes that do not fit together.
+
+    >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]]), torch.tensor([0, 0, 1, 1])
+    >>> round(kinshot.objectives.info_nce(z, kinshot.kin.labels(y)).item(), 3)
+    0.064
     """
     check_above("temperature", temperature)
     check_choice("form", form, ("out", "in"))

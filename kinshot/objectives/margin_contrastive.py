@@ -59,6 +59,10 @@ def margin_contrastive(
 
     Raises:
         ConfigError: a margin out of range, or shapes that do not fit together.
+
+    >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]]), torch.tensor([0, 0, 1, 1])
+    >>> round(kinshot.objectives.margin_contrastive(z, kinshot.kin.labels(y)).item(), 3)
+    5.959
     """
     if not 0 <= positive_margin <= negative_margin:
         raise ConfigError(f"margins: expected 0 <= positive_margin <= negative_margin, got {positive_margin} and {negative_margin}")

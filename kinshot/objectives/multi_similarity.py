@@ -61,6 +61,10 @@ def multi_similarity(
 
     Raises:
         ConfigError: a setting out of range, or shapes that do not fit together.
+
+    >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]]), torch.tensor([0, 1, 0, 1])
+    >>> round(kinshot.objectives.multi_similarity(z, kinshot.kin.labels(y)).item(), 3)
+    0.957
     """
     check_above("positive_scale", positive_scale)
     check_above("negative_scale", negative_scale)

@@ -41,5 +41,9 @@ def nt_xent(
 
     Raises:
         ConfigError: a setting out of range, or shapes that do not fit together.
+
+    >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]]), torch.tensor([0, 0, 1, 1])
+    >>> round(kinshot.objectives.nt_xent(z, kinshot.kin.labels(y)).item(), 3)
+    0.43
     """
     return info_nce(z, relation, refs, temperature=temperature, reduction=reduction, normalize=normalize, chunk=chunk)

@@ -49,6 +49,10 @@ def structural_similarity(
 
     Raises:
         ConfigError: a setting out of range, or shapes that do not fit together.
+
+    >>> first = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    >>> round(kinshot.objectives.structural_similarity(first, first[[0, 2, 1]]).item(), 3)
+    2.228
     """
     check_choice("form", form, ("kl", "distance", "cka"))
     check_above("temperature", temperature)

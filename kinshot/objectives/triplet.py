@@ -66,6 +66,10 @@ def triplet(
 
     Raises:
         ConfigError: a setting out of range, or shapes that do not fit together.
+
+    >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]]), torch.tensor([0, 0, 1, 1])
+    >>> round(kinshot.objectives.triplet(z, kinshot.kin.labels(y), margin=1.0).item(), 3)
+    0.294
     """
     _check_margin(margin, 4 if squared else 2, unit_rows=normalize is True)
     check_choice("mining", mining, ("all", "hard", "semi_hard"))

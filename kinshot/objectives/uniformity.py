@@ -29,6 +29,10 @@ def uniformity(z: Tensor, relation: Relation | None = None, refs: Tensor | None 
 
     Raises:
         ConfigError: a setting out of range, or shapes that do not fit together.
+
+    >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]]), torch.tensor([0, 0, 1, 1])
+    >>> round(kinshot.objectives.uniformity(z, kinshot.kin.labels(y)).item(), 3)
+    -1.662
     """
     check_above("t", t)
     with full_precision(z):

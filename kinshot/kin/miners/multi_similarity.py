@@ -26,6 +26,13 @@ def multi_similarity(similarity: Tensor, relation: Relation, *, margin: float = 
 
     Raises:
         ConfigError: a margin that is no number, or not one similarity for each pair.
+
+    >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]]), torch.tensor([0, 1, 0, 1])
+    >>> kinshot.miners.multi_similarity(z @ z.T, kinshot.kin.labels(y)).dense()[1]
+    tensor([[0., 1., 0., 0.],
+            [1., 0., 1., 0.],
+            [0., 1., 0., 1.],
+            [0., 0., 1., 0.]])
     """
     if margin != margin:
         raise ConfigError("margin: expected a number, got NaN")

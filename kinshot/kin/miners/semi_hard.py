@@ -24,6 +24,13 @@ def semi_hard(similarity: Tensor, relation: Relation) -> Relation:
 
     Raises:
         ConfigError: not one similarity for each pair.
+
+    >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]]), torch.tensor([0, 0, 1, 1])
+    >>> kinshot.miners.semi_hard(z @ z.T, kinshot.kin.labels(y)).dense()[1]
+    tensor([[0., 0., 1., 0.],
+            [0., 0., 1., 0.],
+            [0., 1., 0., 0.],
+            [0., 1., 0., 0.]])
     """
     positive, negative = both_weights("semi_hard", similarity, relation)
     kin, others = positive > 0, negative > 0

@@ -36,6 +36,11 @@ def embedding_expansion(z: Tensor, relation: Relation, *, points: int = 2, norma
 
     Raises:
         ConfigError: a setting out of range, or shapes that do not fit together.
+
+    >>> z, y = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), torch.tensor([0, 0, 1])
+    >>> rows, relation = kinshot.augmenters.embedding_expansion(z, kinshot.kin.labels(y), points=1, normalize=False)
+    >>> rows[3], relation.shape  # between the two kin
+    (tensor([0.5000, 0.5000]), (4, 4))
     """
     if points < 1:
         raise ConfigError(f"points: expected at least 1, got {points}")

@@ -40,6 +40,13 @@ class CorrelationCongruence(ObjectiveModule):
 
     Raises:
         ConfigError: a setting out of range, or shapes that are not of embeddings.
+
+    >>> student = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    >>> teacher = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 3.0]])  # of another width
+    >>> context = kinshot.RunContext(num_samples=3, batch_size=3, steps_per_epoch=1, total_steps=10, seed=0)
+    >>> loss = kinshot.objectives.correlation_congruence(student.shape[1:], teacher.shape[1:], context)
+    >>> loss(student, teacher, torch.arange(3), step=0).shape, loss.after_step()
+    (torch.Size([]), None)
     """
 
     def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...], context: RunContext, *, dim: int = 128) -> None:

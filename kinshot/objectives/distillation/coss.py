@@ -23,6 +23,11 @@ def coss(student: Tensor, teacher: Tensor) -> Tensor:
 
     Raises:
         ConfigError: shapes that do not fit together, or a single sample.
+
+    >>> student = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    >>> teacher = torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
+    >>> round(kinshot.objectives.coss(student, teacher).item(), 3)
+    -1.974
     """
     ours, theirs = embeddings("coss", student, teacher, least=2, same_width=True)
     with full_precision(ours):

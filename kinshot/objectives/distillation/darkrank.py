@@ -31,6 +31,12 @@ def darkrank(student: Tensor, teacher: Tensor, *, alpha: float = 3.0, beta: floa
 
     Raises:
         ConfigError: a setting out of range, shapes that do not fit together, or a batch too small for `length`.
+
+    >>> student = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    >>> teacher = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 3.0]])  # of another width
+    >>> student, teacher = torch.cat([student, -student]), torch.cat([teacher, -teacher])
+    >>> round(kinshot.objectives.darkrank(student, teacher).item(), 3)
+    8.492
     """
     check_above("alpha", alpha)
     check_above("beta", beta)

@@ -49,6 +49,13 @@ class FitNet(ObjectiveModule):
 
     Raises:
         ConfigError: an embedding on one side and a map on the other, or neither.
+
+    >>> student = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    >>> teacher = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 3.0]])  # of another width
+    >>> context = kinshot.RunContext(num_samples=3, batch_size=3, steps_per_epoch=1, total_steps=10, seed=0)
+    >>> loss = kinshot.objectives.fitnet(student.shape[1:], teacher.shape[1:], context)
+    >>> loss(student, teacher, torch.arange(3), step=0).shape, loss.after_step()
+    (torch.Size([]), None)
     """
 
     def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...], context: RunContext) -> None:

@@ -25,6 +25,11 @@ def kd(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
 
     Raises:
         ConfigError: a setting out of range, shapes that do not fit together, or fewer than two logits.
+
+    >>> student = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    >>> teacher = torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
+    >>> round(kinshot.objectives.kd(student, teacher).item(), 3)
+    0.194
     """
     check_above("temperature", temperature)
     ours, theirs = embeddings("kd", student, teacher, same_width=True)

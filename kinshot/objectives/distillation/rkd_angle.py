@@ -103,6 +103,13 @@ class RKDAngle(ObjectiveModule):
 
     Raises:
         ConfigError: a setting out of range, or outputs that are not vectors.
+
+    >>> student = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    >>> teacher = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 3.0]])  # of another width
+    >>> context = kinshot.RunContext(num_samples=3, batch_size=3, steps_per_epoch=1, total_steps=10, seed=0)
+    >>> loss = kinshot.objectives.rkd_angle(student.shape[1:], teacher.shape[1:], context)
+    >>> round(loss(student, teacher, torch.arange(3), step=0).item(), 3)
+    0.028
     """
 
     def __init__(

@@ -45,6 +45,11 @@ def rkd_distance(student: Tensor, teacher: Tensor, *, reduction: Literal["refere
 
     Raises:
         ConfigError: shapes that do not fit, a batch of one, an unknown reduction.
+
+    >>> student = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    >>> teacher = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 3.0]])  # of another width
+    >>> round(kinshot.objectives.rkd_distance(student, teacher).item(), 3)
+    0.013
     """
     check_choice("reduction", reduction, ("reference", "valid"))
     student, teacher = embeddings("rkd_distance", student, teacher, least=2)

@@ -24,6 +24,11 @@ def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
 
     Raises:
         ConfigError: shapes that do not fit together, or a single sample.
+
+    >>> student = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    >>> teacher = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 3.0]])  # of another width
+    >>> round(kinshot.objectives.similarity_preserving(student, teacher).item(), 3)
+    0.059
     """
     ours, theirs = both("similarity_preserving", student, teacher, least=2)
     with full_precision(ours):
