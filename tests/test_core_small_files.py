@@ -14,11 +14,11 @@ import pytest
 
 from kinshot.core.errors import CheckpointError, DataError, KinshotError
 from kinshot.core.small_files import is_numeral, parse_json, read_arrays, read_file, read_json, read_text
+from kinshot.core.weight_files import read_weights
 from kinshot.datasets.table_files import read_columns
 from kinshot.fewshot.episode_files import read_episodes
 from kinshot.runs.reached import _json
 from kinshot.runs.sweep_folder import sweep_command
-from kinshot.runs.teachers import _read_weights
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "a.bin": read_file,
@@ -30,7 +30,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "t.npz": read_columns,
     "e.json": read_episodes,
     "e.npz": read_episodes,
-    "w.safetensors": _read_weights,
+    "w.safetensors": read_weights,
 }
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kinshot.core.errors import ConfigError
+
 SCALE = "lr_scale"
 """Share of the learning rate that a group takes; groups without it take all of it. Modules say theirs in an attribute of this name."""
 
@@ -20,6 +22,8 @@ def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]
     """
     scales = _scales(module)
     trainable = [p for p in module.parameters() if p.requires_grad]
+    if not trainable:
+        raise ConfigError("nothing is left to train, every weight is frozen: take parts out of train.freeze, or take a method with a head")
     found = []
     for scale in sorted({scales.get(id(p), 1.0) for p in trainable}, reverse=True):
         own = [p for p in trainable if scales.get(id(p), 1.0) == scale]
