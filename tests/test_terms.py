@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from kinshot.learn import METHODS
 from kinshot.learn.features import weights_hash
 from kinshot.learn.learner import Learner
 from kinshot.objectives import OBJECTIVES, taking
+from kinshot.objectives.augmenters import AUGMENTERS
 from kinshot.objectives.info_nce import info_nce
 from kinshot.recipes.recipe import load_recipe
 from kinshot.recipes.terms import Choice, TermChoice, TermPlace, read_terms
@@ -142,6 +144,21 @@ def test_a_miner_sees_cosines() -> None:
     torch.testing.assert_close(one.loss(batch_for(one), 0)["loss"], other.loss(batch_for(other), 0)["loss"])
 
 
+@pytest.mark.parametrize("name", AUGMENTERS.names())
+def test_an_augmenter_adds_rows(name: str) -> None:
+    settings, _ = AUGMENTERS.check(name, {})
+    plain = choice("triplet", "labels")
+    more = replace(plain, augmenter=Choice(name, settings))
+    one, other = learner(plain), learner(more)
+    values = [what.loss(batch_for(what), 0)["triplet"] for what in (one, other)]
+    assert torch.isfinite(values[1])
+    assert values[0] != values[1]
+    drawn, _ = KINS.check("graph", {"pairs": "drawn"})
+    against = learner(replace(more, kin=Choice("graph", drawn)))
+    with pytest.raises(ConfigError, match="augmenter"):
+        against.loss(batch_for(against), 0)
+
+
 def trained(out: Path, *overrides: str) -> dict:
     quick = ["train.epochs=1", "monitor.tensorboard=false", "monitor.knn_every=0", "monitor.log_every=1"]
     recipe = load_recipe(str(TINY), [*overrides, *quick])
@@ -190,11 +207,12 @@ def test_plain_data_reads_back_to_the_same_terms() -> None:
         ("{objective: info_nce, kin: labels, miner: hrad}", r"terms\.0\.miner: unknown miner 'hrad'.*hard"),
         ("{objective: info_nce, kin: labels, weight: -1}", r"terms\.0\.weight: expected a number from 0"),
         ("{objective: rkd_angle, kin: labels}", r"compares a student with its teacher"),
-        ("{objective: rkd_angle, kin: {name: teacher, checkpoint: x}, miner: hard}", r"no pairs to choose from"),
+        ("{objective: rkd_angle, kin: {name: teacher, checkpoint: x}, miner: hard}", r"has no pairs"),
         ("{objective: info_nce, kin: {name: teacher, checkpoint: x}}", r"either k or threshold"),
         ("{objective: info_nce, kin: labels, unit: both}", r"terms\.0\.unit"),
         ("{objective: info_nce, kin: graph}", r"the recipe has no graph"),
         ("{objective: cross_entropy, kin: labels}", r"no objective over kin"),
+        ("{objective: info_nce, kin: labels, reduction: each}", r"a term is one number"),
         ("3", r"expected an objective and who is kin"),
     ],
 )

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.kin.kin import Kin, Pairs
-from kinshot.kin.relation import Relation
 from kinshot.learn.gather import gather_rows
 from kinshot.learn.model import Model
 from kinshot.learn.outputs import Outputs
 from kinshot.objectives.common import unit
+from kinshot.objectives.module import ObjectiveModule
 from kinshot.samples.batch import Batch, Shown
 
-Miner = Callable[[Pairs], Relation]
+Change = Callable[[Pairs], Pairs]
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Term(nn.Module):
         objective: of (z, relation, refs), or, where the kin `speaks` for it, of (student, teacher, indices, step).
         kin: who is kin.
         taught: whether the objective compares a student with its teacher.
-        miner: which pairs of a relation are kept.
+        change: what is done to the pairs before they are compared: an augmenter adds rows, a miner leaves some out.
     """
 
-    def __init__(self, place: Place, objective: Callable[..., Tensor], kin: Kin, *, taught: bool, miner: Miner | None = None) -> None:
+    def __init__(self, place: Place, objective: Callable[..., Tensor], kin: Kin, *, taught: bool, change: Change | None = None) -> None:
         super().__init__()
-        self.place, self.kin, self.taught, self.miner = place, kin, taught, miner
+        self.place, self.kin, self.taught, self.change = place, kin, taught, change
         self.objective = objective
 
     @property
@@ -85,13 +85,13 @@ class Term(nn.Module):
         pairs = self.kin.pairs(z, partners, shown, batch, step)
         if pairs is None:
             return z.sum() * 0.0
-        relation = pairs.relation if self.miner is None else self.miner(pairs)
-        return self.place.share * self.objective(pairs.z, relation, pairs.refs)
+        pairs = pairs if self.change is None else self.change(pairs)
+        return self.place.share * self.objective(pairs.z, pairs.relation, pairs.refs)
 
     def after_step(self) -> None:
         """Move what the objective remembers."""
-        if isinstance(self.objective, nn.Module):
-            self.objective.after_step()  # type: ignore[operator]
+        if isinstance(self.objective, ObjectiveModule):
+            self.objective.after_step()
 
     def _anchors(self, model: Model, outputs: Outputs, batch: Batch) -> tuple[Tensor, Shown]:
         on, which = self.place.on, self.kin.anchors

@@ -11,7 +11,9 @@ from kinshot.core.errors import suggest
 from kinshot.core.registry import Registry
 from kinshot.core.schema import check_parameters, shown
 from kinshot.kin import KINS
+from kinshot.kin.miners import MINERS
 from kinshot.objectives import OBJECTIVES
+from kinshot.objectives.augmenters import AUGMENTERS
 
 EXAMPLE = "{objective: info_nce, kin: labels, weight: 0.5}"
 
@@ -53,6 +55,7 @@ class TermChoice:
     kin: Choice
     place: TermPlace = field(default_factory=TermPlace)
     miner: Choice | None = None
+    augmenter: Choice | None = None
     share: float = 1.0
     key: str = "terms"
     initial: str = "init terms"
@@ -65,9 +68,10 @@ class TermChoice:
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `read_terms` reads back to an equal term."""
         place = {name: getattr(self.place, name) for name in dataclass_parameters(TermPlace)}
-        miner = {"miner": {"name": self.miner.name, **self.miner.settings}} if self.miner else {}
+        chosen = (("miner", self.miner), ("augmenter", self.augmenter))
+        choosing = {key: {"name": one.name, **one.settings} for key, one in chosen if one}
         kin = {"name": self.kin.name, **self.kin.settings}
-        return {"objective": self.objective.name, "kin": kin, **place, **miner, **self.objective.settings}
+        return {"objective": self.objective.name, "kin": kin, **place, **choosing, **self.objective.settings}
 
 
 def read_terms(given: Any) -> tuple[tuple[TermChoice, ...], list[str]]:
@@ -97,7 +101,8 @@ def _read(given: Any, key: str) -> tuple[TermChoice | None, list[str]]:
     if not isinstance(given, Mapping) or not isinstance(given.get("objective"), str):
         return None, [f"{key}: expected an objective and who is kin, for example {EXAMPLE}, got {shown(given)}"]
     data = dict(given)
-    name, who, pick = data.pop("objective"), data.pop("kin", None), data.pop("miner", None)
+    name, who = data.pop("objective"), data.pop("kin", None)
+    wanted = {"miner": (data.pop("miner", None), MINERS), "augmenter": (data.pop("augmenter", None), AUGMENTERS)}
     if name not in OBJECTIVES.entries:
         return None, [f"{key}.objective: unknown objective {name!r}: {suggest(name, OBJECTIVES.entries)}"]
     places = dataclass_parameters(TermPlace)
@@ -106,15 +111,15 @@ def _read(given: Any, key: str) -> tuple[TermChoice | None, list[str]]:
     problems += wrong
     kin, wrong = _part(who, f"{key}.kin", KINS)
     problems += wrong
-    miner = None
-    if pick is not None:
-        from kinshot.kin.miners import MINERS
-
-        miner, wrong = _part(pick, f"{key}.miner", MINERS)
-        problems += wrong
+    chosen: dict[str, Choice] = {}
+    for what, (one, registry) in wanted.items():
+        if one is not None:
+            chosen[what], wrong = _part(one, f"{key}.{what}", registry)
+            problems += wrong
     if problems:
         return None, problems
-    term = TermChoice(Choice(name, settings), kin, TermPlace(**place), miner, key=key, initial=f"init {key}")
+    parts = Choice(name, settings), kin, TermPlace(**place), chosen.get("miner"), chosen.get("augmenter")
+    term = TermChoice(*parts, key=key, initial=f"init {key}")
     return term, _misplaced(term)
 
 
@@ -140,8 +145,12 @@ def _misplaced(term: TermChoice) -> list[str]:
         problems.append(
             f"{key}.kin: {term.objective.name} compares a student with its teacher: write kin: {{name: teacher, checkpoint: ...}}"
         )
-    if takes == "teacher" and term.miner is not None:
-        problems.append(f"{key}.miner: {term.objective.name} has no pairs to choose from: leave it out")
+    for what, chosen in (("miner", term.miner), ("augmenter", term.augmenter)):
+        if takes == "teacher" and chosen is not None:
+            problems.append(f"{key}.{what}: {term.objective.name} has no pairs: leave it out")
+    if term.objective.settings.get("reduction") in ("none", "each"):
+        got = term.objective.settings["reduction"]
+        problems.append(f"{key}.reduction: a term is one number, got {got}: set mean, valid or sum")
     if term.place.unit not in ("none", "teacher", "both"):
         problems.append(f"{key}.unit: expected none, teacher or both, got {shown(term.place.unit)}")
     if takes != "teacher" and term.place.unit != "none":

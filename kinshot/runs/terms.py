@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
@@ -20,12 +20,13 @@ from kinshot.kin import KINS
 from kinshot.kin.graph import RelationGraph
 from kinshot.kin.kin import Kin, Known, Pairs
 from kinshot.kin.miners import MINERS
-from kinshot.kin.relation import Relation
 from kinshot.learn.learner import Learner
 from kinshot.learn.method import Method
-from kinshot.learn.term import Miner, Place, Term, try_objective
+from kinshot.learn.term import Change, Place, Term, try_objective
 from kinshot.objectives import OBJECTIVES
+from kinshot.objectives.augmenters import AUGMENTERS
 from kinshot.objectives.common import products, unit
+from kinshot.objectives.module import ObjectiveModule
 from kinshot.recipes.recipe import Recipe
 from kinshot.recipes.terms import TermChoice, labels_of
 from kinshot.runs.teachers import Teachers
@@ -109,7 +110,7 @@ def terms_of(choices: Sequence[TermChoice], method: Method, known: Known, teache
         said = teachers.sample(choice.kin.settings) if choice.taught else None
         objective = _objective(choice, ours, None if said is None else said[1], known.context)
         place = Place(label, p.on, p.weight, choice.share, p.unit, p.gradients)
-        term = Term(place, objective, kin, taught=choice.taught, miner=_miner(choice))
+        term = Term(place, objective, kin, taught=choice.taught, change=_chosen(choice))
         if said is None:
             _check_rows(ours, choice)
         else:
@@ -124,27 +125,36 @@ def _objective(choice: TermChoice, ours: Tensor, theirs: Tensor | None, context:
     with keyed_initialisation(context.seed, choice.initial):
         if inspect.isclass(part):
             shapes = (ours.shape[1],) if theirs is None else (tuple(ours.shape[1:]), tuple(theirs.shape[1:]))
-            built: nn.Module = OBJECTIVES.build(name, *shapes, context, settings=settings)
-            if not hasattr(built, "after_step"):
-                built.after_step = lambda: None  # type: ignore[assignment]
+            built: ObjectiveModule = OBJECTIVES.build(name, *shapes, context, settings=settings)
             return built
     if theirs is None:
         return partial(part, **settings)
     return lambda student, teacher, indices, step: part(student, teacher, **settings)
 
 
-def _miner(choice: TermChoice) -> Miner | None:
-    """What leaves pairs out by the cosines of the rows as they are."""
-    if choice.miner is None:
+def _chosen(choice: TermChoice) -> Change | None:
+    """What changes the pairs before they are compared: the augmenter adds rows, then the miner leaves pairs out by the rows' cosines."""
+    if choice.miner is None and choice.augmenter is None:
         return None
-    pick = partial(MINERS.get(choice.miner.name), **choice.miner.settings)
+    pick = None if choice.miner is None else partial(MINERS.get(choice.miner.name), **choice.miner.settings)
+    add = None if choice.augmenter is None else partial(AUGMENTERS.get(choice.augmenter.name), **choice.augmenter.settings)
 
-    def mined(pairs: Pairs) -> Relation:
-        with torch.no_grad():
-            z = unit(pairs.z)
-            return pick(products(z, z if pairs.refs is None else unit(pairs.refs)), pairs.relation)
+    def changed(pairs: Pairs) -> Pairs:
+        z, relation, refs = pairs
+        if add is not None:
+            if refs is not None:
+                raise ConfigError(
+                    f"{choice.key}.augmenter: kin {choice.kin.name} compares anchors with other rows, and {add.func.__name__} makes rows "
+                    "between anchors: leave it out, or choose kin whose rows are compared with each other"
+                )
+            z, relation = add(z, relation)
+        if pick is not None:
+            with torch.no_grad():
+                rows = unit(z)
+                relation = pick(products(rows, rows if refs is None else unit(refs)), relation)
+        return Pairs(z, relation, refs)
 
-    return mined
+    return changed
 
 
 def _check_rows(tried: Tensor, choice: TermChoice) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kinshot.core.errors import ConfigError
 from kinshot.kin import KINS, constructors
 from kinshot.kin.kin import Kin, Known, Pairs, at
 from kinshot.samples.batch import Batch, Shown
@@ -13,7 +12,7 @@ from kinshot.samples.batch import Batch, Shown
 
 @KINS.register("clusterings", labelled=True)
 class ClusteringsKin(Kin):
-    """The two views of a sample are kin; others are told apart by the number of clusterings in which they differ.
+    """The views of a sample are kin; others are told apart by the number of clusterings in which they differ.
 
     Paper: Yu, Ge, Li, Zhou 2023, arXiv 2212.13847 (MEOW); with `info_nce` and `denominator: negatives` it is that paper's loss.
 
@@ -25,8 +24,7 @@ class ClusteringsKin(Kin):
         self.assignments = torch.stack([known.classes(name, "clusterings") for name in attributes or ("",)], dim=1)
 
     def pairs(self, z: Tensor, partners: Tensor | None, shown: Shown, batch: Batch, step: int) -> Pairs | None:
-        """Rows of the first view as anchors, those of the second as references."""
-        if len(shown.views) != 2:
-            raise ConfigError(f"kin clusterings compares two views of each sample, the method shows {len(shown.views)}")
-        first, second = z.chunk(2)
-        return Pairs(first, constructors.clusterings(at(self.assignments, shown)[: len(first)].T), second)
+        """All rows; the paper compares each view with the other alone."""
+        copies = len(shown.views)
+        own = at(self.assignments, shown)[: len(z) // copies]
+        return Pairs(z, constructors.across_views(constructors.clusterings(own.T), copies))
