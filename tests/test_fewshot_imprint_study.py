@@ -35,7 +35,7 @@ def test_imprint_agrees_with_rows_made_by_hand(digits, capsys):
     x, labels = features(digits, "digits", **rest(DIGITS)), source("digits", **rest(DIGITS)).labels
     kept = hold_out(labels, test=0.0, validation=0.1, seed=0) == KEPT
     z, base = features(digits, "glyphs", split="val", variants=4, size=16), features(digits, "digits", split="test", size=16)
-    truth, old = source("digits", split="test", size=16).labels, unit(load_checkpoint(digits).training["method/rows.weight"])
+    truth, old = source("digits", split="test", size=16).labels, unit(load_checkpoint(digits).tensors["rows"]["weight"])
     for shots in (1, 2):
         plain, tuned = [], []
         for number, draw in enumerate(draws_of("val", 0, 2, 2)):
@@ -104,7 +104,7 @@ def test_a_checkpoint_brings_its_own_rows(tmp_path):
 
 
 def test_the_classifier_may_stand_on_the_projector(digits):
-    run = load_runs([digits], ("encoder", "projector", "training"))[0]
+    run = load_runs([digits])[0]
     assert [feature_width(run, name) for name in ("backbone", "projector")] == [run.model.encoder.dim, 6]
     data = source("digits", split="test", size=16)
     images = run.model.prepare(data.load(torch.arange(32)))

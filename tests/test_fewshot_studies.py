@@ -36,7 +36,7 @@ def scores_of(run: Path, head: str, split: str, shots: int, draw: Any) -> list[n
     x, base, z = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (x, base, z))
     rows = np.stack([x[(kept == KEPT) & (labels == c)].mean(0) for c in range(10)])
     if head == "rows":
-        rows = load_checkpoint(run).training["method/rows.weight"].double().numpy()
+        rows = load_checkpoint(run).tensors["rows"]["weight"].double().numpy()
     new = np.stack([z[images[:shots]].mean(0) for images in draw.exemplars])
     rows = np.concatenate([rows, new])
     if head == "prototype":
