@@ -109,13 +109,24 @@ def test_misfit_is_short_and_says_what_to_do() -> None:
     assert "0.weight (4, 2) in place of (3, 2)" in told
 
 
-@pytest.mark.parametrize(("rename", "words"), [("module.{}", r"'module\.'"), ("{}", "93 more")])
-def test_a_teachers_weights_that_do_not_fit(rename: str, words: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("rename", "name", "words"), [("net.of.mine.{}", "resnet18", r"net\.of\.mine"), ("{}", "resnet34", "80 missing: layer1")]
+)
+def test_a_teachers_weights_that_do_not_fit(rename: str, name: str, words: str, tmp_path: Path) -> None:
     import torchvision
 
     file = tmp_path / "w.safetensors"
-    save_file({rename.format(name): value for name, value in torchvision.models.resnet18(num_classes=3).state_dict().items()}, file)
-    name = "resnet18" if rename != "{}" else "resnet34"
+    save_file({rename.format(key): value for key, value in torchvision.models.resnet18(num_classes=3).state_dict().items()}, file)
     with pytest.raises(CheckpointError, match=words) as error:
         load_teacher(f"torchvision:{name}:{file}", (), (), pixels(32))
     assert len(str(error.value)) < 600
+
+
+def test_a_teachers_weights_under_a_known_prefix_are_found(tmp_path: Path) -> None:
+    import torchvision
+
+    file, model = tmp_path / "w.safetensors", torchvision.models.resnet18(num_classes=3).eval()
+    save_file({f"module.{key}": value for key, value in model.state_dict().items()}, file)
+    images = torch.rand(2, 3, 64, 64)
+    found = load_teacher(f"torchvision:resnet18:{file}", (), (), pixels(32)).outputs(images, ["logits"])
+    torch.testing.assert_close(found["logits"], model(images).detach())
