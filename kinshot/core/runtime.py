@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 import sys
 from functools import cache
 from pathlib import Path
@@ -38,6 +36,8 @@ def tune_allocator() -> str | None:
     """
     if allocator_obstacle() is not None:
         return None
+    import ctypes  # recipes are read with this module, and `ssl --help` does not wait for what only runs need
+
     libc = ctypes.CDLL(None)
     wanted = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, _TOP_PAD))
     if not all(libc.mallopt(option, value) for option, value in wanted):
@@ -123,6 +123,8 @@ def deterministic(enabled: bool = True) -> None:
 
 def describe_machine(device: torch.device | None = None) -> dict[str, Any]:
     """What a measurement depends on, as plain data for result files; names no host and no user."""
+    import platform
+
     import torch
 
     described: dict[str, Any] = {
@@ -167,6 +169,8 @@ def _accelerator(device: torch.device) -> str:
 
 def cpu_model() -> str:
     """The processor's name, as well as the system tells it."""
+    import platform
+
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
