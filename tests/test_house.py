@@ -249,6 +249,14 @@ def test_imports_make_no_circle() -> None:
         pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
 
 
+def test_the_linter_looks_at_every_file() -> None:
+    """A folder that was once excluded by its bare name took a room of that name with it."""
+    ruff = Path(sys.executable).with_name("ruff")
+    done = subprocess.run([ruff, "check", "--show-files", "."], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True)
+    looked_at = {Path(line).resolve() for line in done.stdout.splitlines()}
+    assert [source.name for source in EVERYTHING if source.path.resolve() not in looked_at] == []
+
+
 def test_tests_are_flat_files() -> None:
     """A package tests/ssl would stand before the standard library's ssl on the path, and break every download."""
     assert [path.as_posix() for path in (REPOSITORY / "tests").rglob("*.py") if path.parent.name != "tests"] == []

@@ -181,3 +181,29 @@ def test_classes_that_the_checkpoint_was_chosen_on_are_no_test_classes_either(tm
     own = seen(run, "glyphs", split="train", variants=2)
     assert "; the checkpoint was chosen" in seen_warning([on, own])
     assert seen_warning([on, own]).startswith("training was given the labels")
+
+
+BY_LABELS = [
+    {"terms": [{"objective": "info_nce", "kin": "labels"}]},
+    {"terms": [{"objective": "info_nce", "kin": {"name": "graph", "of": "labels"}}]},
+    {"graph": {"name": "labels"}},
+]
+
+
+@pytest.mark.parametrize("sections", BY_LABELS)
+def test_labels_that_a_term_or_a_graph_knows_are_labels_that_training_was_given(sections, tmp_path):
+    run = write_run(tmp_path / "run", DIGITS, method="simclr", **sections)
+    assert seen(run, "digits", split="test", size=16).known_labels
+
+
+def test_other_kin_is_no_label(tmp_path):
+    terms = [{"objective": "info_nce", "kin": "views"}, {"objective": "info_nce", "kin": {"name": "graph", "of": "knn:k=3"}}]
+    run = write_run(tmp_path / "run", DIGITS, method="simclr", terms=terms)
+    assert not seen(run, "digits", split="test", size=16).known_labels
+
+
+def test_what_the_teacher_of_a_term_was_taught_counts(digits, tmp_path):
+    """A student without labels of its own, on data that its teacher never saw, knows the teacher's classes through it."""
+    terms = [{"objective": "rkd_distance", "kin": {"name": "teacher", "checkpoint": str(digits)}}]
+    run = write_run(tmp_path / "run", {"name": "glyphs", "split": "val", "variants": 4, "size": 16}, method="simclr", terms=terms)
+    assert seen(run, "digits", split="test", size=16).known_labels

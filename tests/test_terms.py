@@ -21,11 +21,12 @@ from kinshot.kin.miners import MINERS
 from kinshot.learn import METHODS
 from kinshot.learn.features import weights_hash
 from kinshot.learn.learner import Learner
+from kinshot.learn.place import Place
 from kinshot.objectives import OBJECTIVES, taking
 from kinshot.objectives.augmenters import AUGMENTERS
 from kinshot.objectives.info_nce import info_nce
 from kinshot.recipes.recipe import load_recipe
-from kinshot.recipes.terms import Choice, TermChoice, TermPlace, read_terms
+from kinshot.recipes.terms import Choice, TermChoice, read_terms
 from kinshot.runs.start import Options
 from kinshot.runs.teachers import Teachers
 from kinshot.runs.terms import terms_of
@@ -76,7 +77,7 @@ def choice(objective: str, kin: str, **more) -> TermChoice:
     assert not problems
     own, problems = OBJECTIVES.check(objective, {})
     assert not problems
-    return TermChoice(Choice(objective, own), Choice(kin, settings), TermPlace(**more))
+    return TermChoice(Choice(objective, own), Choice(kin, settings), Place(**more))
 
 
 def learner(*choices: TermChoice, task: float = 1.0) -> Learner:

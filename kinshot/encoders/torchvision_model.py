@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.encoders import ENCODERS
-from kinshot.encoders.maps import Maps
-from kinshot.encoders.torchvision_stages import TorchvisionStages, stages_of_torchvision
+from kinshot.encoders.adapter import Adapter, width
+from kinshot.encoders.torchvision_stages import stages_of_torchvision
 from kinshot.samples.pixels import PixelSpec
 
 _HEADS = ("fc", "classifier", "head", "heads")
@@ -20,7 +18,7 @@ _AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
 
 
 @ENCODERS.register("torchvision")
-class TorchvisionModel(nn.Module):
+class TorchvisionModel(Adapter):
     """A model of torchvision by its name, untrained and without its last linear layer.
 
     The state has torchvision's own parameter names, so the saved weights load into `torchvision.models` but for the classifier;
@@ -32,57 +30,22 @@ class TorchvisionModel(nn.Module):
         model: name as `torchvision.models.list_models(torchvision.models)` gives it, such as convnext_tiny; weights are never downloaded.
     """
 
-    accepts = ("image",)
+    library = "torchvision"
+    needed = "layers or features"
 
     def __init__(self, input: PixelSpec, *, model: str) -> None:
-        super().__init__()
-        self.model, last = _create(model)
-        self.classifier = (last, *_AUXILIARY.get(model, ()))
-        self.input = input
+        made, last = _create(model)
         if input.channels != 3:
-            _take_channels(self.model, input.channels)
+            _take_channels(made, input.channels)
         try:
-            self.dim = _width(self.model, input)
+            dim = width(made, input)
         except (RuntimeError, ValueError, AssertionError) as error:
             raise ConfigError(
                 f"encoder torchvision: {model} does not take {input.describe()} ({error}): choose another model or size"
             ) from error
-        self._stages = stages_of_torchvision(self.model.eval(), input.blank(2))
-        self.model.train()
-        self.stages = () if self._stages is None else tuple(self._stages.dims)
-        self.dims, self.strides = ({}, {}) if self._stages is None else (self._stages.dims, self._stages.strides)
-        self.register_load_state_dict_pre_hook(_add_model_prefix)
-
-    def maps(self, x: Tensor, stages: Sequence[str]) -> list[Maps]:
-        """Maps of stages for normalised images (B, C, H, W), from one pass. Raises ConfigError for a model without `stages`."""
-        return self._told().maps(self.model, x, stages)
-
-    def pool(self, maps: Maps) -> Tensor:
-        """Features (B, dim) that the model makes of the last stage's maps. Raises ConfigError as `maps` does."""
-        return self._told().pool(self.model, maps)
-
-    def _told(self) -> TorchvisionStages:
-        if self._stages is None:
-            raise ConfigError(f"encoder torchvision: {type(self.model).__name__} gives no maps: choose a model with layers or features")
-        return self._stages
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (B, dim) of normalised images (B, C, H, W)."""
-        return self.model(x)
-
-    def get_submodule(self, target: str) -> nn.Module:
-        """A module by torchvision's own name, or by this adapter's."""
-        return super().get_submodule(target) if target.partition(".")[0] in ("", "model") else self.model.get_submodule(target)
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """The state under torchvision's own names, without the prefix of this adapter."""
-        return self.model.state_dict(*args, **kwargs)
-
-
-def _add_model_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Undo what `state_dict` does, before torch hands each child its share of the state."""
-    for key in [key for key in state if key.startswith(prefix)]:
-        state[f"{prefix}model.{key[len(prefix) :]}"] = state.pop(key)
+        stages = stages_of_torchvision(made.eval(), input.blank(2))
+        super().__init__(made.train(), dim, input, stages)
+        self.classifier = (last, *_AUXILIARY.get(model, ()))
 
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -150,11 +113,3 @@ def _take_channels(model: nn.Module, channels: int) -> None:
     where, _, last = name.rpartition(".")
     shape: dict[str, Any] = {key: getattr(first, key) for key in ("kernel_size", "stride", "padding", "dilation", "padding_mode")}
     setattr(model.get_submodule(where), last, nn.Conv2d(channels, first.out_channels, bias=first.bias is not None, **shape))
-
-
-@torch.no_grad()
-def _width(model: nn.Module, input: PixelSpec) -> int:
-    """Features that the model gives, seen on a blank image: some models fail on small images only when they run."""
-    width = model.eval()(torch.zeros(1, *input.shape)).shape[-1]
-    model.train()
-    return int(width)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -77,7 +77,8 @@ class Pairs(NamedTuple):
 class Kin:
     """A source of kinship.
 
-    Registered parts are built as `(known, *, settings)`. `pairs` is a pure function of what it is given.
+    Registered parts are built as `(known, *, settings)`. `pairs` is a pure function of what it is given. A part that is registered with
+    `labelled=True` knows samples by their labels, which is said of whatever learns from it; one with `speaks=True` has a `word`.
     """
 
     anchors: Literal["views", "view", "clean"] = "views"
@@ -86,8 +87,6 @@ class Kin:
     """How further samples come: as evaluation sees them, or as a view."""
     draws: bool = False
     """Whether `draw` asks for further samples beside a batch."""
-    speaks: ClassVar[bool] = False
-    """Whether it has a teacher's `word`, which objectives of a student and its teacher need."""
 
     @property
     def needs_clean(self) -> bool:
@@ -111,7 +110,7 @@ class Kin:
         raise NotImplementedError(f"{type(self).__name__} must define pairs()")  # a contract, not a gap
 
     def word(self, shown: Shown, batch: Batch, step: int) -> Tensor:
-        """What the teacher says of shown samples (R, ...), for a kin that `speaks`."""
+        """What the teacher says of shown samples (R, ...), for a kin that is registered with `speaks=True`."""
         raise NotImplementedError(f"{type(self).__name__} has no teacher")  # a contract, not a gap
 
 

@@ -116,11 +116,6 @@ class Learner(nn.Module):
             self._gauges[name] = norm / below
 
 
-def needed_outputs(learner: Learner, whose: str) -> None:
-    """Raise ConfigError, with the closest name, where a term looks at an output that the model does not have."""
-    learner.model.check([term.place.on for term in learner.terms], whose)  # type: ignore[union-attr, misc]
-
-
 def _norm(value: Tensor, shared: Sequence[Tensor]) -> Tensor:
     found = torch.autograd.grad(value, shared, retain_graph=True, allow_unused=True)
     return torch.nn.utils.get_total_norm([g for g in found if g is not None])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,32 +13,12 @@ from kinshot.kin.kin import Kin, Pairs
 from kinshot.learn.gather import gather_rows
 from kinshot.learn.model import Model
 from kinshot.learn.outputs import Outputs
+from kinshot.learn.place import Place
 from kinshot.objectives.common import unit
 from kinshot.objectives.module import ObjectiveModule
 from kinshot.samples.batch import Batch, Shown
 
 Change = Callable[[Pairs], Pairs]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a term applies, and how much it weighs.
-
-    Args:
-        label: its name in records; terms of one label are recorded as their sum.
-        on: the output that it looks at, see `Model.outputs`.
-        weight: factor of its value in the loss.
-        share: factor of its value itself: what is recorded, and weighed, is the mean over several teachers.
-        unit: whose embeddings are scaled to length 1 first, none, teacher or both, for objectives of a student and its teacher.
-        gradients: record the quotient of its gradient's norm and that of the method's own loss.
-    """
-
-    label: str
-    on: str = "backbone"
-    weight: float = 1.0
-    share: float = 1.0
-    unit: str = "none"
-    gradients: bool = False
 
 
 class Term(nn.Module):
@@ -51,11 +30,21 @@ class Term(nn.Module):
         kin: who is kin.
         taught: whether the objective compares a student with its teacher.
         change: what is done to the pairs before they are compared: an augmenter adds rows, a miner leaves some out.
+        share: factor of its value itself: what is recorded, and weighed, is the mean over several teachers.
     """
 
-    def __init__(self, place: Place, objective: Callable[..., Tensor], kin: Kin, *, taught: bool, change: Change | None = None) -> None:
+    def __init__(
+        self,
+        place: Place,
+        objective: Callable[..., Tensor],
+        kin: Kin,
+        *,
+        taught: bool,
+        change: Change | None = None,
+        share: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.place, self.kin, self.taught, self.change = place, kin, taught, change
+        self.place, self.kin, self.taught, self.change, self.share = place, kin, taught, change, share
         self.objective = objective
 
     @property
@@ -80,13 +69,13 @@ class Term(nn.Module):
         """
         z, shown = self._anchors(model, outputs, batch)
         if self.taught:
-            return self.place.share * self._compared(z, shown, batch, step)
+            return self.share * self._compared(z, shown, batch, step)
         partners = self._partners(model, batch, number)
         pairs = self.kin.pairs(z, partners, shown, batch, step)
         if pairs is None:
             return z.sum() * 0.0
         pairs = pairs if self.change is None else self.change(pairs)
-        return self.place.share * self.objective(pairs.z, pairs.relation, pairs.refs)
+        return self.share * self.objective(pairs.z, pairs.relation, pairs.refs)
 
     def after_step(self) -> None:
         """Move what the objective remembers."""

@@ -9,8 +9,9 @@ from kinshot.core.config import dataclass_parameters
 from kinshot.core.errors import ConfigError
 from kinshot.core.part_text import read_settings, split_text
 from kinshot.core.schema import check_parameters
+from kinshot.learn.place import Place
 from kinshot.objectives import OBJECTIVES, taking
-from kinshot.recipes.terms import Choice, TermChoice, TermPlace
+from kinshot.recipes.terms import Choice, TermChoice
 
 _EXAMPLE = "rkd_angle:weight=50"
 
@@ -118,7 +119,7 @@ def distill_terms(settings: DistillSettings) -> tuple[TermChoice, ...]:
     terms = []
     for number, choice in enumerate(choices):
         label = choice.name if names.count(choice.name) == 1 else f"{choice.name}_{number + 1}"
-        place = TermPlace(label=label, on=choice.place.student, weight=choice.place.weight, unit=choice.place.unit)
+        place = Place(label=label, on=choice.place.student, weight=choice.place.weight, unit=choice.place.unit)
         of = range(len(settings.teachers)) if choice.place.of == 0 else [choice.place.of - 1]
         for which in of:
             said = {

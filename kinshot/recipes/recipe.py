@@ -18,6 +18,7 @@ from kinshot.datasets.graphs import GRAPHS
 from kinshot.datasets.orders import ORDERS
 from kinshot.datasets.views import VIEWS
 from kinshot.encoders import ENCODERS
+from kinshot.kin import KINS
 from kinshot.learn import METHODS
 from kinshot.recipes.distill import DistillSettings, check_distill, distill_terms
 from kinshot.recipes.ranges import is_folder_name, out_of_range
@@ -86,6 +87,11 @@ class Recipe:
     def all_terms(self) -> tuple[TermChoice, ...]:
         """Every term beside the method's own loss: those of `graph` and `structure`, those of `distill`, and those written as such."""
         return (*(structure_terms(self.structure) if self.graph else ()), *distill_terms(self.distill), *self.terms)
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Every teacher that it learns from, each once."""
+        return tuple(dict.fromkeys((*self.distill.teachers, *(term.teacher for term in self.terms if term.teacher))))
 
     @property
     def own_weight(self) -> float:
@@ -229,6 +235,14 @@ def train_command(recipe: Recipe) -> str:
 def learns_from_labels(recipe: Recipe) -> bool:
     """Whether the recipe's method is given class labels."""
     return METHODS.entry(recipe.method.name).flags.get("supervised", False)
+
+
+def knows_labels(recipe: Recipe) -> bool:
+    """Whether training knows samples by their labels: as targets, by the links of a graph, or because a term says so."""
+    graphs = {recipe.graph.name} if recipe.graph else set()
+    graphs |= {str(term.kin.settings["of"]).partition(":")[0] for term in recipe.terms if term.kin.settings.get("of")}
+    by_graph = any(name in GRAPHS.entries and GRAPHS.entries[name].facts.get("labelled") for name in graphs)
+    return learns_from_labels(recipe) or by_graph or any(KINS.entry(term.kin.name).facts.get("labelled") for term in recipe.terms)
 
 
 def differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from kinshot.recipes.terms import Choice, TermChoice, TermPlace
+from kinshot.learn.place import Place
+from kinshot.recipes.terms import Choice, TermChoice
 
 
 @dataclass(frozen=True)
@@ -104,5 +105,5 @@ def structure_terms(settings: StructureSettings) -> tuple[TermChoice, ...]:
     }
     drawn = {name: getattr(s, name) for name in ("anchor", "partner", "positives", "negatives", "hops", "per_anchor", "mask_hops")}
     kin = Choice("graph", {"of": "", "pairs": "drawn" if s.loss == "contrastive" else "batch", **drawn})
-    place = TermPlace(label="structure", on=s.features, weight=s.weight, gradients=True)
+    place = Place(label="structure", on=s.features, weight=s.weight, gradients=True)
     return (TermChoice(objectives[s.loss], kin, place, key="structure", initial="init structure"),)

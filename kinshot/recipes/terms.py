@@ -12,6 +12,7 @@ from kinshot.core.registry import Registry
 from kinshot.core.schema import check_parameters, shown
 from kinshot.kin import KINS
 from kinshot.kin.miners import MINERS
+from kinshot.learn.place import Place
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.augmenters import AUGMENTERS
 
@@ -26,25 +27,6 @@ class Choice(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TermPlace:
-    """Where a term applies, and how much it weighs.
-
-    Args:
-        label: what records call it; empty for the objective's name.
-        on: output that it looks at: backbone, projector or one of its outputs, logits, or a stage of the encoder such as blocks.2.
-        weight: factor in the loss.
-        unit: whose embeddings are scaled to length 1 first (none, teacher, both), for objectives of a student and its teacher.
-        gradients: record |gradient of the term| / |gradient of the method's loss|, at the cost of a backward pass each.
-    """
-
-    label: str = ""
-    on: str = "backbone"
-    weight: float = 1.0
-    unit: str = "none"
-    gradients: bool = False
-
-
-@dataclass(frozen=True)
 class TermChoice:
     """A term: objective, kin and place; `share` is its part of the mean over several teachers.
 
@@ -53,7 +35,7 @@ class TermChoice:
 
     objective: Choice
     kin: Choice
-    place: TermPlace = field(default_factory=TermPlace)
+    place: Place = field(default_factory=Place)
     miner: Choice | None = None
     augmenter: Choice | None = None
     share: float = 1.0
@@ -65,9 +47,14 @@ class TermChoice:
         """Whether its objective compares a student with its teacher."""
         return OBJECTIVES.entry(self.objective.name).facts.get("takes") == "teacher"
 
+    @property
+    def teacher(self) -> str:
+        """The checkpoint that it learns from; empty where it has no teacher."""
+        return str(self.kin.settings.get("checkpoint", "")) if KINS.entry(self.kin.name).facts.get("speaks") else ""
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `read_terms` reads back to an equal term."""
-        place = {name: getattr(self.place, name) for name in dataclass_parameters(TermPlace)}
+        place = {name: getattr(self.place, name) for name in dataclass_parameters(Place)}
         chosen = (("miner", self.miner), ("augmenter", self.augmenter))
         choosing = {key: {"name": one.name, **one.settings} for key, one in chosen if one}
         kin = {"name": self.kin.name, **self.kin.settings}
@@ -105,7 +92,7 @@ def _read(given: Any, key: str) -> tuple[TermChoice | None, list[str]]:
     wanted = {"miner": (data.pop("miner", None), MINERS), "augmenter": (data.pop("augmenter", None), AUGMENTERS)}
     if name not in OBJECTIVES.entries:
         return None, [f"{key}.objective: unknown objective {name!r}: {suggest(name, OBJECTIVES.entries)}"]
-    places = dataclass_parameters(TermPlace)
+    places = dataclass_parameters(Place)
     place, problems = check_parameters({k: data.pop(k) for k in list(data) if k in places}, places, key)
     settings, wrong = OBJECTIVES.check(name, data, key)
     problems += wrong
@@ -118,7 +105,7 @@ def _read(given: Any, key: str) -> tuple[TermChoice | None, list[str]]:
             problems += wrong
     if problems:
         return None, problems
-    parts = Choice(name, settings), kin, TermPlace(**place), chosen.get("miner"), chosen.get("augmenter")
+    parts = Choice(name, settings), kin, Place(**place), chosen.get("miner"), chosen.get("augmenter")
     term = TermChoice(*parts, key=key, initial=f"init {key}")
     return term, _misplaced(term)
 
@@ -137,11 +124,10 @@ def _part(given: Any, key: str, registry: Registry) -> tuple[Choice, list[str]]:
 def _misplaced(term: TermChoice) -> list[str]:
     """What does not fit between a term's parts."""
     problems, key = [], term.key
-    takes = OBJECTIVES.entry(term.objective.name).facts.get("takes")
-    speaking = [name for name in KINS.names() if KINS.entry(name).facts.get("speaks")]
+    takes, speaks = OBJECTIVES.entry(term.objective.name).facts.get("takes"), KINS.entry(term.kin.name).facts.get("speaks")
     if takes not in ("relation", "teacher"):
         problems.append(f"{key}.objective: {term.objective.name} is no objective over kin: methods use it")
-    if takes == "teacher" and term.kin.name not in speaking:
+    if takes == "teacher" and not speaks:
         problems.append(
             f"{key}.kin: {term.objective.name} compares a student with its teacher: write kin: {{name: teacher, checkpoint: ...}}"
         )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kinshot.core.errors import DataError
-from kinshot.kin.graph import RelationGraph, describe, read_graph
 from kinshot.datasets.table_files import delimited_rows
+from kinshot.kin.graph import RelationGraph, describe, read_graph
 
 if TYPE_CHECKING:
     from kinshot.datasets.base import Source

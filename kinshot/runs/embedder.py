@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kinshot.core.checkpoint import Checkpoint
-from kinshot.core.errors import CheckpointError, ConfigError, DataError
-from kinshot.learn.model import Model
+from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.misfit import misfit
 from kinshot.datasets.base import Source
-from kinshot.samples.pixels import PixelSpec
-from kinshot.samples.spec import Spec, input_of, spec_from_dict
 from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.cosine_rows import CosineRows
 from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.projector import mlp_projector
+from kinshot.learn.model import Model
 from kinshot.recipes.fit import made_by
-from kinshot.runs.reached import reached_by
 from kinshot.recipes.loaded import Loaded, read
 from kinshot.recipes.recipe import Choice, Recipe
+from kinshot.runs.reached import reached_by
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.spec import Spec, input_of, spec_from_dict
 
 
 def build_model(recipe: Recipe, input: Spec) -> tuple[nn.Module, nn.Module]:
@@ -43,7 +41,8 @@ def load(path: str | Path, device: str = "cpu") -> Model:
     """The model in a checkpoint or in a run folder (its best on validation classes, or its newest), verified, in evaluation mode.
 
     A backbone that was trained elsewhere goes by its name: `timm:NAME[:WEIGHTS]`, `torchvision:NAME[:WEIGHTS]`, `onnx:FILE`; it has no
-    projector. Warns where training did not get to its end, and where there is something to be said of weights. Raises CheckpointError when it is missing, damaged or not kinshot's.
+    projector. Warns where training did not get to its end, and where there is something to be said of weights. Raises CheckpointError
+    when it is missing, damaged or not kinshot's.
 
     >>> model = kinshot.load("runs/demo")
     >>> features = model.embed(torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
@@ -56,11 +55,7 @@ def load(path: str | Path, device: str = "cpu") -> Model:
         warnings.warn(f"{path} did not get to the end of its training: {at}", stacklevel=2)
     for note in run.checkpoint.notes:
         warnings.warn(note, stacklevel=2)
-    model = from_checkpoint(run)
-    model.rows = class_rows(run.checkpoint)
-    if run.recipe.method.settings.get("feature") == "projector":
-        model.rows_on = "projector"
-    return model.eval().to(device)
+    return with_rows(from_checkpoint(run), run).to(device)
 
 
 def from_checkpoint(run: Loaded) -> Model:
@@ -76,15 +71,15 @@ def from_checkpoint(run: Loaded) -> Model:
     return Model(encoder, projector if not checkpoint.origin else None, input=input).eval()
 
 
-def class_rows(checkpoint: Checkpoint) -> nn.Module | None:
-    """The classifier that the checkpoint's method learned, cosine or linear."""
-    found = {name: value.float() for name, value in (checkpoint.optional("rows") or {}).items()}
-    if not found:
-        return None
-    classes, dim = found["weight"].shape
-    rows: nn.Module = CosineRows(dim, classes) if "scale" in found else nn.Linear(dim, classes, bias="bias" in found)
-    rows.load_state_dict(found)
-    return rows
+def with_rows(model: Model, run: Loaded) -> Model:
+    """A checkpoint's model with the classifier, cosine or linear, that its method learned, where the part `rows` was loaded."""
+    found = {name: value.float() for name, value in (run.checkpoint.optional("rows") or {}).items()}
+    if found:
+        classes, dim = found["weight"].shape
+        model.rows = CosineRows(dim, classes) if "scale" in found else nn.Linear(dim, classes, bias="bias" in found)
+        model.rows.load_state_dict(found)
+        model.rows_on = "projector" if run.recipe.method.settings.get("feature") == "projector" else "backbone"
+    return model.eval()
 
 
 def untrained(run: Loaded) -> Model:

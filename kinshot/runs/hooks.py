@@ -16,21 +16,21 @@ import kinshot
 from kinshot.core.atomic import write_json, write_text
 from kinshot.core.checkpoint import load_checkpoint, pack_optimizer, prune, save_checkpoint
 from kinshot.core.config import flatten, to_yaml
-from kinshot.learn.features import weights_hash
-from kinshot.learn.gauges import alignment, effective_rank, feature_std, uniformity
-from kinshot.kin.graph import RelationGraph, neighbor_retrieval
-from kinshot.learn.loop import Run, StepResult
-from kinshot.learn.monitor import Monitor
 from kinshot.core.progress import Progress
 from kinshot.core.rng import keyed_numpy
+from kinshot.kin.graph import RelationGraph, neighbor_retrieval
+from kinshot.learn.features import weights_hash
+from kinshot.learn.gauges import alignment, effective_rank, feature_std, uniformity
+from kinshot.learn.knn import knn_accuracy, rows_by_class
+from kinshot.learn.loop import Run, StepResult
+from kinshot.learn.monitor import Monitor
+from kinshot.recipes.sections import TrainConfig
+from kinshot.recipes.validation_head import try_validation_head
 from kinshot.runs.begun import recorded, stand_in_count
 from kinshot.runs.diagnose import numbers_of
 from kinshot.runs.label_free import view_quality
-from kinshot.recipes.sections import TrainConfig
 from kinshot.runs.state import state_of
-from kinshot.recipes.validation_head import try_validation_head
 from kinshot.runs.validation import Validator
-from kinshot.learn.knn import knn_accuracy, rows_by_class
 
 if TYPE_CHECKING:
     from kinshot.runs.train import Job
@@ -219,7 +219,8 @@ class RunHooks:
         """Quality without labels, on two views that are never trained on and are the same in every epoch."""
         job, last = self.job, self.job.plan.epochs
         run.learner.eval()
-        found = view_quality(job.source, job.make_batch.views, run.learner.model.features, seed=job.plan.seed, epoch=last, device=job.plan.device)
+        embed, plan = run.learner.model.features, job.plan
+        found = view_quality(job.source, job.make_batch.views, embed, seed=plan.seed, epoch=last, device=plan.device)
         run.learner.train()
         return {f"eval/views/{name}": value for name, value in found.items()}
 

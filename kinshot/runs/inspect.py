@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from kinshot.core.checkpoint import Checkpoint
-from kinshot.learn.features import weights_hash
 from kinshot.encoders.torchvision_resnet import stem_of
+from kinshot.learn.features import weights_hash
 from kinshot.recipes.fit import made_by
 from kinshot.recipes.loaded import read
 from kinshot.runs.reached import reached_by

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinshot.learn.gauges import effective_rank, neighbor_agreement, view_retrieval
 from kinshot.datasets.base import Source
+from kinshot.learn.gauges import effective_rank, neighbor_agreement, view_retrieval
 
 SAMPLES = 1000
 _BATCH = 256

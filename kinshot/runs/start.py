@@ -13,10 +13,10 @@ from kinshot.core.errors import CheckpointError, ConfigError, DataError
 from kinshot.core.run_files import CHECKPOINTS, is_begun, refuse_links, remove_run
 from kinshot.core.runlock import LOCK, is_lock
 from kinshot.core.small_files import read_json
-from kinshot.runs.embedder import input_spec
 from kinshot.recipes.fit import fit_like, made_by
 from kinshot.recipes.loaded import with_recipe
 from kinshot.recipes.recipe import Recipe, differences
+from kinshot.runs.embedder import input_spec
 
 _MAY_MOVE = {"data.root", "data.unreadable", "distill.teachers"}
 """Places: what lies there is compared with what the run began with (the data's fingerprint, the teachers' weights)."""

@@ -7,27 +7,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kinshot.core.checkpoint import Checkpoint
-from kinshot.core.errors import CheckpointError, ConfigError, suggest
-from kinshot.learn.features import cached_features, extract, weights_hash
-from kinshot.learn.model import EXPORTED, Model
-from kinshot.learn.teacher import Taught, TaughtWord, Teacher, check_inputs
-from kinshot.core.misfit import misfit
-from kinshot.core.small_files import check_regular
+from kinshot.core.errors import ConfigError
 from kinshot.datasets.base import Source
-from kinshot.samples.pixels import PixelSpec
-from kinshot.samples.spec import Spec
-from kinshot.encoders.onnx_encoder import OnnxEncoder
-from kinshot.encoders.cosine_rows import CosineRows
+from kinshot.learn.features import cached_features, extract, weights_hash
+from kinshot.learn.model import EXPORTED
+from kinshot.learn.teacher import Taught, TaughtWord, Teacher, check_inputs
 from kinshot.recipes.backbones import is_backbone, read_backbone
 from kinshot.recipes.loaded import Loaded, read
-from kinshot.runs.embedder import class_rows, from_checkpoint
-from kinshot.recipes.recipe import parse
+from kinshot.runs.embedder import from_checkpoint, with_rows
+from kinshot.samples.spec import Spec
 
 
 @dataclass
@@ -119,13 +112,8 @@ def load_teacher(text: str, mean: Sequence[float], std: Sequence[float], student
 
 def checkpoint_teacher(run: Loaded, name: str) -> Teacher:
     """The model of a checkpoint, loaded with its part `rows`; one that learned a classifier has `logits`."""
-    loaded = from_checkpoint(run)
-    rows = class_rows(run.checkpoint)
-    on: Literal["backbone", "projector"] = "projector" if run.recipe.method.settings.get("feature") == "projector" else "backbone"
-    model = Model(loaded.encoder, loaded.projector, rows=rows, rows_on=on)
-    return Teacher(name, model, loaded.input, _hash(loaded.state_dict(), rows))
-
-
-def _hash(state: Mapping[str, Tensor], rows: nn.Module | None = None) -> str:
-    extra = weights_hash(rows.state_dict()) if rows is not None else ""
-    return hashlib.sha256((weights_hash(state) + extra).encode()).hexdigest()
+    model = from_checkpoint(run)
+    networks = weights_hash(model.state_dict())
+    rows = with_rows(model, run).rows
+    of_rows = "" if rows is None else weights_hash(rows.state_dict())
+    return Teacher(name, model, model.input, hashlib.sha256((networks + of_rows).encode()).hexdigest())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -22,7 +22,7 @@ from kinshot.kin.kin import Kin, Known, Pairs
 from kinshot.kin.miners import MINERS
 from kinshot.learn.learner import Learner
 from kinshot.learn.method import Method
-from kinshot.learn.term import Change, Place, Term, try_objective
+from kinshot.learn.term import Change, Term, try_objective
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.augmenters import AUGMENTERS
 from kinshot.objectives.common import products, unit
@@ -35,7 +35,7 @@ from kinshot.samples.spec import Spec
 
 @dataclass
 class Graphs:
-    """The graphs over a source that terms name, each made once; `own` is what the recipe's `graph` describes."""
+    """The graphs over a source that terms name, each made once; "" is the one that the recipe's `graph` describes."""
 
     source: Source
     recipe: Recipe
@@ -105,12 +105,11 @@ def terms_of(choices: Sequence[TermChoice], method: Method, known: Known, teache
     tried = _tried(method, input, [choice.place.on for choice in choices]) if choices else {}
     terms = []
     for choice, kin, label in zip(choices, kins, labels_of(choices), strict=True):
-        p = choice.place
-        ours = tried[p.on]
+        place = replace(choice.place, label=label)
+        ours = tried[place.on]
         said = teachers.sample(choice.kin.settings) if choice.taught else None
         objective = _objective(choice, ours, None if said is None else said[1], known.context)
-        place = Place(label, p.on, p.weight, choice.share, p.unit, p.gradients)
-        term = Term(place, objective, kin, taught=choice.taught, change=_chosen(choice))
+        term = Term(place, objective, kin, taught=choice.taught, change=_chosen(choice), share=choice.share)
         if said is None:
             _check_rows(ours, choice)
         else:

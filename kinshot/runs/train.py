@@ -17,15 +17,8 @@ import torch
 from torch import Tensor
 
 from kinshot.core.checkpoint import Checkpoint, RunLock, sweep, unpack_optimizer
-from kinshot.core.errors import CheckpointError, ConfigError, DataError
-from kinshot.learn.features import extract, joint_feature
-from kinshot.kin.graph import RelationGraph
-from kinshot.learn.loop import Plan, Run, train
-from kinshot.learn import METHODS
 from kinshot.core.context import RunContext
-from kinshot.learn.method import Method
-from kinshot.learn.model import Model
-from kinshot.learn.optim import WeightAverage, build_optimizer, extended_factor
+from kinshot.core.errors import CheckpointError, ConfigError, DataError
 from kinshot.core.runtime import (
     allocator_obstacle,
     describe_compute,
@@ -41,23 +34,30 @@ from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
 from kinshot.datasets.loader import Order, batches
 from kinshot.datasets.orders import ORDERS
-from kinshot.samples.spec import Spec, input_of
-from kinshot.runs.begun import begun_with, stand_in_notes, ways_on
-from kinshot.recipes.check import check_small_views, check_view_count
-from kinshot.runs.diagnose import diagnose, report_lines
+from kinshot.datasets.views import VIEWS
 from kinshot.encoders.freezing import freeze
-from kinshot.runs.embedder import build_model, initial_input, initialize, input_spec
+from kinshot.kin.graph import RelationGraph
+from kinshot.learn import METHODS
+from kinshot.learn.features import extract, joint_feature
+from kinshot.learn.loop import Plan, Run, train
+from kinshot.learn.method import Method
+from kinshot.learn.model import Model
+from kinshot.learn.optim import WeightAverage, build_optimizer, extended_factor
+from kinshot.recipes.check import check_small_views, check_view_count
 from kinshot.recipes.fit import filled_in, fit
 from kinshot.recipes.loaded import read
+from kinshot.recipes.recipe import Recipe, learns_from_labels
+from kinshot.runs.begun import begun_with, stand_in_notes, ways_on
+from kinshot.runs.diagnose import diagnose, report_lines
+from kinshot.runs.embedder import build_model, initial_input, initialize, input_spec
 from kinshot.runs.hooks import RunHooks, Say
 from kinshot.runs.inputs import BatchMaker, companions_of
 from kinshot.runs.reached import unfinished_notes
-from kinshot.recipes.recipe import Recipe, learns_from_labels
 from kinshot.runs.rehearsal import first_step, rehearse
 from kinshot.runs.start import Options, Start, clear, finished_result, moved_on, open_folder, starting_point
 from kinshot.runs.state import load_state
 from kinshot.runs.terms import learner_of
-from kinshot.datasets.views import VIEWS
+from kinshot.samples.spec import Spec, input_of
 
 
 @dataclass
@@ -239,17 +239,18 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     check_small_views(encoder, recipe.views, input.side)
     threads = f"device: {device}, {torch.get_num_threads()} threads"
     notes = [threads, f"precision: {precision} ({reason})", allocator or f"allocator: {allocator_obstacle()}"]
-    notes += stand_in_notes(source) + filled_in(written, recipe) + unfinished_notes([recipe.init, *recipe.distill.teachers])
+    notes += stand_in_notes(source) + filled_in(written, recipe) + unfinished_notes([recipe.init, *recipe.teachers])
     make_batch = BatchMaker(views, input, learner, t.batch_size)
     computed = [describe_compute(precision, device)]
-    return Job(recipe, source, input, Run(learner, optimizer, average), plan, make_batch, notes, graph, computed, order=_order(recipe, method, source, steps))
+    order, run = _order(recipe, method, source, steps), Run(learner, optimizer, average)
+    return Job(recipe, source, input, run, plan, make_batch, notes, graph, computed, order=order)
 
 
 def _order(recipe: Recipe, method: Method, source: Source, steps: int) -> Order | None:
     """Which samples make up each batch: the method's own order, or the recipe's; None shuffles. Raises ConfigError for both."""
-    if recipe.order is None or method.order is not None:
-        if recipe.order is not None:
-            raise ConfigError(f"order: method {recipe.method.name} chooses its own batches: leave order out")
+    if method.order is not None and recipe.order is not None:
+        raise ConfigError(f"order: method {recipe.method.name} chooses its own batches: leave order out")
+    if recipe.order is None:
         return method.order
     labels = np.full(len(source), -1) if source.labels is None else np.asarray(source.labels)
     order: Order = ORDERS.build(recipe.order.name, labels, recipe.train.batch_size, steps, recipe.seed, settings=recipe.order.settings)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
-from kinshot.learn import METHODS
 from kinshot.datasets.base import Source
 from kinshot.fewshot.evaluate import build_head, takes
 from kinshot.fewshot.records import Head
+from kinshot.learn import METHODS
 from kinshot.learn.model import Model
 from kinshot.recipes.loaded import Loaded
 

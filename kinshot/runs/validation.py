@@ -12,8 +12,8 @@ from kinshot.core.run_folder import checkpoint_path, is_complete, read_best, wri
 from kinshot.datasets import SOURCES
 from kinshot.fewshot import HEADS
 from kinshot.recipes.recipe import Recipe
-from kinshot.recipes.splits import validation_data
 from kinshot.recipes.specs import check_features
+from kinshot.recipes.splits import validation_data
 from kinshot.recipes.validation_head import validation_head
 
 if TYPE_CHECKING:

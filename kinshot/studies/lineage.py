@@ -28,7 +28,7 @@ class Lineage:
 
     def named_by(self, recipe: Recipe) -> dict[str, Loaded | None]:
         """The runs that a recipe starts from and learns from, by what it calls them."""
-        return {place: self._run(place) for place in (recipe.init, *recipe.distill.teachers) if place}
+        return {place: self._run(place) for place in (recipe.init, *recipe.teachers) if place}
 
     def recipe(self, name: str, overrides: Iterable[str] = ()) -> Recipe | None:
         """A shipped recipe or that of a file, with overrides."""

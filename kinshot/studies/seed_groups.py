@@ -109,7 +109,7 @@ def _shared(recipes: Sequence[Recipe]) -> set[str]:
     """Paths of other runs that recipes of several seeds name."""
     seeds: dict[str, set[int]] = {}
     for recipe in recipes:
-        for path in (recipe.init, *recipe.distill.teachers):
+        for path in (recipe.init, *recipe.teachers):
             seeds.setdefault(path, set()).add(recipe.seed)
     return {path for path, found in seeds.items() if len(found) > 1}
 

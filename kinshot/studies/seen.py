@@ -18,7 +18,7 @@ from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.datasets.files import content_digests, regular_file
 from kinshot.recipes.loaded import Loaded
-from kinshot.recipes.recipe import Choice, Recipe, learns_from_labels
+from kinshot.recipes.recipe import Choice, Recipe, knows_labels
 from kinshot.recipes.splits import validation_data
 from kinshot.studies.lineage import Lineage
 from kinshot.studies.results import SEEN, WARNING
@@ -118,9 +118,9 @@ class SeenInTraining:
             built = self._source(recipe.data, source)
             if isinstance(built, str):
                 unknown.append(built)
-                unknown_labels |= _given_labels(recipe)
+                unknown_labels |= knows_labels(recipe)
             else:
-                trained.append(_Training(built, _given_labels(recipe)))
+                trained.append(_Training(built, knows_labels(recipe)))
         found, chosen_on = _compared(trained, source, unknown), self._chosen_on(recipes[0], source)
         return replace(found, chosen_on=chosen_on, unknown_labels=unknown_labels)
 
@@ -275,11 +275,6 @@ def _digests(paths: Sequence[Path], chosen: Sequence[bool]) -> list[bytes]:
     """Content of the chosen files, remembered by the folder that holds them all."""
     wanted = [path for path, take in zip(paths, chosen, strict=False) if take]
     return content_digests(wanted, Path(os.path.commonpath([path.parent for path in paths]))).tolist() if wanted else []
-
-
-def _given_labels(recipe: Recipe) -> bool:
-    """Whether training saw labels: as targets, or as the links of a graph."""
-    return learns_from_labels(recipe) or (recipe.graph is not None and recipe.graph.name == "labels")
 
 
 def _behind(own: Recipe, lineage: Lineage) -> tuple[list[Recipe], list[str]]:

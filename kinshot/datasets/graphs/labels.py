@@ -10,7 +10,7 @@ from kinshot.datasets.graphs import GRAPHS
 from kinshot.kin.graph import RelationGraph, from_metadata
 
 
-@GRAPHS.register("labels")
+@GRAPHS.register("labels", labelled=True)
 def label_graph(source: Source, *, by: tuple[str, ...] = (), weights: tuple[float, ...] = ()) -> RelationGraph:
     """Samples that share a label; several labels (say coarse and super) make one layer each.
 

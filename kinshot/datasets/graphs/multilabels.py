@@ -8,7 +8,7 @@ from kinshot.datasets.graphs import GRAPHS
 from kinshot.kin.graph import RelationGraph, from_multilabel
 
 
-@GRAPHS.register("multilabels")
+@GRAPHS.register("multilabels", labelled=True)
 def multilabel_graph(
     source: Source, *, by: str, k: int | None = None, radius: float | None = None, min_shared: int | None = None
 ) -> RelationGraph:

@@ -32,8 +32,6 @@ class TeacherKin(Kin):
         threshold: the same, those of at least this cosine. One of the two.
     """
 
-    speaks = True
-
     def __init__(
         self,
         known: Known,
