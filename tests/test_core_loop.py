@@ -63,6 +63,12 @@ def test_only_matrices_decay() -> None:
     assert len(decayed["params"]) + len(free["params"]) == len(list(module.parameters()))
 
 
+def test_a_module_without_weights_has_no_groups_and_no_optimizer() -> None:
+    assert decay_groups(torch.nn.Identity(), 0.1) == []
+    with pytest.raises(ConfigError, match="nothing is left to train"):
+        build_optimizer("sgd", torch.nn.Identity(), lr=0.1, weight_decay=0.0, momentum=0.9)
+
+
 @pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
 def test_optimizers_lower_a_quadratic(name: str) -> None:
     layer = torch.nn.Linear(3, 1, bias=False)

@@ -19,11 +19,10 @@ def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]
     """Parameter groups: weights of two or more dimensions decay; biases and normalisation parameters do not.
 
     What takes another share of the learning rate than 1, as a module above it says by its `lr_scale`, stands in groups of its own.
+    A module without a weight to train has no group.
     """
     scales = _scales(module)
     trainable = [p for p in module.parameters() if p.requires_grad]
-    if not trainable:
-        raise ConfigError("nothing is left to train, every weight is frozen: take parts out of train.freeze, or take a method with a head")
     found = []
     for scale in sorted({scales.get(id(p), 1.0) for p in trainable}, reverse=True):
         own = [p for p in trainable if scales.get(id(p), 1.0) == scale]
@@ -46,8 +45,14 @@ def _scales(module: nn.Module) -> dict[int, float]:
 
 
 def build_optimizer(name: str, module: nn.Module, *, lr: float, weight_decay: float, momentum: float) -> torch.optim.Optimizer:
-    """`adamw`, `sgd` (Nesterov-free momentum) or `lars` (lightly's implementation) over `decay_groups`."""
+    """`adamw`, `sgd` (Nesterov-free momentum) or `lars` (lightly's implementation) over `decay_groups`.
+
+    Raises:
+        ConfigError: a module without a weight to train.
+    """
     groups = decay_groups(module, weight_decay)
+    if not groups:
+        raise ConfigError("nothing is left to train, every weight is frozen: take parts out of train.freeze, or take a method with a head")
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr)
     if name == "sgd":
