@@ -115,7 +115,7 @@ def test_parts_take_their_share_of_the_learning_rate() -> None:
     before = [p.detach().clone() for p in network.parameters()]
     sum(p.sum() for p in network.parameters()).backward()
     optimizer.step()
-    moved = [float((old - new).mean()) for old, new in zip(before, network.parameters(), strict=True)]
+    moved = [float((old - new.detach()).mean()) for old, new in zip(before, network.parameters(), strict=True)]
     assert moved == pytest.approx([0.5, 0.5, 0.05, 0.05], rel=1e-5)
 
 
