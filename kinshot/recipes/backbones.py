@@ -114,7 +114,7 @@ def _how_to_get(library: str, name: str) -> str:
     if library == "timm":
         make = f"timm.create_model('{name}', pretrained=True)"
     return (
-        f"for trained ones give {library}:{name}:FILE, made once where there is a network: python -c \"import {library}; "
+        f'for trained ones give {library}:{name}:FILE, made once where there is a network: python -c "import {library}; '
         f"from safetensors.torch import save_file; save_file({make}.state_dict(), 'FILE.safetensors')\""
     )
 

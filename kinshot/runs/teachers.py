@@ -40,9 +40,7 @@ class Teachers:
     named: Sequence[str] = ()
     at_work: dict[tuple[Any, ...], Taught] = field(default_factory=dict)
 
-    def word(
-        self, checkpoint: str, *, output: str, view: str, adapt: bool, mean: tuple[float, ...], std: tuple[float, ...]
-    ) -> TaughtWord:
+    def word(self, checkpoint: str, *, output: str, view: str, adapt: bool, mean: tuple[float, ...], std: tuple[float, ...]) -> TaughtWord:
         """What a teacher says under one name. Raises ConfigError where it cannot see the student's samples, or has no such output."""
         key = checkpoint, view, adapt, mean, std
         if key not in self.at_work:

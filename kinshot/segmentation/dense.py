@@ -1,0 +1,67 @@
+"""What a head of dense episodes is given: maps of support and query, and who belongs to which way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kinshot.samples.class_map import IGNORE
+
+BACKGROUND = 0
+"""The value of background in way maps; way w is w + 1, and `IGNORE` says nothing."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """E episodes of W ways, K shots and Q queries as maps.
+
+    Args:
+        support: maps of the support's images by stage of the encoder, each (E, W, K, C, h, w); the first stage is the one that is compared.
+        masks: way maps of the support's images, int64 (E, W, K, height, width): 0 background, w + 1 way w, 255 nothing. In an image of
+            way w pixels of another way have that way's value.
+        query: maps of the queries by stage, each (E, Q, C, h, w).
+    """
+
+    support: Mapping[str, Tensor]
+    masks: Tensor
+    query: Mapping[str, Tensor]
+
+    @property
+    def stage(self) -> str:
+        """The stage whose maps are compared."""
+        return next(iter(self.support))
+
+    @property
+    def ways(self) -> int:
+        """W."""
+        return self.masks.shape[1]
+
+    @property
+    def shots(self) -> int:
+        """K."""
+        return self.masks.shape[2]
+
+    def own(self) -> Tensor:
+        """Where each support image shows its own way, bool (E, W, K, height, width)."""
+        way = torch.arange(1, self.ways + 1, device=self.masks.device)
+        return self.masks == way.view(1, -1, 1, 1, 1)
+
+
+def way_maps(masks: Tensor, classes: Tensor, others: str = "background") -> Tensor:
+    """Class maps as way maps: 0 background, w + 1 where the class of way w is, 255 where nothing is said.
+
+    Args:
+        masks: class maps (E, ..., H, W), values as in `kinshot.datasets.scenes`.
+        classes: int64 (E, W), the value of each way's class in the masks.
+        others: what objects of classes that are no way are: `background`, or `ignore`.
+    """
+    spread = (len(masks), *(1,) * (masks.ndim - 1))
+    found = torch.zeros_like(masks, dtype=torch.int64)
+    if others == "ignore":
+        found[masks != BACKGROUND] = IGNORE
+    for way in range(classes.shape[1]):
+        found = found.where(masks != classes[:, way].view(spread), way + 1)
+    return found.where(masks != IGNORE, IGNORE)
