@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, kstest
 
+from kinshot.core.draws import distinct
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.fewshot import episodes as episodes_module
 from kinshot.fewshot.dirichlet import apportion, dirichlet_episodes, dirichlet_shares, exhausted
-from kinshot.fewshot.draws import distinct
 from kinshot.fewshot.episodes import Episodes, sample_episodes
 from kinshot.fewshot.evaluate import build_head
 from kinshot.fewshot.groups import EpisodeGroups, grouped
