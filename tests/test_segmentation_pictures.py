@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from kinshot.learn.monitor import Monitor
 from kinshot.segmentation.pictures import (
     DIVERGING,
     GRAY,
@@ -23,7 +26,7 @@ from kinshot.segmentation.pictures import (
     picture_png,
     pixels_of,
 )
-from kinshot.segmentation.strips import GAP, Panel, enlarged, episode_panels, stacked, strip
+from kinshot.segmentation.strips import GAP, Panel, enlarged, episode_panels, query_sheet, stacked, strip
 
 NOTHING = 255
 DEUTAN = [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]
@@ -149,6 +152,28 @@ def test_a_strip_shows_each_panel_in_its_place() -> None:
     two = stacked([drawn, strip(panels[:2], height=20)])
     assert two.shape == (2 * len(drawn), left, 3)
     assert (two[len(drawn) :, 2 * (24 + GAP) + GAP :] == 255).all()
+
+
+def test_a_sheet_of_queries_is_their_strips_and_goes_to_tensorboard(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    images, truth = rng.integers(0, 256, (2, 1, 20, 24), dtype=np.uint8), np.stack([square(), np.zeros((20, 24), dtype=np.uint8)])
+    scores = rng.normal(size=(2, 3, 20, 24))
+    support = [[(images[1], truth[0])], [(images[0], truth[1])]]
+    drawn = query_sheet(images, truth, scores, [1, 0], support, height=40)
+    for i, way in enumerate((1, 0)):
+        pictures = [pixels_of(image) for image in images]
+        panels = episode_panels(
+            [(pictures[1 - i], support[i][0][1])], pictures[i], scores[i].argmax(0), scores[i], truth[i], way=way, side=40
+        )
+        one = strip(panels, height=40)
+        assert (drawn[i * len(one) : (i + 1) * len(one)] == one).all()
+    assert query_sheet(images, truth, scores, [0, 0], height=40).shape[1] < drawn.shape[1]
+    with Monitor(tmp_path) as monitor:
+        monitor.picture("segmentation/queries", drawn, 3)
+    events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0}).Reload()
+    (shown,) = events.Images("segmentation/queries")
+    assert shown.step == 3
+    assert (np.asarray(Image.open(io.BytesIO(shown.encoded_image_string))) == drawn).all()
 
 
 def test_small_maps_are_enlarged_in_whole_pixels() -> None:

@@ -22,6 +22,7 @@ from kinshot.core.errors import ConfigError, DataError
 from kinshot.learn.board import guide, image_grid, shown_tag, thumbnails
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
     from torch.utils.tensorboard import SummaryWriter
 
@@ -90,6 +91,12 @@ class Monitor:
         with self._events() as writer:
             if writer:
                 writer.add_image("views/grid", image_grid(views, originals), step)
+
+    def picture(self, tag: str, picture: np.ndarray, step: int) -> None:
+        """Show a picture, uint8 (H, W, 3), as the image `tag`; one of the same tag at other steps can be leafed through."""
+        with self._events() as writer:
+            if writer:
+                writer.add_image(tag, picture, step, dataformats="HWC")
 
     def embedding(self, z: Tensor, images: Tensor | None, names: Sequence[str] | None, step: int) -> None:
         """Put embeddings z (N, D) into TensorBoard's projector; at most MAX_POINTS rows, evenly spaced, are kept.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from kinshot.segmentation.pictures import margin_heat, overlay
+from kinshot.segmentation.pictures import margin_heat, overlay, pixels_of
 
 PAPER, INK = (255, 255, 255), (31, 41, 51)
 GAP, _LINE, _SIZE = 6, 18, 12
@@ -71,6 +71,33 @@ def strip(panels: Sequence[Panel], height: int = 160) -> np.ndarray:
         sheet.paste(picture, (left, _LINE))
         left += picture.width + GAP
     return np.asarray(sheet)
+
+
+def query_sheet(
+    images: np.ndarray,
+    truth: np.ndarray,
+    scores: np.ndarray,
+    targets: Sequence[int],
+    support: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]] | None = None,
+    height: int = 128,
+) -> np.ndarray:
+    """Some queries below one another, each a strip with its truth, prediction (the best score) and score: what a validation shows.
+
+    Args:
+        images: of the queries, uint8 (N, C, H, W).
+        truth: way maps (N, H, W).
+        scores: (N, 1 + ways, H, W), background first.
+        targets: the way whose margin each strip shows, from 0, N of them.
+        support: for each query images uint8 (C, H, W) with way maps (H, W), to show in front.
+        height: of each picture.
+    """
+    predictions, rows = np.asarray(scores).argmax(axis=1), []
+    for i, (image, way) in enumerate(zip(images, targets, strict=True)):
+        shown = [(pixels_of(np.asarray(picture)), np.asarray(ways)) for picture, ways in (support[i] if support else ())]
+        query = pixels_of(np.asarray(image))
+        panels = episode_panels(shown, query, predictions[i], np.asarray(scores[i]), np.asarray(truth[i]), way=int(way), side=height)
+        rows.append(strip(panels, height))
+    return stacked(rows)
 
 
 def stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
