@@ -18,12 +18,14 @@ from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.datasets.loader import batches
+from kinshot.datasets.scenes import Scenes
 from kinshot.datasets.stand_ins import sample_keys
 from kinshot.samples import SPECS
+from kinshot.samples.class_map import ClassMapSpec
 from tests.trees import write_cifar10, write_cifar100, write_fashion, write_folder, write_grocery, write_omniglot
 
 Settings = dict[str, Any]
-WITHOUT_PAPER = {"folder", "table", "glyphs"}
+WITHOUT_PAPER = {"folder", "table", "glyphs", "glyph_scenes"}
 """The user's own data, and what nobody has published."""
 
 
@@ -45,6 +47,7 @@ CASES: dict[str, Callable[[Path], Settings]] = {
     "fashion_mnist": lambda root: _at(root, write_fashion),
     "folder": lambda root: _at(root, write_folder, split="train", size=8),
     "glyphs": lambda root: {"split": "val", "size": 8, "variants": 2},
+    "glyph_scenes": lambda root: {"split": "val", "size": 32, "classes": 6, "per_class": 3},
     "grocery_store": lambda root: _at(root / "set", lambda place: write_grocery(place, official=False), split="test", size=8),
     "manifold": lambda root: {"nodes": 40, "radius": 0.5, "length": 16},
     "omniglot": lambda root: _at(root, lambda place: write_omniglot(place, "val"), split="val", size=14),
@@ -69,11 +72,20 @@ def source(name: str, settings: dict[str, Settings]) -> Source:
     return SOURCES.build(name, settings=settings[name])
 
 
+def everything(source: Source, rows: Any) -> dict[str, torch.Tensor]:
+    return source.load(rows, source.fields)
+
+
 def test_samples_are_what_their_specification_says(source: Source) -> None:
     found = source.load(range(len(source)), source.fields)
-    dtypes = {"image": [torch.uint8], "features": [torch.float32], "tokens": [torch.uint8, torch.int64]}
+    dtypes = {
+        "image": [torch.uint8],
+        "features": [torch.float32],
+        "tokens": [torch.uint8, torch.int64],
+        ClassMapSpec.kind: [torch.int64],
+    }
     for field, spec in source.fields.items():
-        assert spec.kind in SPECS.entries
+        assert spec.kind in (*SPECS.entries, ClassMapSpec.kind)
         assert found[field].shape == (len(source), *spec.shape)
         assert found[field].dtype in dtypes[spec.kind]
         assert torch.isfinite(spec.normalize(found[field]).float()).all()
@@ -82,7 +94,10 @@ def test_samples_are_what_their_specification_says(source: Source) -> None:
 
 
 def test_what_is_said_without_building_it_is_true(name: str, source: Source) -> None:
-    assert list(source.fields) == [SOURCES.entry(name).facts.get("kind", "image")] == [source.kind]
+    facts = SOURCES.entry(name).facts
+    assert list(source.fields) == [facts.get("kind", "image"), *(["mask"] if facts.get("masks") else [])]
+    assert source.fields[next(iter(source.fields))].kind == facts.get("kind", "image")
+    assert (source.contains is not None) == isinstance(source, Scenes) == bool(facts.get("masks"))
 
 
 def test_labels_are_numbers_of_classes_and_attributes_of_values(source: Source) -> None:
@@ -101,37 +116,43 @@ def test_labels_are_numbers_of_classes_and_attributes_of_values(source: Source) 
 
 @pytest.mark.parametrize("form", [list, np.array, torch.tensor])
 def test_samples_are_loaded_by_number_in_any_order(source: Source, form: Callable[[list[int]], Any]) -> None:
-    whole, last = source.load(range(len(source))), len(source) - 1
+    whole, last = everything(source, range(len(source))), len(source) - 1
     for rows in ([last, 0, last, 1], [0], []):
         given = form(rows) if rows or form is list else form([]).astype(int) if form is np.array else form([], dtype=torch.int64)
-        assert torch.equal(source.load(given), whole[rows])
+        assert all(torch.equal(found, whole[field][rows]) for field, found in everything(source, given).items())
 
 
 def test_what_is_loaded_is_a_copy(source: Source) -> None:
-    before = source.load([0]).clone()
-    source.load([0]).fill_(1)
-    assert torch.equal(source.load([0]), before)
+    before = {field: values.clone() for field, values in everything(source, [0]).items()}
+    for values in everything(source, [0]).values():
+        values.fill_(1)
+    assert all(torch.equal(values, before[field]) for field, values in everything(source, [0]).items())
 
 
 def test_digests_tell_samples_apart(source: Source) -> None:
     rows = [0, 1, 0]
     found = source.digests(np.array(rows))
     assert found[0] == found[2]
-    same = torch.equal(source.load([0]), source.load([1]))
+    first, second = everything(source, [0]), everything(source, [1])
+    same = all(torch.equal(first[field], second[field]) for field in source.fields)
     assert (found[0] == found[1]) == same
     assert len(sample_keys(source)) == len(source)
 
 
 def test_means_and_spreads_are_finite(source: Source) -> None:
-    for spec in source.inputs().values():
-        x = spec.normalize(source.load(range(len(source))))
+    for field, spec in source.inputs().items():
+        x = spec.normalize(everything(source, range(len(source)))[field])
         assert torch.isfinite(x.float()).all()
-        if not spec.vocabulary:
+        if not spec.vocabulary and spec.kind != ClassMapSpec.kind:
             assert abs(float(x.mean())) < 1e-3
 
 
 def test_a_subset_is_some_classes_relabelled(source: Source) -> None:
     chosen = [len(source.class_names) - 1, 0]
+    if isinstance(source, Scenes):
+        with pytest.raises(ConfigError, match="needs a source with one label to a sample"):
+            source.subset(chosen)
+        return
     part = source.subset(chosen)
     rows = np.concatenate([np.flatnonzero(source.labels == label) for label in chosen])
     assert len(part) == len(rows)
@@ -146,7 +167,20 @@ def test_a_subset_is_some_classes_relabelled(source: Source) -> None:
 
 def test_batches_are_the_same_in_a_worker(source: Source) -> None:
     here, there = (list(batches(source, 2, 0, 0, max(0, len(source) // 2 - 2), workers)) for workers in (0, 1))
-    assert all(torch.equal(a, b) and torch.equal(i, j) for (a, i), (b, j) in zip(here, there, strict=True))
+    for (a, i), (b, j) in zip(here, there, strict=True):
+        assert torch.equal(i, j)
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else all(torch.equal(a[field], b[field]) for field in a)
+
+
+def test_masks_hold_what_is_said_of_them(source: Source) -> None:
+    if not isinstance(source, Scenes):
+        pytest.skip("no masks")
+    masks = everything(source, range(len(source)))["mask"].numpy()
+    held = np.stack([(masks == c + 1).any(axis=(1, 2)) for c in range(len(source.class_names))], axis=1)
+    assert not (held & ~source.contains).any(), "a class in a mask that the source does not know of"
+    assert source.contains.any(axis=0).all(), "a class without an image"
+    assert len(source.photos) == len(source.sizes) == len(source)
+    assert [source.native_image(row).shape[1:] == source.native_mask(row).shape for row in range(len(source))] == [True] * len(source)
 
 
 def test_fingerprints_are_of_content_alone(settings: dict[str, Settings]) -> None:

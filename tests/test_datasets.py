@@ -186,8 +186,8 @@ def test_glyph_splits_are_large_enough_and_share_no_script():
 def test_no_two_glyph_classes_look_alike_in_the_main_face():
     every = [c for part in glyphs.distinct_characters().values() for c in part]
     plain = [glyph_faces.Character(c.code, c.script, (glyph_faces.MAIN_FACE,)) for c in every]
-    font = glyphs._font(glyph_faces.MAIN_FACE, 28)
-    images = np.stack([glyphs._posed([glyphs._ink(font, c.code)], [(0.0, 1.0, 0.0, 0.0)], 28)[0] for c in plain])
+    font = glyphs.face_font(glyph_faces.MAIN_FACE, 28)
+    images = np.stack([glyphs._posed([glyphs.inked(font, c.code)], [(0.0, 1.0, 0.0, 0.0)], 28)[0] for c in plain])
     correlation = np.corrcoef(images.reshape(len(images), -1).astype(np.float64))
     np.fill_diagonal(correlation, 0)
     assert correlation.max() <= 0.95 + 1e-9

@@ -61,9 +61,9 @@ def glyphs(*, split: Literal["train", "val", "test", "all"] = "train", size: int
 @cache
 def distinct_characters() -> dict[str, list[Character]]:
     """The characters of each split, those left out that look like an earlier one. Independent of the pictures' size."""
-    font = _font(MAIN_FACE, _ALIKE_SIZE)
-    found = [(part, character, _ink(font, character.code)) for part in SCRIPTS for character in characters(part)]
-    found = [entry for entry in found if max(entry[2].size) - 2 * _MARGIN >= _LEAST_INK * font.size]
+    font = face_font(MAIN_FACE, _ALIKE_SIZE)
+    found = [(part, character, inked(font, character.code)) for part in SCRIPTS for character in characters(part)]
+    found = [entry for entry in found if longer_side(entry[2]) >= _LEAST_INK * font.size]
     plain = np.stack([_posed([ink], [(0.0, 1.0, 0.0, 0.0)], _ALIKE_SIZE) for _, _, ink in found])
     kept = [found[row] for row in _first_of_alike(plain.reshape(len(plain), -1))]
     return {part: [character for of, character, _ in kept if of == part] for part in SCRIPTS}
@@ -92,9 +92,9 @@ def _images(part: str, size: int, variants: int) -> np.ndarray:
 def render(chosen: list[Character], size: int, variants: int) -> np.ndarray:
     """Pictures of each character in turn, `variants` of each: uint8 (len(chosen) * variants, 1, size, size)."""
     images = np.empty((len(chosen), variants, 1, size, size), dtype=np.uint8)
-    fonts = {face: _font(face, size) for face in sorted({face for character in chosen for face in character.faces})}
+    fonts = {face: face_font(face, size) for face in sorted({face for character in chosen for face in character.faces})}
     for row, character in enumerate(chosen):
-        inks = [_ink(fonts[face], character.code) for face in character.faces[:variants]]
+        inks = [inked(fonts[face], character.code) for face in character.faces[:variants]]
         images[row, :, 0] = _posed(inks, _poses(character.code, variants), size)
     return images.reshape(-1, 1, size, size)
 
@@ -107,35 +107,43 @@ def _poses(code: int, variants: int) -> list[Pose]:
     return list(zip(angle.tolist(), scale.tolist(), shift[:, 0].tolist(), shift[:, 1].tolist(), strict=True))
 
 
-def _font(face: str, size: int) -> ImageFont.FreeTypeFont:
+@cache
+def face_font(face: str, size: int) -> ImageFont.FreeTypeFont:
+    """A face for pictures of `size` pixels, so large that glyphs are scaled down to their places."""
     # The basic layout draws one glyph per code point, without the shaping that depends on how Pillow was built.
     return ImageFont.truetype(str(font_path(face)), round(_FONT_PER_SIZE * size), layout_engine=ImageFont.Layout.BASIC)
 
 
-def _ink(font: ImageFont.FreeTypeFont, code: int) -> Image.Image:
-    """The glyph cut to its ink, with a black margin; a black picture when it has none."""
+def inked(font: ImageFont.FreeTypeFont, code: int, thicker: int = 0) -> Image.Image:
+    """The glyph cut to its ink, with a black margin, strokes widened by `thicker` pixels on each side; black where it has no ink."""
     left, top, right, bottom = (round(edge) for edge in font.getbbox(chr(code)))
+    left, top, right, bottom = left - thicker, top - thicker, right + thicker, bottom + thicker
     picture = Image.new("L", (right - left + 2 * _MARGIN, bottom - top + 2 * _MARGIN))
-    ImageDraw.Draw(picture).text((_MARGIN - left, _MARGIN - top), chr(code), fill=255, font=font)
+    ImageDraw.Draw(picture).text((_MARGIN - left, _MARGIN - top), chr(code), fill=255, font=font, stroke_width=thicker)
     left, top, right, bottom = picture.getbbox() or (0, 0, 1, 1)
     return picture.crop((left - _MARGIN, top - _MARGIN, right + _MARGIN, bottom + _MARGIN))
+
+
+def longer_side(ink: Image.Image) -> int:
+    """Of the ink itself, in pixels."""
+    return max(ink.size) - 2 * _MARGIN
+
+
+def placed(ink: Image.Image, angle: float, longer: float, x: float, y: float, side: int) -> Image.Image:
+    """The ink turned by `angle` (radians), its longer side `longer`, its middle at (x, y), in a black square of `side` pixels."""
+    step = longer_side(ink) / longer
+    a, b = math.cos(angle) * step, math.sin(angle) * step
+    # from points of the result back to points of the ink
+    back = (a, b, ink.width / 2 - a * x - b * y, -b, a, ink.height / 2 + b * x - a * y)
+    return ink.transform((side, side), Image.Transform.AFFINE, back, Image.Resampling.BILINEAR)
 
 
 def _posed(inks: list[Image.Image], poses: list[Pose], size: int) -> np.ndarray:
     """One picture per pose, of the inks in turn: uint8 (len(poses), size, size)."""
     fine = size * _OVERSAMPLE
     strip = Image.new("L", (fine, fine * len(poses)))
-    for number, pose in enumerate(poses):
+    for number, (angle, factor, right, down) in enumerate(poses):
         ink = inks[number % len(inks)]
-        turned = ink.transform((fine, fine), Image.Transform.AFFINE, _matrix(ink, pose, fine), Image.Resampling.BILINEAR)
+        turned = placed(ink, angle, _INK * factor * fine, fine * (0.5 + right), fine * (0.5 + down), fine)
         strip.paste(turned, (0, number * fine))
     return np.asarray(strip.reduce(_OVERSAMPLE)).reshape(len(poses), size, size)
-
-
-def _matrix(ink: Image.Image, pose: Pose, side: int) -> tuple[float, ...]:
-    """Pillow's affine coefficients, from points of the result back to points of the ink: centred, to the common size, posed."""
-    angle, factor, right, down = pose
-    step = (max(ink.size) - 2 * _MARGIN) / (_INK * factor * side)
-    a, b = math.cos(angle) * step, math.sin(angle) * step
-    x, y = side * (0.5 + right), side * (0.5 + down)
-    return (a, b, ink.width / 2 - a * x - b * y, -b, a, ink.height / 2 + b * x - a * y)

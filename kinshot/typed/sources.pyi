@@ -5,6 +5,7 @@ from kinshot.datasets.cifar import cifar100 as cifar100
 from kinshot.datasets.digits import digits as digits
 from kinshot.datasets.fashion_mnist import fashion_mnist as fashion_mnist
 from kinshot.datasets.folder import folder as folder
+from kinshot.datasets.glyph_scenes import glyph_scenes as glyph_scenes
 from kinshot.datasets.glyphs import glyphs as glyphs
 from kinshot.datasets.grocery_store import grocery_store as grocery_store
 from kinshot.datasets.manifold import manifold as manifold
@@ -18,6 +19,7 @@ __all__ = [
     "digits",
     "fashion_mnist",
     "folder",
+    "glyph_scenes",
     "glyphs",
     "grocery_store",
     "manifold",
