@@ -71,6 +71,7 @@ setup(
         "console_scripts": [
             "ssl=kinshot.cli.ssl:main",
             "fewshot=kinshot.cli.fewshot:main",
+            "segmentation=kinshot.cli.segmentation:main",
         ],
     },
 )

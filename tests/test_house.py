@@ -269,7 +269,7 @@ def test_the_standard_ssl_is_found(folder: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", ["ssl", "fewshot"])
+@pytest.mark.parametrize("command", ["ssl", "fewshot", "segmentation"])
 @pytest.mark.parametrize("argument", ["--help", "list"])
 def test_light_commands_import_neither_torch_nor_numpy(command: str, argument: str, tmp_path: Path) -> None:
     code = f"""

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from kinshot.core.errors import ConfigError, DataError
+from kinshot.datasets.frames import Frame
 from kinshot.datasets.scenes import ArrayScenes
-from kinshot.segmentation.episode_files import EpisodeList, read_dense_episodes, read_episode_list, write_episode_list
+from kinshot.segmentation.episode_files import EpisodeList, fingerprint_of, read_dense_episodes, read_episode_list, write_episode_list
 from kinshot.segmentation.episodes import sample_dense_episodes
 
 
@@ -22,7 +23,7 @@ def scenes(names=("cat", "dog", "cow"), seed=0):
 
 def drawn(source, **more):
     draw = {"ways": 2, "shots": 2, "queries": 2, "episodes": 5, "seed": 0, **more}
-    return EpisodeList(sample_dense_episodes(source.contains, source.photos, **draw), tuple(source.class_names), source.fingerprint())
+    return EpisodeList(sample_dense_episodes(source.contains, source.photos, **draw), tuple(source.class_names), fingerprint_of(source))
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".json"])
@@ -43,8 +44,18 @@ def test_other_data_are_refused_by_what_differs(tmp_path):
         read_dense_episodes(path, scenes(("cat", "hen", "cow")))
     with pytest.raises(DataError, match=r"number 3 is 'cow'; scenes has 2, and there it is none"):
         read_dense_episodes(path, scenes(("cat", "dog")))
+    fewer = scenes()
+    fewer = ArrayScenes(fewer.images[:23], fewer.masks[:23], fewer.class_names)
     with pytest.raises(DataError, match="was made for data with fingerprint"):
-        read_dense_episodes(path, scenes(seed=1))
+        read_dense_episodes(path, fewer)
+
+
+def test_a_list_fits_the_same_images_in_any_frame(tmp_path):
+    source, path = scenes(), tmp_path / "list.npz"
+    write_episode_list(path, drawn(source))
+    larger = ArrayScenes(source.images, source.masks, source.class_names, frame=Frame(16))
+    assert larger.fingerprint() != source.fingerprint()
+    assert read_dense_episodes(path, larger).hash() == drawn(source).episodes.hash()
 
 
 def test_a_list_made_by_hand_is_checked_against_the_images(tmp_path):

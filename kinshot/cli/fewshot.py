@@ -29,7 +29,7 @@ from kinshot.cli.options import (
     parsed_ways,
 )
 from kinshot.cli.outputs import OUTPUT_FILE, printed_anyway
-from kinshot.cli.parts import show_command
+from kinshot.cli.parts import settings_of, settings_text, show_command
 from kinshot.cli.report import report_command
 from kinshot.cli.studies import COMMANDS
 from kinshot.cli.train import run_training, training_options
@@ -129,18 +129,8 @@ def train_command(**given: Any) -> None:
 @JSON
 def list_command(as_json: bool) -> None:
     """List heads and their settings. What `fewshot train` can train is under `ssl list method`."""
-    found: dict[str, dict[str, Any]] = {
-        entry.name: {"summary": entry.summary, "settings": {p.name: f"{p.annotation} = {p.default}" for p in entry.parameters.values()}}
-        for entry in HEADS.entries.values()
-    }
-
-    def text() -> str:
-        rows: list[str] = []
-        for name, about in found.items():
-            rows += [f"{name}: {about['summary']}", *(f"    {key}: {value}" for key, value in about["settings"].items())]
-        return "\n".join(rows)
-
-    show({"heads": found}, as_json, text)
+    found = settings_of(HEADS)
+    show({"heads": found}, as_json, lambda: settings_text(found))
 
 
 def main(argv: list[str] | None = None) -> int:

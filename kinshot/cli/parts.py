@@ -115,6 +115,22 @@ def described(name: str) -> list[Described]:
     return found
 
 
+def settings_of(registry: Registry) -> dict[str, dict[str, Any]]:
+    """Every part of a kind: its summary and its settings with their defaults."""
+    return {
+        entry.name: {"summary": entry.summary, "settings": {p.name: f"{p.annotation} = {p.default}" for p in entry.parameters.values()}}
+        for entry in registry.entries.values()
+    }
+
+
+def settings_text(found: dict[str, dict[str, Any]]) -> str:
+    """The same for people."""
+    rows: list[str] = []
+    for name, about in found.items():
+        rows += [f"{name}: {about['summary']}", *(f"    {key}: {value}" for key, value in about["settings"].items())]
+    return "\n".join(rows)
+
+
 def refuse_unknown_groups() -> None:
     """Raises ConfigError for a plug-in of a kind that there is not: nothing would ever read it."""
     known = {group_of(registry.kind) for registry in REGISTRIES}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -25,12 +27,25 @@ class EpisodeList:
     Args:
         episodes: the episodes.
         class_names: name of each class, whose number among them plus 1 the episodes hold; empty where nobody says.
-        fingerprint: the source's `fingerprint()`; empty where nobody says.
+        fingerprint: `fingerprint_of` the source; empty where nobody says.
     """
 
     episodes: DenseEpisodes
     class_names: tuple[str, ...] = ()
     fingerprint: str = ""
+
+
+def fingerprint_of(source: Scenes) -> str:
+    """SHA-256 (hex) of what episodes rest on: classes, which images hold them, photographs, and sizes of the images as they are.
+
+    Unlike `Source.fingerprint` it is the same in whatever frame images are met, so that encoders for several sizes share a list.
+    """
+    digest = hashlib.sha256(json.dumps(["kinshot scenes 1", list(source.class_names)]).encode())
+    for values, kind in ((source.contains, "u1"), (source.photos, "<i8"), (source.sizes, "<i8")):
+        found = np.asarray(values)
+        digest.update(f"\0{found.shape}\0".encode())
+        digest.update(np.ascontiguousarray(found, dtype=kind).data)
+    return digest.hexdigest()
 
 
 def write_episode_list(path: str | Path, found: EpisodeList) -> None:
@@ -83,7 +98,7 @@ def read_dense_episodes(path: str | Path, source: Scenes) -> DenseEpisodes:
             f"{path} was made for {len(theirs)} classes, of which number {place + 1} is {named[0]}; {source.name} has {len(ours)}, "
             f"and there it is {named[1]}: use the data, split and fold that it was made for"
         )
-    check_fingerprint(Path(path), found.fingerprint, source.fingerprint())
+    check_fingerprint(Path(path), found.fingerprint, fingerprint_of(source))
     try:
         check_episodes(found.episodes, np.asarray(source.contains), source.photos, source.class_names)
     except DataError as error:
