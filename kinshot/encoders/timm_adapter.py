@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -10,6 +10,7 @@ from torch import nn
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.adapter import Adapter, width
+from kinshot.encoders.dilation import check_output_stride
 from kinshot.encoders.timm_stages import stages_of_timm
 from kinshot.samples.pixels import PixelSpec
 
@@ -23,13 +24,14 @@ class TimmEncoder(Adapter):
 
     Args:
         model: name as `timm.list_models()` gives it, for example resnet26 or vit_tiny_patch16_224; weights are never downloaded.
+        output_stride: pixels between places of the last map, at most; models that timm dilates take less than 32, with the same weights.
     """
 
     library = "timm"
     needed = "forward_intermediates"
 
-    def __init__(self, input: PixelSpec, *, model: str) -> None:
-        made, dim = _create(model, input)
+    def __init__(self, input: PixelSpec, *, model: str, output_stride: Literal[32, 16, 8] = 32) -> None:
+        made, dim = _create(model, input, output_stride)
         stages = stages_of_timm(made.eval(), torch.zeros(1, *input.shape), "")
         super().__init__(made.train(), dim, input, stages)
 
@@ -61,17 +63,23 @@ def _timm(name: str) -> Any:
     return timm
 
 
-def _create(name: str, input: PixelSpec) -> tuple[nn.Module, int]:
-    """The bare model and its width. Raises ConfigError when timm is missing, does not know the name, or the input does not suit it."""
+def _create(name: str, input: PixelSpec, output_stride: int) -> tuple[nn.Module, int]:
+    """The bare model and its width. Raises ConfigError when timm is missing, does not know the name, or input or stride do not suit it."""
     timm = _timm(name)
+    check_output_stride("encoder timm", output_stride)
     options: dict[str, Any] = {"num_classes": 0, "in_chans": input.channels}
+    if output_stride != 32:  # most models have no such option
+        options["output_stride"] = output_stride
     if _has_fixed_size(timm.get_pretrained_cfg(name)):
         options["img_size"] = (input.height, input.width)
     try:
         model = timm.create_model(name, pretrained=False, **options)
         return model, width(model, input)
     except (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError) as error:
-        raise ConfigError(f"encoder timm: {name} does not take {input.describe()} ({error}): choose another model or size") from error
+        stride = f" at output stride {output_stride}" if output_stride != 32 else ""
+        raise ConfigError(
+            f"encoder timm: {name} does not take {input.describe()}{stride} ({error}): choose another model or size"
+        ) from error
 
 
 def _has_fixed_size(config: Any) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from kinshot.encoders import ENCODERS
+from kinshot.encoders.dilation import check_output_stride, dilate_
 from kinshot.encoders.maps import Maps, walk
 from kinshot.encoders.scaling import check_factors, scaled
 from kinshot.samples.pixels import PixelSpec
@@ -49,15 +50,18 @@ class TorchvisionResNet(ResNet):
             "auto" for the small one on images below 64 pixels.
         width: factor on all channels; the four stages of the original start from 64, 128, 256 and 512.
         depth: factor on the blocks of each stage, of which at least one is left.
+        output_stride: pixels between places of the last map, at most; stages that would go beyond it are dilated.
     """
 
     accepts = ("image",)
     stages = ("layer1", "layer2", "layer3", "layer4")
 
     def __init__(
-        self, block: type[BasicBlock | Bottleneck], layers: list[int], input: PixelSpec, stem: Stem, width: float = 1.0, depth: float = 1.0
-    ) -> None:
+        self, block: type[BasicBlock | Bottleneck], layers: list[int], input: PixelSpec, stem: Stem, width: float = 1.0, depth: float = 1.0,
+        output_stride: int = 32,
+    ) -> None:  # fmt: skip
         check_factors("encoder resnet", width=width, depth=depth)
+        check_output_stride("encoder resnet", output_stride)
         layers = [scaled(count, depth) for count in layers]
         # torchvision's constructor has no factor on channels: what it builds is replaced, and is therefore kept small
         super().__init__(block, layers if width == 1 else [1, 1, 1, 1])
@@ -72,7 +76,8 @@ class TorchvisionResNet(ResNet):
         del self.fc
         self.input = input
         self.dims = {stage: scaled(64 * 2**number, width) * block.expansion for number, stage in enumerate(self.stages)}
-        self.strides = {stage: 2**number * (1 if small else 4) for number, stage in enumerate(self.stages)}
+        strides = {stage: 2**number * (1 if small else 4) for number, stage in enumerate(self.stages)}
+        self.strides = strides if output_stride >= max(strides.values()) else dilate_(self, strides, output_stride)
 
     def _resize(self, block: type[BasicBlock | Bottleneck], layers: list[int], width: float) -> None:
         """Put stages with scaled channels, initialised like torchvision's, in the place of the original ones."""
@@ -110,6 +115,8 @@ class ResNet18(TorchvisionResNet):
             costs 16 times as much), or "auto": small below 64 pixels.
         width: factor on all channels, for narrower versions.
         depth: factor on the blocks of each stage, for shallower versions; at least one is left.
+        output_stride: pixels between places of the last map, at most; stages that would go beyond it keep the size of their maps and are
+            dilated, with the same weights. The small stem ends at 8 by itself.
 
     >>> from kinshot.samples.pixels import PixelSpec
     >>> encoder = kinshot.encoders.resnet18(PixelSpec.square(3, 32, mean=(0.5,) * 3, std=(0.5,) * 3), width=0.125)
@@ -118,9 +125,10 @@ class ResNet18(TorchvisionResNet):
     """
 
     def __init__(
-        self, input: PixelSpec, *, stem: Literal["auto", "imagenet", "small"] = "auto", width: float = 1.0, depth: float = 1.0
-    ) -> None:
-        super().__init__(BasicBlock, [2, 2, 2, 2], input, stem, width, depth)
+        self, input: PixelSpec, *, stem: Literal["auto", "imagenet", "small"] = "auto", width: float = 1.0, depth: float = 1.0,
+        output_stride: Literal[32, 16, 8] = 32,
+    ) -> None:  # fmt: skip
+        super().__init__(BasicBlock, [2, 2, 2, 2], input, stem, width, depth, output_stride)
 
 
 @ENCODERS.register("resnet50")
@@ -134,12 +142,15 @@ class ResNet50(TorchvisionResNet):
             costs 16 times as much), or "auto": small below 64 pixels.
         width: factor on all channels, for narrower versions.
         depth: factor on the blocks of each stage, for shallower versions; at least one is left.
+        output_stride: pixels between places of the last map, at most; stages that would go beyond it keep the size of their maps and are
+            dilated, with the same weights. The small stem ends at 8 by itself.
     """
 
     def __init__(
-        self, input: PixelSpec, *, stem: Literal["auto", "imagenet", "small"] = "auto", width: float = 1.0, depth: float = 1.0
-    ) -> None:
-        super().__init__(Bottleneck, [3, 4, 6, 3], input, stem, width, depth)
+        self, input: PixelSpec, *, stem: Literal["auto", "imagenet", "small"] = "auto", width: float = 1.0, depth: float = 1.0,
+        output_stride: Literal[32, 16, 8] = 32,
+    ) -> None:  # fmt: skip
+        super().__init__(Bottleneck, [3, 4, 6, 3], input, stem, width, depth, output_stride)
 
 
 def _stem_convolution(channels: int, small: bool, width: int = 64) -> nn.Conv2d:

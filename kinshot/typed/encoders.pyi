@@ -2,6 +2,7 @@
 
 from kinshot.encoders.auto import auto as auto
 from kinshot.encoders.conv4 import Conv4 as conv4
+from kinshot.encoders.dense_cnn import DenseCNN as dense_cnn
 from kinshot.encoders.efficientnet_lite0 import EfficientNetLite0 as efficientnet_lite0
 from kinshot.encoders.mlp import MLP as mlp
 from kinshot.encoders.onnx_encoder import OnnxEncoder as onnx
@@ -15,6 +16,7 @@ from kinshot.encoders.torchvision_resnet import ResNet50 as resnet50
 __all__ = [
     "auto",
     "conv4",
+    "dense_cnn",
     "efficientnet_lite0",
     "mlp",
     "onnx",
