@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kinshot.studies.report.axes import PAD, curve, histogram_figure, percent_limits, shot_axis
 from kinshot.studies.report.content import Content, EpisodeSpread
 from kinshot.studies.report.theme import MARKERS, Theme, canvas, dress, legend, short
 from kinshot.studies.summaries import Difference, Line
 
 SIGNIFICANT = 0.05
-_PAD = 0.08
 
 
 def lines_of(content: Content, model: str, feature: str, head: str, ways: int | str) -> list[Line]:
@@ -31,7 +30,7 @@ def accuracy_figure(content: Content, feature: str, ways: int | str, theme: Them
         found = lines_of(content, content.main, feature, head, ways)
         if not found:
             continue
-        handles.append(_curve(axes, found, theme.series[i % len(theme.series)], MARKERS[i % len(MARKERS)]))
+        handles.append(curve(axes, found, theme.series[i % len(theme.series)], MARKERS[i % len(MARKERS)]))
         labels.append(short(head))
         lows += [line.low for line in found]
         highs += [line.high for line in found]
@@ -39,8 +38,8 @@ def accuracy_figure(content: Content, feature: str, ways: int | str, theme: Them
         handles += axes.plot([r.shots for r in found], [r.mean for r in found], style, color=theme.faint, linewidth=1.6)
         labels.append(label)
         lows += [line.mean for line in found]
-    _shot_axis(axes, shots)
-    _accuracy_limits(axes, lows, highs)
+    shot_axis(axes, shots)
+    percent_limits(axes, lows, highs)
     axes.set_ylabel("accuracy, %")
     dress(axes, theme)
     legend(figure, handles, labels, theme, loc="outside lower center", ncols=2)
@@ -67,7 +66,7 @@ def _one_shot_figure(content: Content, feature: str, ways: int | str, theme: The
     references = _references(content, feature, ways)
     handles = [axes.axvline(lines[0].mean, linestyle=style, color=theme.faint, linewidth=1.8) for lines, _, style in references]
     ends = [end for _, line in measured for end in (line.low, line.high)] + [lines[0].mean for lines, *_ in references]
-    air = max(1.5, _PAD * (max(ends) - min(ends)))
+    air = max(1.5, PAD * (max(ends) - min(ends)))
     axes.set_xlim(max(0.0, min(ends) - air), min(100.5, max(ends) + air))
     axes.set_ylim(len(measured) - 0.5, -0.8)
     axes.set_yticks(range(len(measured)), [short(head) for head, _ in measured])
@@ -76,28 +75,6 @@ def _one_shot_figure(content: Content, feature: str, ways: int | str, theme: The
     if handles:
         legend(figure, handles, [label for _, label, _ in references], theme, loc="outside lower center", ncols=2)
     return figure
-
-
-def _curve(axes: Axes, found: list[Line], color: str, marker: str) -> object:
-    shots = [r.shots for r in found]
-    axes.fill_between(shots, [r.low for r in found], [r.high for r in found], color=color, alpha=0.22, linewidth=0)
-    half = [r.ci95 for r in found]
-    return axes.errorbar(shots, [r.mean for r in found], half, color=color, marker=marker, markersize=5, linewidth=1.8, capsize=2.5)
-
-
-def _shot_axis(axes: Axes, shots: list[int]) -> None:
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(shots, [str(k) for k in shots])
-    axes.set_xticks([], minor=True)
-    axes.set_xlim(shots[0] / 1.2, shots[-1] * 1.2)
-    axes.set_xlabel("shots (support samples of each class)")
-
-
-def _accuracy_limits(axes: Axes, lows: list[float], highs: list[float]) -> None:
-    """The range of the data with some air, inside 0 to 100."""
-    low, high = min(lows), max(highs + lows)
-    air = max(1.5, _PAD * (high - low))
-    axes.set_ylim(max(0.0, low - air), min(100.5, high + air))
 
 
 def heads_figure(content: Content, theme: Theme) -> Figure:
@@ -151,7 +128,7 @@ def paired_figure(content: Content, theme: Theme) -> Figure:
         axes.errorbar(d.mean, row, xerr=d.ci95, color=color, marker=marker, markerfacecolor=fill, markersize=6, linewidth=1.8, capsize=3)
     ends = [end for d in found for end in (d.mean - d.ci95, d.mean + d.ci95)]
     low, high = min([0.0, *ends]), max([0.0, *ends])
-    air = max(0.25, _PAD * (high - low))
+    air = max(0.25, PAD * (high - low))
     axes.set_xlim(low - air, high + air)
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.set_yticks(range(len(found)), [f"{short(d.head, 20)}, {d.shots}-shot" for d in found])
@@ -185,18 +162,4 @@ def said_p(p: float) -> str:
 
 def spread_figure(spread: EpisodeSpread, theme: Theme) -> Figure:
     """Histogram of accuracy over episodes, with the mean."""
-    figure = canvas(theme, 5.4, 3.2)
-    axes = figure.subplots()
-    widths = [b - a for a, b in zip(spread.edges, spread.edges[1:], strict=False)]
-    axes.bar(spread.edges[:-1], spread.counts, widths, align="edge", color=theme.series[0], edgecolor=theme.paper, linewidth=0.8)
-    axes.axvline(spread.mean, color=theme.ink, linewidth=1.6, linestyle="--")
-    top = max(spread.counts)
-    left = spread.mean > 50
-    place = spread.mean + (-1.5 if left else 1.5)
-    axes.text(place, top * 1.04, f"mean {spread.mean:.1f} %", ha="right" if left else "left", fontsize=9, color=theme.ink)
-    axes.set_xlim(0, 100)
-    axes.set_ylim(0, top * 1.16)
-    axes.set_xlabel("accuracy of an episode, %")
-    axes.set_ylabel("episodes")
-    dress(axes, theme)
-    return figure
+    return histogram_figure(spread.edges, spread.counts, spread.mean, "accuracy of an episode, %", theme)

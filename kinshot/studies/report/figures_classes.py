@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from kinshot.studies.report.axes import bars_figure
 from kinshot.studies.report.content import ClassRow, Confusion, Reliability
 from kinshot.studies.report.theme import Theme, canvas, dress, short
 
@@ -26,26 +27,8 @@ def chosen_classes(rows: list[ClassRow]) -> tuple[list[ClassRow], list[ClassRow]
 def classes_figure(rows: list[ClassRow], head: str, theme: Theme) -> Figure:
     """A bar for each class, the worst at the top; with many classes the worst and the best ones."""
     worst, best = chosen_classes(rows)
-    shown = [*worst, *best]
-    gap = 1.0 if best else 0.0
-    places = [i + (gap if i >= len(worst) else 0.0) for i in range(len(shown))]
-    values = [row.accuracy[head] for row in shown]
-    figure = canvas(theme, 5.4, 0.9 + 0.21 * (len(shown) + gap))
-    axes = figure.subplots()
-    axes.barh(places, values, 0.76, color=theme.series[0])
-    for place, value in zip(places, values, strict=True):
-        axes.text(value + 1, place, f"{value:.0f}", va="center", fontsize=8, color=theme.ink)
-    if best:
-        left_out = f"\u22ee  {len(rows) - len(shown)} classes between"
-        axes.text(1, len(worst), left_out, va="center", fontsize=8.5, style="italic", color=theme.faint)
-    axes.set_yticks(places, [short(row.name) for row in shown])
-    axes.set_ylim(places[-1] + 0.6, -0.6)
-    axes.set_xlim(0, 108)
-    axes.set_xticks(range(0, 101, 20))
-    axes.set_xlabel("queries put into their class, %")
-    dress(axes, theme, grid="x")
-    axes.tick_params(axis="y", length=0)
-    return figure
+    low, high = ([(row.name, row.accuracy[head]) for row in part] for part in (worst, best))
+    return bars_figure(low, high, len(rows) - len(low) - len(high), "queries put into their class, %", theme)
 
 
 def confusion_figure(confusion: Confusion, theme: Theme) -> Figure:

@@ -1,4 +1,4 @@
-"""The first lines of a report: what must be known beside every figure, and the best head beside the best reference."""
+"""The first numbers of a report: the best head beside the best reference."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ from kinshot.recipes.specs import Task
 from kinshot.studies.report.content import Content
 from kinshot.studies.report.markup import Html, fill, joined
 from kinshot.studies.summaries import Line, is_reference
-
-
-def warning(content: Content) -> Html:
-    """What must stand beside every figure, or nothing."""
-    text = content.warning.rstrip(".")
-    return fill('<p class="warning">$text.</p>', text=text[:1].upper() + text[1:]) if text else Html("")
 
 
 def headline(content: Content) -> Html:

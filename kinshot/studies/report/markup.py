@@ -7,7 +7,7 @@ import html
 from collections.abc import Iterable, Sequence
 from string import Template
 
-from kinshot.studies.report.pictures import Picture
+from kinshot.studies.report.picture import Picture
 
 _NARROW = 3
 """Up to so many columns fit the window of a phone."""

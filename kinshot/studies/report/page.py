@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from kinshot.recipes.specs import Task
 from kinshot.studies.report.content import Confusion, Content, Reliability
 from kinshot.studies.report.figures import p_value, signed
+from kinshot.studies.report.frame import facts, framed, warning
 from kinshot.studies.report.gallery import episode_html
-from kinshot.studies.report.headline import best_lines, headline, tasks_of, warning
-from kinshot.studies.report.markup import Html, fill, folded, illustrated, joined, named, paragraph, section, small, table
-from kinshot.studies.report.pictures import Picture
+from kinshot.studies.report.headline import best_lines, headline, tasks_of
+from kinshot.studies.report.markup import Html, fill, folded, illustrated, joined, named, paragraph, small, table
+from kinshot.studies.report.picture import Picture
 from kinshot.studies.report.samples import Sample
-from kinshot.studies.report.style import FRAME, STYLE
 from kinshot.studies.summaries import Line, is_reference
 
 TELLING = 0.05
@@ -50,27 +50,15 @@ def page(content: Content, figures: Sequence[Picture], samples: Mapping[int, Sam
         "calibration": _calibration(content, drawn["calibration"]),
         "about": _about(content),
     }
-    links = joined(fill('<a href="#$key">$title</a>', key=key, title=title) for key, title in TITLES.items())
-    return fill(
-        FRAME,
-        title=content.title,
-        style=Html(STYLE),
-        warning=warning(content),
-        tiles=headline(content),
-        links=links,
-        sections=joined(section(key, TITLES[key], body) for key, body in makers.items()),
-        footer="The numbers behind every picture are in report.json.",
-    )
+    return framed(
+        "kinshot few-shot report", content.title, warning(content.warning), headline(content),
+        {key: (TITLES[key], body) for key, body in makers.items()},
+    )  # fmt: skip
 
 
 def _about(content: Content) -> Html:
     rows = {**content.about, "Versions": ", ".join(f"{k} {v}" for k, v in content.versions.items()), "Command": content.command}
-    items = []
-    for label, said in rows.items():
-        lines = [said] if isinstance(said, str) else said
-        kind = "<div><code>$line</code></div>" if label in ("Command", "Trained by") or "hash" in label else "<div>$line</div>"
-        items.append(fill("<dt>$label</dt><dd>$lines</dd>", label=label, lines=joined(fill(kind, line=line) for line in lines)))
-    return fill("<dl>$items</dl>", items=joined(items))
+    return facts(rows)
 
 
 def _focus(content: Content) -> str:

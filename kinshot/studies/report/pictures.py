@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
-
-from matplotlib.figure import Figure
 
 from kinshot.studies.report.content import Content
 from kinshot.studies.report.figures import (
@@ -21,38 +17,9 @@ from kinshot.studies.report.figures import (
     spread_figure,
 )
 from kinshot.studies.report.figures_classes import chosen_classes, classes_figure, confusion_figure, reliability_figure
+from kinshot.studies.report.picture import Picture, drawn
 from kinshot.studies.report.samples import Sample
 from kinshot.studies.report.sheet import sheet_png
-from kinshot.studies.report.theme import DARK, LIGHT, Theme, png
-
-_SCALE = 2  # pixels of a figure for each pixel of the page
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure.
-
-    Args:
-        name: file name without ending.
-        section: part of the page that it belongs to.
-        title: what stands above it.
-        alt: what it shows, for those who do not see it.
-        light: PNG file for a light page, the one that is kept as a file too.
-        dark: PNG file for a dark page; empty for pictures that have one version.
-    """
-
-    name: str
-    section: str
-    title: str
-    alt: str
-    light: bytes
-    dark: bytes = b""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height on the page, in pixels."""
-        width, height = struct.unpack(">II", self.light[16:24])
-        return width // _SCALE, height // _SCALE
 
 
 def draw(content: Content) -> list[Picture]:
@@ -70,10 +37,6 @@ def sheets(content: Content, samples: Mapping[int, Sample]) -> list[Picture]:
     ]
 
 
-def _picture(name: str, section: str, title: str, alt: str, make: Callable[[Theme], Figure]) -> Picture:
-    return Picture(name, section, title, alt, png(make(LIGHT)), png(make(DARK)))
-
-
 def _accuracy(content: Content) -> list[Picture]:
     ways_list = list(dict.fromkeys(row.ways for row in content.rows))
     found = []
@@ -86,7 +49,7 @@ def _accuracy(content: Content) -> list[Picture]:
             many = f", {ways}-way" if len(ways_list) > 1 else ""
             name = f"accuracy-{_safe(feature)}" + (f"-{ways}-way" if len(ways_list) > 1 else "")
             alt = f"Accuracy against shots with 95 % bands, feature {feature}{many}: {'; '.join(told)}."
-            found.append(_picture(name, "accuracy", f"Feature {feature}{many}", alt, partial(accuracy_figure, content, feature, ways)))
+            found.append(drawn(name, "accuracy", f"Feature {feature}{many}", alt, partial(accuracy_figure, content, feature, ways)))
     return found
 
 
@@ -94,13 +57,13 @@ def _heads(content: Content) -> list[Picture]:
     focus = content.focus
     where = f"{focus.ways}-way, feature {focus.feature}"
     alt = f"Bars of accuracy of the heads {', '.join(content.heads)} for each number of shots, {where}; the numbers are in the table."
-    found = [_picture("heads", "heads", f"Accuracy, {where}", alt, partial(heads_figure, content))]
+    found = [drawn("heads", "heads", f"Accuracy, {where}", alt, partial(heads_figure, content))]
     differences = differences_of(content)
     if differences:
         told = [f"{d.head} at {d.shots}-shot {signed(d.mean)} ± {d.ci95:.2f} points, {said_p(d.p)}" for d in differences]
         alt = f"Differences to {content.focus.head} on the same episodes with 95 % intervals: {'; '.join(told)}."
         title = f"Difference to {content.focus.head}"
-        found.append(_picture("paired", "heads", title, alt, partial(paired_figure, content)))
+        found.append(drawn("paired", "heads", title, alt, partial(paired_figure, content)))
     return found
 
 
@@ -111,19 +74,19 @@ def _answers(content: Content) -> list[Picture]:
     title = f"The worst and the best of {len(content.classes)} classes" if best else "All classes, the worst first"
     alt = f"Bars of accuracy by class with {head}, from {ends[0].name} at {ends[0].accuracy[head]:.0f} % to {ends[-1].name} at "
     alt += f"{ends[-1].accuracy[head]:.0f} %; every class is in the table."
-    classes = _picture("classes", "classes", title, alt, partial(classes_figure, content.classes, head))
+    classes = drawn("classes", "classes", title, alt, partial(classes_figure, content.classes, head))
     confusion = content.confusion
     many = len(confusion.names) < confusion.classes
     title = f"The {len(confusion.names)} classes of the most frequent confusions" if many else f"All {confusion.classes} classes"
     alt = f"Confusion matrix of {len(confusion.names)} classes; the most frequent confusions and the whole matrix are in the tables."
-    return [classes, _picture("confusion", "confusion", title, alt, partial(confusion_figure, confusion))]
+    return [classes, drawn("confusion", "confusion", title, alt, partial(confusion_figure, confusion))]
 
 
 def _reliability(content: Content) -> list[Picture]:
     found = []
     for number, reliability in enumerate(content.reliability, 1):
         alt = f"Reliability diagram of {reliability.head}: expected calibration error {100 * reliability.error:.1f} %; bins in the table."
-        found.append(_picture(f"calibration-{number}", "calibration", reliability.head, alt, partial(reliability_figure, reliability)))
+        found.append(drawn(f"calibration-{number}", "calibration", reliability.head, alt, partial(reliability_figure, reliability)))
     return found
 
 
@@ -131,7 +94,7 @@ def _spread(content: Content) -> list[Picture]:
     spread = content.spread
     total, worst, best = sum(spread.counts), spread.worst[0].accuracy, spread.best[0].accuracy
     alt = f"Histogram of accuracy over {total} episodes: mean {spread.mean:.1f} %, from {worst:.1f} % to {best:.1f} %."
-    return [_picture("episodes", "episodes", "From episode to episode", alt, partial(spread_figure, spread))]
+    return [drawn("episodes", "episodes", "From episode to episode", alt, partial(spread_figure, spread))]
 
 
 def _safe(text: str) -> str:

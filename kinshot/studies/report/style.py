@@ -13,7 +13,7 @@ FRAME = """<!DOCTYPE html>
 <style>$style</style>
 </head>
 <body>
-<header><p class="kicker">kinshot few-shot report</p><h1>$title</h1>$warning$tiles</header>
+<header><p class="kicker">$kicker</p><h1>$title</h1>$warning$tiles</header>
 <nav aria-label="Sections">$links</nav>
 <main>
 $sections</main>
