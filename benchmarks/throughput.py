@@ -32,7 +32,7 @@ from kinshot.core.runtime import resolve_precision
 from kinshot.datasets.base import Source
 from kinshot.learn.loop import Run, StepResult, train
 from kinshot.recipes.recipe import parse
-from kinshot.runs.train import build
+from kinshot.runs.job import build
 
 METHODS = {"simclr": "SimCLR", "moco": "MoCo"}
 # Ratios that are asked for; ResNet-18's presuppose bf16 instructions, which do most of the work there.

@@ -25,10 +25,11 @@ from kinshot.objectives.distillation.rkd_distance import rkd_distance
 from kinshot.recipes.distill import DistillSettings, distill_terms, parse_loss
 from kinshot.recipes.recipe import load_recipe, parse
 from kinshot.runs.embedder import load
+from kinshot.runs.job import build
 from kinshot.runs.start import Options
 from kinshot.runs.teachers import Teachers, load_teacher
 from kinshot.runs.terms import terms_of
-from kinshot.runs.train import build, train_recipe
+from kinshot.runs.train import train_recipe
 from kinshot.samples.pixels import PixelSpec
 from kinshot.ssl.methods.simclr import SimCLR
 from kinshot.ssl.methods.student import Student

@@ -17,7 +17,8 @@ from kinshot.datasets import SOURCES
 from kinshot.learn.features import weights_hash
 from kinshot.recipes.loaded import read
 from kinshot.recipes.recipe import load_recipe, parse
-from kinshot.runs.train import build, restore
+from kinshot.runs.job import build
+from kinshot.runs.train import restore
 from kinshot.samples.spec import spec_from_dict
 from kinshot.studies import provenance
 from kinshot.studies.lineage import Lineage

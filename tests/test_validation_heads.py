@@ -14,7 +14,7 @@ from kinshot.learn import METHODS
 from kinshot.recipes.check import _head_problem, checked_recipe
 from kinshot.recipes.recipe import load_recipe
 from kinshot.runs.hooks import RunHooks
-from kinshot.runs.train import Job, build
+from kinshot.runs.job import Job, build
 from tests.study_runs import source
 from tests.tiny import TINY
 

@@ -78,7 +78,12 @@ def run_training(
     show(result, as_json, lambda: lines(result))
 
 
-_LEARNS = {"ssl distill": "learns from a teacher", "fewshot train": "learns from class labels", "ssl pretrain": "learns without labels"}
+_LEARNS = {
+    "ssl distill": "learns from a teacher",
+    "fewshot train": "learns from class labels",
+    "segmentation train": "learns from class maps",
+    "ssl pretrain": "learns without labels",
+}
 
 
 def _check_kind(command: str, recipe: Recipe) -> None:

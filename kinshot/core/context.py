@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 
@@ -18,9 +19,11 @@ class RunContext:
         total_steps: steps in the whole run.
         seed: the run's seed, for `kinshot.core.rng`.
         labels: class of every sample, int64 (N,), 0..C-1, for a method that is `supervised`; None for all others.
+        contains: which classes the class map of every sample holds, bool (N, C), for a method that learns from class maps, else None.
+        photos: the photograph that every sample is of, int64 (N,), where `contains` is.
 
     >>> kinshot.RunContext(num_samples=100, batch_size=32, steps_per_epoch=3, total_steps=30, seed=0)
-    RunContext(num_samples=100, batch_size=32, steps_per_epoch=3, total_steps=30, seed=0, labels=None)
+    RunContext(num_samples=100, batch_size=32, steps_per_epoch=3, total_steps=30, seed=0, labels=None, contains=None, photos=None)
     """
 
     num_samples: int
@@ -29,3 +32,5 @@ class RunContext:
     total_steps: int
     seed: int
     labels: Tensor | None = None
+    contains: np.ndarray | None = None
+    photos: np.ndarray | None = None

@@ -30,8 +30,8 @@ Part = TypeVar("Part", bound=Callable[..., Any])
 class Entry:
     """Where a part lives and what can be said of it without importing it.
 
-    `symbol` is its name in its file, `flags` are its class's attributes set to True or False, `facts` what its decorator says beside
-    the name.
+    `symbol` is its name in its file, `flags` are its class's attributes set to True, False or a tuple of texts, `facts` what its decorator
+    says beside the name.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Entry:
     summary: str
     docstring: str
     parameters: dict[str, Parameter]
-    flags: dict[str, bool]
+    flags: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -209,12 +209,22 @@ def _other_registries(registry: Registry, tree: ast.Module) -> set[str]:
     return found
 
 
-def _flags(node: ast.ClassDef | ast.FunctionDef) -> dict[str, bool]:
-    found: dict[str, bool] = {}
+def _flags(node: ast.ClassDef | ast.FunctionDef) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for line in node.body if isinstance(node, ast.ClassDef) else ():
-        if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, bool):
-            found |= {target.id: line.value.value for target in line.targets if isinstance(target, ast.Name)}
+        value = _flag(line.value) if isinstance(line, ast.Assign) else None
+        if value is not None and isinstance(line, ast.Assign):
+            found |= {target.id: value for target in line.targets if isinstance(target, ast.Name)}
     return found
+
+
+def _flag(value: ast.expr) -> bool | tuple[str, ...] | None:
+    """What a class attribute is set to in the source text, where it is True, False or a tuple of texts."""
+    if isinstance(value, ast.Constant):
+        return value.value if isinstance(value.value, bool) else None
+    texts = [part.value for part in value.elts if isinstance(part, ast.Constant)] if isinstance(value, ast.Tuple) else []
+    whole = isinstance(value, ast.Tuple) and len(texts) == len(value.elts) and all(isinstance(text, str) for text in texts)
+    return tuple(str(text) for text in texts) if whole else None
 
 
 def _registrations(node: ast.ClassDef | ast.FunctionDef, others: set[str]) -> list[tuple[str, dict[str, Any]]]:

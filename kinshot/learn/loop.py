@@ -19,10 +19,10 @@ from kinshot.core.errors import DivergedError, Interrupted
 from kinshot.encoders.freezing import check_learns
 from kinshot.learn.learner import Learner
 from kinshot.learn.optim import WeightAverage, set_lr
-from kinshot.samples.batch import Batch
+from kinshot.samples.batch import Batch, Loaded, moved
 
-Batches = Callable[[int, int], Iterator[tuple[Tensor, Tensor]]]
-"""(epoch, first step within it) -> batches of (uint8 images, int64 sample indices)."""
+Batches = Callable[[int, int], Iterator[tuple[Loaded, Tensor]]]
+"""(epoch, first step within it) -> batches of (samples as their source gives them, int64 sample indices)."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ def train(
         if first == 0:
             run.learner.start_epoch(epoch, extract)
         clock = time.perf_counter()
-        for images, indices in batches(epoch, first):
+        for samples, indices in batches(epoch, first):
             waited = time.perf_counter() - clock
-            result = _step(run, plan, images, indices, make_batch, epoch, hooks)
+            result = _step(run, plan, samples, indices, make_batch, epoch, hooks)
             result.data_seconds, result.seconds = waited, time.perf_counter() - clock
             hooks.after_step(run, result, epoch)
             if run.step % plan.steps_per_epoch == 0:
@@ -124,10 +124,9 @@ def train(
             clock = time.perf_counter()
 
 
-def _step(run: Run, plan: Plan, images: Tensor, indices: Tensor, make_batch: Any, epoch: int, hooks: Hooks) -> StepResult:
+def _step(run: Run, plan: Plan, samples: Loaded, indices: Tensor, make_batch: Any, epoch: int, hooks: Hooks) -> StepResult:
     step = run.step
-    images = images.to(plan.device, non_blocking=True)
-    batch = make_batch(images, indices, seed=plan.seed, epoch=epoch, step=step)
+    batch = make_batch(moved(samples, plan.device), indices, seed=plan.seed, epoch=epoch, step=step)
     with _autocast(plan):
         terms = run.learner.loss(batch, step)
     _guard(terms["loss"].detach(), "loss", run, batch.indices, hooks)

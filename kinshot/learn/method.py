@@ -51,6 +51,9 @@ class Method(nn.Module):
     """Which samples make up each batch; None leaves it to the recipe."""
     trains_head: ClassVar[str] = ""
     """The few-shot head that takes the weights of the model's part `network` at test time; empty for none."""
+    fields: ClassVar[tuple[str, ...]] = ()
+    """Fields of samples beside the one that the encoder takes, which it learns from: `batch.beside` holds them. One that learns from
+    class maps (`mask`) is given `context.contains` and `context.photos`, and `segmentation train` runs it."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()

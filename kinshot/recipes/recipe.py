@@ -31,6 +31,8 @@ PARTS: dict[str, Registry] = {
     "data": SOURCES, "graph": GRAPHS, "order": ORDERS, "views": VIEWS, "encoder": ENCODERS, "method": METHODS
 }  # fmt: skip
 OPTIONAL = {"graph", "order"}
+MASK = "mask"
+"""The field of class maps."""
 
 
 SECTIONS: dict[str, type] = {
@@ -226,9 +228,13 @@ def _meant(key: str, data: dict[str, Any]) -> str:
 
 
 def train_command(recipe: Recipe) -> str:
-    """The command that trains a recipe: `ssl distill` with a teacher, `fewshot train` with class labels, else `ssl pretrain`."""
+    """The command that trains a recipe: `ssl distill` with a teacher, `segmentation train` with class maps, `fewshot train` with class
+    labels, else `ssl pretrain`.
+    """
     if recipe.distill.losses:
         return "ssl distill"
+    if learns_from_maps(recipe):
+        return "segmentation train"
     return "fewshot train" if learns_from_labels(recipe) else "ssl pretrain"
 
 
@@ -237,12 +243,22 @@ def learns_from_labels(recipe: Recipe) -> bool:
     return METHODS.entry(recipe.method.name).flags.get("supervised", False)
 
 
+def learns_from_maps(recipe: Recipe) -> bool:
+    """Whether the recipe's method is given class maps beside images."""
+    return MASK in METHODS.entry(recipe.method.name).flags.get("fields", ())
+
+
 def knows_labels(recipe: Recipe) -> bool:
     """Whether training knows samples by their labels: as targets, by the links of a graph, or because a term says so."""
     graphs = {recipe.graph.name} if recipe.graph else set()
     graphs |= {str(term.kin.settings["of"]).partition(":")[0] for term in recipe.terms if term.kin.settings.get("of")}
     by_graph = any(name in GRAPHS.entries and GRAPHS.entries[name].facts.get("labelled") for name in graphs)
-    return learns_from_labels(recipe) or by_graph or any(KINS.entry(term.kin.name).facts.get("labelled") for term in recipe.terms)
+    return (
+        learns_from_labels(recipe)
+        or learns_from_maps(recipe)
+        or by_graph
+        or any(KINS.entry(term.kin.name).facts.get("labelled") for term in recipe.terms)
+    )
 
 
 def differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:

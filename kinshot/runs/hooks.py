@@ -33,7 +33,7 @@ from kinshot.runs.state import state_of
 from kinshot.runs.validation import Validator
 
 if TYPE_CHECKING:
-    from kinshot.runs.train import Job
+    from kinshot.runs.job import Job
 
 RETRIEVAL_SAMPLES = 500
 Say = Callable[[str], None]
@@ -56,7 +56,7 @@ class RunHooks:
         if self.validator is not None:
             width = job.embed_source(self.validator.source, np.arange(1))[self.validator.settings.feature].shape[1]
             try_validation_head(self.validator.settings, width, _head_weights(job.run, self.validator))
-        self.samples = recorded(job.source)
+        self.samples = recorded(job.data.whole)
         # a run that begins anew drops also the records of step 0 that one killed before its first checkpoint left
         self.monitor = Monitor(out, resume_step=-1 if job.begun is None else job.run.step, tensorboard=job.recipe.monitor.tensorboard)
         self.final = {tag: value for tag, value in self.monitor.latest.items() if tag == "train/loss" or tag.startswith("eval/")}
@@ -126,7 +126,7 @@ class RunHooks:
             "epoch": run.step // job.plan.steps_per_epoch,
             "seed": job.plan.seed,
             "input": job.input.to_dict(),
-            "source": job.source.fingerprint(),
+            "source": job.data.whole.fingerprint(),
             "samples": len(job.source),
             "optimizer": optimizer_meta,
             "cpu_seconds": round(self.resumed_cpu + time.process_time(), 3),
@@ -163,7 +163,7 @@ class RunHooks:
             "checkpoint": str(known_by.path),
             "steps": run.step,
             **extension(self.job.recipe.train),
-            **stand_in_count(self.job.source),
+            **stand_in_count(self.job.data.whole),
             "weights": weights_hash(known_by.encoder),
             "cpu_minutes": round((self.resumed_cpu + time.process_time()) / 60, 2),
             "wall_minutes": round(seconds / 60, 2),
@@ -220,7 +220,7 @@ class RunHooks:
         job, last = self.job, self.job.plan.epochs
         run.learner.eval()
         embed, plan = run.learner.model.features, job.plan
-        found = view_quality(job.source, job.make_batch.views, embed, seed=plan.seed, epoch=last, device=plan.device)
+        found = view_quality(job.source, job.make_batch.shown, embed, seed=plan.seed, epoch=last, device=plan.device)
         run.learner.train()
         return {f"eval/views/{name}": value for name, value in found.items()}
 

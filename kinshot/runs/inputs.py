@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kinshot.kin.kin import Kin
 from kinshot.learn.learner import Learner
-from kinshot.samples.batch import Batch, Partners
+from kinshot.samples.batch import Batch, Loaded, Partners
 from kinshot.samples.spec import Spec
 
 
@@ -36,22 +37,27 @@ class BatchMaker:
     """Makes batches of loaded samples.
 
     Args:
-        views: the recipe's views, of one draw or of several.
+        views: the recipe's views, of one draw or of several; of all fields where there are some beside the encoder's.
         spec: what the encoder takes.
         learner: says whether somebody needs clean samples, and which terms asked for partners.
         batch_size: B; rows beyond it are partners.
+        field: the field that the encoder takes.
+        beside: fields that it does not take, which the method learns from.
     """
 
-    views: Callable[..., list[Tensor]]
+    views: Callable[..., list[Any]]
     spec: Spec
     learner: Learner
     batch_size: int
+    field: str = ""
+    beside: tuple[str, ...] = ()
 
-    def __call__(self, samples: Tensor, indices: Tensor, *, seed: int, epoch: int, step: int) -> Batch:
+    def __call__(self, samples: Loaded, indices: Tensor, *, seed: int, epoch: int, step: int) -> Batch:
         """Samples (B + P, ...) on the device, and int64 indices (B + P,), as a batch there."""
-        own, partners = samples[: self.batch_size], samples[self.batch_size :]
+        given = {self.field: samples} if isinstance(samples, Tensor) else samples
+        own, partners = given[self.field][: self.batch_size], given[self.field][self.batch_size :]
         ids, others = indices[: self.batch_size], indices[self.batch_size :]
-        made = self.views(own, ids, seed=seed, epoch=epoch)
+        drawn = self._views({name: given[name][: self.batch_size] for name in (self.field, *self.beside)}, ids, seed, epoch)
         clean = self.clean(own) if self.learner.needs_clean else None
         found = {}
         asking = self.learner.asking
@@ -59,9 +65,20 @@ class BatchMaker:
         for (number, term), rows, which in zip(asking.items(), partners.split(counts), others.split(counts), strict=True):
             if len(rows):
                 as_view = term.kin.partner_input == "view"
-                x = self.views(rows, which, seed=seed, epoch=epoch)[0] if as_view else self.clean(rows)
-                found[number] = Partners(which.to(samples.device), x)
-        return Batch(ids.to(samples.device), made, clean, found)
+                x = self.shown(rows, which, seed=seed, epoch=epoch)[0] if as_view else self.clean(rows)
+                found[number] = Partners(which.to(own.device), x)
+        return Batch(ids.to(own.device), drawn[self.field], clean, found, {name: drawn[name] for name in self.beside})
+
+    def shown(self, samples: Tensor, indices: Tensor, *, seed: int, epoch: int) -> list[Tensor]:
+        """Views of samples (B, ...) of the encoder's field alone."""
+        return self._views({self.field: samples}, indices, seed, epoch)[self.field]
+
+    def _views(self, given: Mapping[str, Tensor], indices: Tensor, seed: int, epoch: int) -> dict[str, list[Tensor]]:
+        """Views by field; views of one field are called with its tensor, as those of somebody's own may know no other."""
+        if not self.beside:
+            return {self.field: self.views(given[self.field], indices, seed=seed, epoch=epoch)}
+        found = self.views(given, indices, seed=seed, epoch=epoch)
+        return {name: [view[name] for view in found] for name in given}
 
     def clean(self, samples: Tensor) -> Tensor:
         """Samples as evaluation sees them, without augmentation."""

@@ -12,19 +12,20 @@ from torch import Tensor
 from kinshot.core.errors import DivergedError
 from kinshot.encoders.freezing import check_learns
 from kinshot.runs.hooks import RunHooks
+from kinshot.samples.batch import moved
 
 if TYPE_CHECKING:
-    from kinshot.runs.train import Job
+    from kinshot.runs.job import Job
 
 
 def first_step(job: Job) -> dict[str, Tensor]:
     """The loss and its terms of a freshly built job's first batch, forward and backward; the job is spent afterwards."""
     learner, device = job.run.learner, job.plan.device
-    images, indices = next(iter(job.batches(0, 0)))
+    samples, indices = next(iter(job.batches(0, 0)))
     learner.train()
     learner.prepare(job.extract)
     learner.start_epoch(0, job.extract)
-    batch = job.make_batch(images.to(device), indices, seed=job.recipe.seed, epoch=0, step=0)
+    batch = job.make_batch(moved(samples, device), indices, seed=job.recipe.seed, epoch=0, step=0)
     with torch.autocast(device.type, dtype=job.plan.autocast, enabled=job.plan.autocast is not None):
         terms = learner.loss(batch, 0)
     check_learns(terms["loss"])

@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+Loaded = Tensor | Mapping[str, Tensor]
+"""Samples as a source gives them: (B, ...), or one such tensor by field."""
 
 
 class Partners(NamedTuple):
@@ -40,9 +44,18 @@ class Batch:
         views: augmented batches, each (B, ...), in the order of the recipe's views.
         clean: the same samples as evaluation sees them, (B, ...), where somebody asked for them.
         partners: what each term asked for, by the term's number.
+        beside: fields that the networks do not take, class maps for example, as tensors (B, ...) for each view: what `Method.fields` names.
     """
 
     indices: Tensor
     views: Sequence[Tensor]
     clean: Tensor | None = None
     partners: Mapping[int, Partners] = field(default_factory=dict)
+    beside: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
+
+
+def moved(samples: Loaded, device: torch.device) -> Loaded:
+    """Samples on another device."""
+    if isinstance(samples, Tensor):
+        return samples.to(device, non_blocking=True)
+    return {name: values.to(device, non_blocking=True) for name, values in samples.items()}

@@ -1,0 +1,56 @@
+"""The samples of a run: the field that its encoder takes, and what its method learns from beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kinshot.core.errors import ConfigError
+from kinshot.datasets.base import Source
+from kinshot.samples import SPECS
+
+
+@dataclass(frozen=True)
+class Data:
+    """A run's source, seen in two ways.
+
+    Args:
+        whole: what batches are loaded from.
+        seen: its samples as the encoder takes them; the same source where that is all there is.
+        field: the field that the encoder takes.
+        beside: further fields, which the method learns from.
+    """
+
+    whole: Source
+    seen: Source
+    field: str
+    beside: tuple[str, ...] = ()
+
+    @property
+    def batched(self) -> Source:
+        """What batches are loaded from: of samples of several fields only what somebody looks at."""
+        return self.whole if self.beside else self.seen
+
+
+def data_of(source: Source, beside: tuple[str, ...], method: str) -> Data:
+    """The samples of a run.
+
+    Args:
+        source: the recipe's data.
+        beside: fields that the method learns from beside the one that the encoder takes.
+        method: its name, for messages.
+
+    Raises:
+        ConfigError: a source without these fields, or that lacks them for some samples, or with several that an encoder could take.
+    """
+    missing = [name for name in beside if name not in source.fields]
+    if missing:
+        known = ", ".join(source.fields)
+        raise ConfigError(f"method {method} learns from the field {missing[0]}, and {source.name} has {known}: choose data with class maps")
+    able = [name for name, spec in source.fields.items() if name not in beside and spec.kind in SPECS.entries]
+    if len(able) != 1:
+        known = ", ".join(able) or "none"
+        raise ConfigError(f"data: an encoder takes one field, and {source.name} has {known} that one could take: choose data with one")
+    partial = [name for name in (able[0], *beside) if name in source.present]
+    if beside and partial:
+        raise ConfigError(f"method {method} needs {partial[0]} of every sample, and some of {source.name} lack it: leave those out")
+    return Data(source, source.only(able[0]), able[0], beside)
