@@ -32,6 +32,7 @@ from kinshot.encoders.freezing import freeze
 from kinshot.kin.graph import RelationGraph
 from kinshot.learn import METHODS
 from kinshot.learn.features import extract, joint_feature
+from kinshot.learn.learner import Learner
 from kinshot.learn.loop import Plan, Run
 from kinshot.learn.method import Method
 from kinshot.learn.model import Model
@@ -136,8 +137,9 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     steps = len(source) // t.batch_size
     if steps == 0:
         raise ConfigError(f"train.batch_size is {t.batch_size} but {source.name} has {len(source)} samples; lower train.batch_size")
-    parts = [steps * epochs for epochs in (t.epochs, *t.extend)]
-    context = RunContext(len(source), t.batch_size, steps, sum(parts), recipe.seed, _labels(recipe, source), *_contents(data))
+    context = RunContext(
+        len(source), t.batch_size, steps, sum(_parts(recipe, steps)), recipe.seed, _labels(recipe, source), *_contents(data)
+    )
     method = METHODS.build(recipe.method.name, Model(encoder, projector), context, settings=recipe.method.settings)
     graph = GRAPHS.build(recipe.graph.name, source, settings=recipe.graph.settings) if recipe.graph else None
     learner = learner_of(recipe, method, source, input, context, device, graph).to(device)
@@ -147,10 +149,27 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
         encoder.lr_scale = t.encoder_lr  # type: ignore[assignment]
     optimizer = build_optimizer(t.optimizer, learner, lr=t.lr, weight_decay=t.weight_decay, momentum=t.momentum)
     average = WeightAverage(learner.model.state_dict(), t.ema) if t.ema else None
+    plan = _plan(recipe, steps, device, precision)
+    make_batch = _batch_maker(recipe, data, input, learner)
+    threads = f"device: {device}, {torch.get_num_threads()} threads"
+    notes = [threads, f"precision: {precision} ({reason})", allocator or f"allocator: {allocator_obstacle()}"]
+    notes += stand_in_notes(data.whole) + filled_in(written, recipe) + unfinished_notes([recipe.init, *recipe.teachers])
+    computed = [describe_compute(precision, device)]
+    order, run = _order(recipe, method, source, steps), Run(learner, optimizer, average)
+    return Job(recipe, data, input, run, plan, make_batch, notes, graph, computed, order=order)
+
+
+def _parts(recipe: Recipe, steps: int) -> list[int]:
+    """Steps of the run as it was begun, and of each extension, where an epoch has so many."""
+    return [steps * epochs for epochs in (recipe.train.epochs, *recipe.train.extend)]
+
+
+def _plan(recipe: Recipe, steps: int, device: torch.device, precision: str) -> Plan:
+    t, parts = recipe.train, _parts(recipe, steps)
     course = partial(
         extended_factor, parts=parts, restart=t.extend_schedule == "restart", schedule=t.schedule, warmup=t.warmup, final=t.final_lr
     )
-    plan = Plan(
+    return Plan(
         epochs=t.epochs + sum(t.extend),
         steps_per_epoch=steps,
         lr=lambda step: t.lr * course(step),
@@ -161,17 +180,15 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
         log_every=recipe.monitor.log_every,
         checkpoint_steps=max(1, round(recipe.monitor.checkpoint_every * steps)),
     )
+
+
+def _batch_maker(recipe: Recipe, data: Data, input: Spec, learner: Learner) -> BatchMaker:
+    """What makes batches of loaded samples. Raises ConfigError for views that the method or the encoder cannot use."""
     fields = {data.field: input, **{name: data.whole.fields[name] for name in data.beside}}
     views = VIEWS.build(recipe.views.name, fields if data.beside else input, settings=recipe.views.settings)
-    check_view_count(method.view_count, recipe.method.name, recipe.views)
-    check_small_views(encoder, recipe.views, input.side)
-    threads = f"device: {device}, {torch.get_num_threads()} threads"
-    notes = [threads, f"precision: {precision} ({reason})", allocator or f"allocator: {allocator_obstacle()}"]
-    notes += stand_in_notes(data.whole) + filled_in(written, recipe) + unfinished_notes([recipe.init, *recipe.teachers])
-    make_batch = BatchMaker(views, input, learner, t.batch_size, data.field, data.beside)
-    computed = [describe_compute(precision, device)]
-    order, run = _order(recipe, method, source, steps), Run(learner, optimizer, average)
-    return Job(recipe, data, input, run, plan, make_batch, notes, graph, computed, order=order)
+    check_view_count(learner.method.view_count, recipe.method.name, recipe.views)
+    check_small_views(learner.model.encoder, recipe.views, input.side)
+    return BatchMaker(views, input, learner, recipe.train.batch_size, data.field, data.beside)
 
 
 def _order(recipe: Recipe, method: Method, source: Source, steps: int) -> Order | None:
