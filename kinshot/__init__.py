@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # every name that the package shows: docs/api.md says what ea
     from kinshot import miners as miners
     from kinshot import objectives as objectives
     from kinshot import orders as orders
+    from kinshot import segmenters as segmenters
     from kinshot import sources as sources
     from kinshot import views as views
     from kinshot.core.context import RunContext as RunContext
@@ -36,5 +37,7 @@ if TYPE_CHECKING:  # every name that the package shows: docs/api.md says what ea
     from kinshot.kin.neighbors.ranking import rank as rank
     from kinshot.kin.relation import Relation as Relation
     from kinshot.runs.embedder import load as load
+    from kinshot.segmentation.dense import Dense as Dense
+    from kinshot.segmentation.segmenter import build_segmenter as build_segmenter
 
 face(__name__, Declared(__name__, __file__))

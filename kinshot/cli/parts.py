@@ -23,8 +23,9 @@ from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.augmenters import AUGMENTERS
 from kinshot.recipes.recipe import PARTS, SECTIONS, load_recipe, recipe_data, recipe_names, recipe_path
 from kinshot.samples import SPECS
+from kinshot.segmentation import SEGMENTERS
 
-REGISTRIES: list[Registry] = [*PARTS.values(), HEADS, OBJECTIVES, KINS, MINERS, METRICS, AUGMENTERS, SPECS]
+REGISTRIES: list[Registry] = [*PARTS.values(), HEADS, SEGMENTERS, OBJECTIVES, KINS, MINERS, METRICS, AUGMENTERS, SPECS]
 KINDS = ["recipe", *(registry.kind for registry in REGISTRIES), "section"]
 
 

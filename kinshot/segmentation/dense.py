@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kinshot.core.errors import DataError
 from kinshot.samples.class_map import IGNORE
 
 BACKGROUND = 0
@@ -23,6 +24,11 @@ class Dense:
         masks: way maps of the support's images, int64 (E, W, K, height, width): 0 background, w + 1 way w, 255 nothing. In an image of
             way w pixels of another way have that way's value.
         query: maps of the queries by stage, each (E, Q, C, h, w).
+
+    >>> maps, masks = torch.rand(1, 2, 5, 8, 4, 4), torch.tensor([1, 2]).view(1, 2, 1, 1, 1).expand(1, 2, 5, 16, 16)
+    >>> episodes = kinshot.Dense({"map": maps}, masks, {"map": torch.rand(1, 3, 8, 4, 4)})
+    >>> episodes.ways, episodes.shots, episodes.stage
+    (2, 5, 'map')
     """
 
     support: Mapping[str, Tensor]
@@ -46,8 +52,23 @@ class Dense:
 
     def own(self) -> Tensor:
         """Where each support image shows its own way, bool (E, W, K, height, width)."""
-        way = torch.arange(1, self.ways + 1, device=self.masks.device)
-        return self.masks == way.view(1, -1, 1, 1, 1)
+        return way_pixels(self.masks)
+
+    def check(self) -> None:
+        """Raises DataError for a way that no pixel of its support belongs to, naming it."""
+        empty = ~self.own().flatten(2).any(-1)
+        if bool(empty.any()):
+            episode, way = empty.nonzero()[0].tolist()
+            raise DataError(
+                f"way {way} of episode {episode} has no pixel in the masks of its {self.shots} support image(s): "
+                f"expected the value {way + 1} in at least one; draw other images, or mend their masks"
+            )
+
+
+def way_pixels(masks: Tensor) -> Tensor:
+    """Where each image of way maps (E, W, ..., height, width) shows its own way: bool of the same shape."""
+    way = torch.arange(1, masks.shape[1] + 1, device=masks.device)
+    return masks == way.view(-1, *(1,) * (masks.ndim - 2))
 
 
 def way_maps(masks: Tensor, classes: Tensor, others: str = "background") -> Tensor:
