@@ -22,10 +22,10 @@ from kinshot.datasets.scenes import Scenes
 from kinshot.datasets.stand_ins import sample_keys
 from kinshot.samples import SPECS
 from kinshot.samples.class_map import ClassMapSpec
-from tests.trees import write_cifar10, write_cifar100, write_fashion, write_folder, write_grocery, write_omniglot
+from tests.trees import write_cifar10, write_cifar100, write_fashion, write_folder, write_grocery, write_omniglot, write_scenes
 
 Settings = dict[str, Any]
-WITHOUT_PAPER = {"folder", "table", "glyphs", "glyph_scenes"}
+WITHOUT_PAPER = {"folder", "table", "glyphs", "glyph_scenes", "mask_folder"}
 """The user's own data, and what nobody has published."""
 
 
@@ -50,6 +50,7 @@ CASES: dict[str, Callable[[Path], Settings]] = {
     "glyph_scenes": lambda root: {"split": "val", "size": 32, "classes": 6, "per_class": 3},
     "grocery_store": lambda root: _at(root / "set", lambda place: write_grocery(place, official=False), split="test", size=8),
     "manifold": lambda root: {"nodes": 40, "radius": 0.5, "length": 16},
+    "mask_folder": lambda root: _at(root, write_scenes, size=8),
     "omniglot": lambda root: _at(root, lambda place: write_omniglot(place, "val"), split="val", size=14),
     "table": lambda root: _at(root / "rows.csv", lambda file: _table(file.parent), label="species", attributes=("site",)),
     "task_topology": lambda root: {"length": 16},

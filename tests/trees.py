@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import struct
 from pathlib import Path
 
@@ -102,3 +103,27 @@ def write_cifar100(root: Path) -> None:
 
 def no_files(root: Path) -> None:
     return None
+
+
+def write_scenes(root: Path) -> None:
+    """Six pictures of two sizes and their masks: classes 1 to 4 in two folds, 5 in none, two pictures of one photograph."""
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    table = {str(c): {"name": f"thing{c}", "fold": (c - 1) // 2 if c < 5 else -1} for c in range(1, 6)}
+    (root / "classes.json").write_text(json.dumps({"0": "background", **table}))
+    (root / "photos.csv").write_text(
+        "stem,photo_id,kind\n" + "".join(f"p{k},{100 + k // 2 if k < 2 else 200 + k},scene\n" for k in range(6))
+    )
+    for k in range(6):
+        height, width = (12, 16) if k % 2 else (10, 10)
+        Image.fromarray(noise(k, height, width, 3)).save(root / "images" / f"p{k}.png")
+        Image.fromarray(mask_of(height, width, k % 4 + 1, (k + 1) % 4 + 1, 5)).save(root / "masks" / f"p{k}.png")
+
+
+def mask_of(height: int, width: int, *values: int) -> np.ndarray:
+    """Blocks of three rows or more with these values on the left half, 255 in the last column."""
+    mask = np.zeros((height, width), np.uint8)
+    for number, rows in enumerate(np.array_split(np.arange(height), len(values))):
+        mask[rows, : width // 2] = values[number]
+    mask[:, -1] = 255
+    return mask

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +10,10 @@ import numpy as np
 
 from kinshot.core.errors import DataError
 from kinshot.datasets import SOURCES
-from kinshot.datasets.base import FileSource
+from kinshot.datasets.base import FileSource, Source
 from kinshot.datasets.files import content_digests
 from kinshot.datasets.images import failures
+from kinshot.datasets.scene_files import FileScenes
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,19 @@ def check_data(name: str, settings: Mapping[str, Any]) -> Checked:
         return Checked(name, unreadable=[("", str(error))])
     failed: dict[int, str] = {}
     copies: list[list[str]] = []
-    if isinstance(source, FileSource):
-        files = source.paths
-        failed = failures(len(files), lambda row: source.decode(files[row]))
+    files = source.files if isinstance(source, FileSource | FileScenes) else None
+    if isinstance(source, FileSource | FileScenes) and files is not None:
+        failed = failures(len(files), lambda row: source.load([row], source.fields))
         readable = [row for row in range(len(files)) if row not in failed]
         copies = _copies([str(files[row]) for row in readable], content_digests([files[row] for row in readable], source.root))
     return Checked(
         source.name,
         len(source),
         len(source.class_names),
-        [(str(source.paths[row]), why) for row, why in failed.items()] if isinstance(source, FileSource) else [],
+        [] if files is None else [(str(files[row]), why) for row, why in failed.items()],
         list(source.notes),
         copies,
-        _smallest(source.labels, source.class_names, failed),
+        _smallest(source, failed),
     )
 
 
@@ -78,9 +78,12 @@ def _copies(files: list[str], digests: np.ndarray) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _smallest(labels: np.ndarray | None, names: list[str], failed: Mapping[int, str]) -> tuple[str, int] | None:
-    if labels is None or not names:
+def _smallest(source: Source, failed: Mapping[int, str]) -> tuple[str, int] | None:
+    if not source.class_names:
         return None
-    counts = Counter(np.delete(np.asarray(labels), list(failed)).tolist())
-    label = min(range(len(names)), key=lambda number: counts[number])
-    return names[label], counts[label]
+    if source.contains is not None:
+        counts = np.delete(source.contains, list(failed), axis=0).sum(axis=0).tolist()
+    else:
+        counts = np.bincount(np.delete(np.asarray(source.labels), list(failed)), minlength=len(source.class_names)).tolist()
+    label = min(range(len(counts)), key=counts.__getitem__)
+    return source.class_names[label], counts[label]

@@ -16,7 +16,9 @@ from kinshot.datasets.files import in_threads, regular_file
 _NOT_PICTURES = frozenset({"EPS", "WMF", "MPEG", "HDF5", "GRIB", "BUFR"})
 # Pillow tries formats in turn; the common ones first.
 _TRIED_FIRST = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM")
-_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 258, 262, 274
+TURNED_SIDEWAYS = frozenset({5, 6, 7, 8})
+"""EXIF orientations that exchange height and width."""
 _SHOWN = 10
 
 
@@ -62,17 +64,37 @@ def load_image(path: Path, size: int, channels: int, bits: int = 0) -> np.ndarra
     """
 
     def convert(image: Image.Image) -> np.ndarray:
-        depth, inverted = declared_bits(image) or bits or 16, white_is_zero(image)  # which a turned picture no longer says
-        turned = _shallow(ImageOps.exif_transpose(image), depth, inverted, path)
-        flat = _to_mode(turned, "L" if channels == 1 else "RGB", path)
+        flat = _flat(image, channels, bits, path)
         side = min(flat.size)
         left, top = (flat.width - side) / 2, (flat.height - side) / 2
         # Cropping inside the resize keeps a very long picture from growing before it is cut.
-        square = flat.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
-        pixels = np.asarray(square)
-        return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+        return _channels_first(flat.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side)))
 
     return read_image(path, convert)
+
+
+def load_whole(path: Path, channels: int, bits: int = 0) -> np.ndarray:
+    """Decode one file to uint8 (channels, H, W) as `load_image` does, but for its size, which it keeps. Raises DataError."""
+    return read_image(path, lambda image: _channels_first(_flat(image, channels, bits, path)))
+
+
+def size_of_image(path: Path) -> tuple[int, int, int]:
+    """Height and width of a picture as it is shown, and its EXIF orientation (1: as it is stored), off its header. Raises DataError."""
+
+    def measure(image: Image.Image) -> np.ndarray:
+        turn = orientation(image)
+        return np.array([image.width, image.height, turn] if turn in TURNED_SIDEWAYS else [image.height, image.width, turn])
+
+    height, width, turn = read_image(path, measure).tolist()
+    return height, width, turn
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation of a picture, 1 to 8; 1 where it says none."""
+    if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
+        return 1  # where the header says none, Pillow would decode the whole picture to look behind it
+    found = image.getexif().get(_ORIENTATION, 1)
+    return found if found in range(2, 9) else 1
 
 
 def decode_all(paths: Sequence[Path], decode: Callable[[Path], np.ndarray], shape: tuple[int, int, int], threads: int = 8) -> np.ndarray:
@@ -127,6 +149,18 @@ def declared_bits(image: Image.Image) -> int:
 def white_is_zero(image: Image.Image) -> bool:
     """Whether a TIFF file counts from white to black."""
     return _tiff_tag(image, _PHOTOMETRIC)[:1] == (0,)
+
+
+def _flat(image: Image.Image, channels: int, bits: int, path: Path) -> Image.Image:
+    """The right way up, in grey or colour of 8 bits."""
+    depth, inverted = declared_bits(image) or bits or 16, white_is_zero(image)  # which a turned picture no longer says
+    turned = _shallow(ImageOps.exif_transpose(image), depth, inverted, path)
+    return _to_mode(turned, "L" if channels == 1 else "RGB", path)
+
+
+def _channels_first(image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(image)
+    return pixels[None] if image.mode == "L" else pixels.transpose(2, 0, 1)
 
 
 def _shallow(image: Image.Image, depth: int, inverted: bool, path: Path) -> Image.Image:

@@ -9,6 +9,7 @@ from kinshot.datasets.glyph_scenes import glyph_scenes as glyph_scenes
 from kinshot.datasets.glyphs import glyphs as glyphs
 from kinshot.datasets.grocery_store import grocery_store as grocery_store
 from kinshot.datasets.manifold import manifold as manifold
+from kinshot.datasets.mask_folder import mask_folder as mask_folder
 from kinshot.datasets.omniglot import omniglot as omniglot
 from kinshot.datasets.table import table as table
 from kinshot.datasets.task_topology import task_topology as task_topology
@@ -23,6 +24,7 @@ __all__ = [
     "glyphs",
     "grocery_store",
     "manifold",
+    "mask_folder",
     "omniglot",
     "table",
     "task_topology",
