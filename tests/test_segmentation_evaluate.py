@@ -24,7 +24,7 @@ from kinshot.segmentation.counts import Counts, counted, joined
 from kinshot.segmentation.dense import Dense, way_maps
 from kinshot.segmentation.episodes import DenseEpisodes, sample_dense_episodes
 from kinshot.segmentation.evaluate import Limits, Outlines, encoder_maps, evaluate_episodes, predict_episodes
-from kinshot.segmentation.protocol import Protocol
+from kinshot.segmentation.protocol import Protocol, best_labels
 
 CLASSES, OTHER, IGNORE, SIDE = 3, 4, 255, 16
 
@@ -275,6 +275,13 @@ def test_an_encoder_speaks_in_evaluation_mode_and_is_left_as_it_was() -> None:
     for value, expected in zip(found.values(), maps, strict=True):
         torch.testing.assert_close(value, expected.values)
         assert not value.requires_grad
+
+
+def test_the_lowest_of_equal_scores_has_the_pixel() -> None:
+    scores = torch.randint(0, 4, (3, 5, 6, 7), generator=torch.Generator().manual_seed(0)).float()
+    expected = np.argmax(scores.numpy(), axis=1)  # the first of equal ones
+    np.testing.assert_array_equal(best_labels(scores).numpy(), expected)
+    assert not best_labels(torch.zeros(1, 3, 2, 2)).any()
 
 
 def test_bad_scores_and_settings_are_refused() -> None:

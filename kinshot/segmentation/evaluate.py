@@ -97,14 +97,15 @@ def encoder_maps(model: Model, scenes: Scenes, stages: Sequence[str]) -> Encode:
     def encode(rows: np.ndarray) -> dict[str, Tensor]:
         images = scenes.load(rows, (IMAGE,))[IMAGE].to(next(model.parameters()).device)
         maps = cast(Callable[[Tensor, Sequence[str]], list[Maps]], model.encoder.maps)
-        modes = {module: module.training for module in model.encoder.modules()}
-        model.encoder.eval()
+        learning = [module for module in model.encoder.modules() if module.training]
+        if learning:
+            model.encoder.eval()
         try:
             with torch.no_grad():
                 found = maps(model.prepare(images), stages)
         finally:
-            for module, training in modes.items():
-                module.training = training
+            for module in learning:
+                module.training = True
         return {stage: one.values for stage, one in zip(stages, found, strict=True)}
 
     return encode

@@ -74,12 +74,12 @@ class Protocol:
     def labels(self, scores: Tensor, frame: Frame, height: int, width: int) -> Tensor:
         """Labels of scores over the frame, (n, L, h, w), at a size: int64 (n, height, width)."""
         if self.argmax == "after":
-            return self.scores(scores, frame, height, width).argmax(dim=1)
+            return best_labels(self.scores(scores, frame, height, width))
         box = frame.box(height, width) if self.size == "native" else (frame.size, frame.size)
         shares = (part / frame.size for part in box)  # of the frame that shows the image
         places = [_nearest(have, want, share) for have, want, share in zip(scores.shape[-2:], (height, width), shares, strict=True)]
         rows, columns = (place.to(scores.device) for place in places)
-        return scores.argmax(dim=1)[:, rows[:, None], columns]
+        return best_labels(scores)[:, rows[:, None], columns]
 
     def _side(self, frame: Frame) -> int | None:
         if self.size == "native":
@@ -89,6 +89,18 @@ class Protocol:
 
 USUAL = Protocol()
 """Native size, bilinear without aligned corners, objects of other classes as background."""
+
+
+def best_labels(scores: Tensor) -> Tensor:
+    """The label with the highest score, the lowest of equal ones: (n, L, H, W) to int64 (n, H, W).
+
+    Label by label: `argmax` over an axis that is not the last takes some fifty times as long on a processor.
+    """
+    best, found = scores[:, 0], torch.zeros_like(scores[:, 0], dtype=torch.int64)
+    for label in range(1, scores.shape[1]):
+        found.masked_fill_(scores[:, label] > best, label)
+        best = torch.maximum(best, scores[:, label])
+    return found
 
 
 def _nearest(have: int, want: int, share: float) -> Tensor:
