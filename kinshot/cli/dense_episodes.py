@@ -8,18 +8,10 @@ from typing import Literal
 import click
 
 from kinshot.cli.common import Group, lines, say, show
-from kinshot.cli.options import JSON, chosen_data
+from kinshot.cli.options import JSON
 from kinshot.cli.outputs import OUTPUT_FILE
+from kinshot.cli.segment_options import SHORT_CLASSES, chosen_scenes
 from kinshot.core.errors import DataError
-from kinshot.recipes.recipe import Choice
-
-SHORT_CLASSES = click.option(
-    "--short-classes",
-    type=click.Choice(["refuse", "leave_out"]),
-    default="refuse",
-    show_default=True,
-    help="What to do about classes with too few photographs for an episode.",
-)
 
 
 @click.group(name="episodes", cls=Group)
@@ -77,8 +69,3 @@ def inspect_command(file: Path, data: str | None, split: str | None, fold: int |
     show(found, as_json, lambda: lines(found))
     if found.get("problems"):
         raise DataError(f"{file}: {len(found['problems'])} problems with these data: {found['problems'][0]}; use what it was made for")
-
-
-def chosen_scenes(data: str | None, split: str | None, fold: int | None, options: tuple[str, ...]) -> Choice | None:
-    """The source that was asked for, its test split where it has one and none was named. Raises ConfigError."""
-    return chosen_data(data, split, (*options, *((f"fold={fold}",) if fold is not None else ())))

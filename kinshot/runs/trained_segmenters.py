@@ -80,4 +80,3 @@ def compared_stage(model: Model, run: Loaded, stage: str = "") -> str:
     if wanted not in stages:
         raise ConfigError(f"{run.checkpoint.path}: its encoder has no stage {wanted!r}: {suggest(wanted, stages)}")
     return wanted
-

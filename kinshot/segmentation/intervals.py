@@ -76,7 +76,7 @@ def over_episodes(measured: Quotients, *, seed: int, draws: int = DRAWS) -> Inte
     Raises:
         DataError: fewer than two episodes.
     """
-    return _interval(measured.value, _figures(measured, "episodes", seed, draws), "episodes")
+    return _interval(measured.value, drawn_figures(measured, "episodes", seed, draws), "episodes")
 
 
 def over_classes(measured: Quotients, *, seed: int, draws: int = DRAWS) -> Interval:
@@ -93,7 +93,7 @@ def over_classes(measured: Quotients, *, seed: int, draws: int = DRAWS) -> Inter
     Raises:
         DataError: fewer than two classes.
     """
-    return _interval(measured.value, _figures(measured, "classes", seed, draws), "classes")
+    return _interval(measured.value, drawn_figures(measured, "classes", seed, draws), "classes")
 
 
 def difference(a: Counts, b: Counts, rule: Rule = miou, *, over: Over = "episodes", seed: int, draws: int = DRAWS) -> Difference:
@@ -113,7 +113,7 @@ def difference(a: Counts, b: Counts, rule: Rule = miou, *, over: Over = "episode
     if a.confusion.shape != b.confusion.shape or not np.array_equal(a.classes, b.classes) or not np.array_equal(a.true, b.true):
         raise DataError("a paired difference needs the same episodes twice, scored at the same size: these two differ in classes or truth")
     one, other = rule(a), rule(b)
-    moved = _figures(one, over, seed, draws) - _figures(other, over, seed, draws)
+    moved = drawn_figures(one, over, seed, draws) - drawn_figures(other, over, seed, draws)
     there = moved[~np.isnan(moved)]
     sides = min(int((there <= 0).sum()), int((there >= 0).sum()))
     p = min(1.0, 2 * (sides + 1) / (len(there) + 1))
@@ -127,8 +127,20 @@ def _interval(value: float, figures: np.ndarray, over: str) -> Interval:
     return Interval(value, low, high, over, len(figures))
 
 
-def _figures(measured: Quotients, over: Over, seed: int, draws: int) -> np.ndarray:
-    """The figure of every draw, (draws,); NaN where a draw has none."""
+def drawn_figures(measured: Quotients, over: Over, seed: int, draws: int = DRAWS) -> np.ndarray:
+    """The figure of every list that was drawn again, (draws,); NaN where one has none.
+
+    The lists depend on the seed and on the number of episodes (or classes) alone: those of two results on the same episodes are the same.
+
+    Args:
+        measured: what a rule made of counts.
+        over: what is drawn again.
+        seed: of the draws.
+        draws: how many.
+
+    Raises:
+        DataError: fewer than two episodes, or classes.
+    """
     figure = {"episodes": _of_episodes, "classes": _of_classes}[over](measured)
     return np.concatenate([figure(times) for times in _drawn(*_drawn_from(measured, over), seed, draws)])
 
