@@ -42,9 +42,9 @@ def evaluation_options(*, shots: str, episodes: int, tolerance: float) -> Decora
         return click.option(name, type=click.Choice(values), default=values[0], show_default=True, help=text)
 
     options = [
-        click.option("--data", metavar="NAME[:ROOT]", help="Source of images with class maps [default: the checkpoints' own, split test]."),
+        click.option("--data", metavar="NAME[:ROOT]", help="Images with class maps [default: the checkpoints' own data, split test]."),
         click.option("--split", help="Split of the source [default: test where the source has one]."),
-        click.option("--fold", default="", metavar="LIST", help="Folds of the source, 0,1,2,3 for example [default: the checkpoints' own]."),
+        click.option("--fold", default="", metavar="LIST", help="Folds of the source, such as 0,1,2,3 [default: the checkpoints' own]."),
         click.option("--set", "options", multiple=True, metavar="KEY=VALUE", help="Further settings of the source; may be repeated."),
         click.option("--ways", default="1", show_default=True, help="Classes of an episode; several with commas."),
         click.option("--shots", default=shots, show_default=True, help="Support images of each class; several with commas."),
@@ -57,12 +57,15 @@ def evaluation_options(*, shots: str, episodes: int, tolerance: float) -> Decora
         HEADS,
         STAGE,
         click.option(
-            "--size", default="native", show_default=True, metavar="native|frame|N",
+            "--size",
+            default="native",
+            show_default=True,
+            metavar="native|frame|N",
             help="Where predictions meet the truth: each image's own size, the square that encoders see, or another square.",
         ),
-        choice("--protocol", RULES, "Sums over episodes; PANet's rule, which forgives false alarms where the class is not; means over images."),
+        choice("--protocol", RULES, "Sums over episodes; PANet's, which forgives false alarms in other images; means over images."),
         choice("--argmax", ("after", "before"), "The best label after scores are brought to that size, or before."),
-        click.option("--align-corners", is_flag=True, help="How scores are brought to size, as PFENet, HSNet and BAM do and PANet does not."),
+        click.option("--align-corners", is_flag=True, help="How scores are brought to size: as PFENet, HSNet, BAM do, PANet not."),
         choice("--others", ("background", "ignore"), "What objects of classes that are no way are, in support and truth."),
         click.option("--outlines", default=tolerance, show_default=True, help="Tolerance of boundary F, of the diagonal; 0 leaves it out."),
         choice("--interval", ("episodes", "classes"), "What ± covers: other episodes of these classes, or other classes."),
@@ -112,8 +115,10 @@ def evaluation_protocol(
 
 
 def _size(text: str) -> Literal["native", "frame"] | int:
-    if text == "native" or text == "frame":
-        return text
+    if text == "native":
+        return "native"
+    if text == "frame":
+        return "frame"
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise ConfigError(f"--size: expected native, frame, or a side in pixels, got {text!r}")
     return int(text)

@@ -118,7 +118,7 @@ def all_rows(
                 for fold, one in line.folds.items()
             ]
             if rule == measures[0]:
-                between += _differences([line for line in lines if not line.part_of], ways, shots, rule)
+                between += _differences([line for line in lines if not line.part_of], {*references, *CLASS_BLIND}, ways, shots, rule)
     tested = corrected(between, lambda one: (one.fold, one.ways, one.shots))
     learned = {family.label for family in made}
     saliency = [
@@ -188,13 +188,16 @@ def _plain(figure: Figure) -> dict[str, Any]:
     return {**{key: None if np.isnan(value) else round(value, 6) for key, value in numbers.items()}, "n": figure.n}
 
 
-def _differences(lines: Sequence[_Line], ways: int, shots: int, rule: str) -> list[SegmentationDifference]:
-    """Models with one segmenter, segmenters of one model, and everything against class-blind saliency."""
+def _differences(lines: Sequence[_Line], known: set[str], ways: int, shots: int, rule: str) -> list[SegmentationDifference]:
+    """Later models minus earlier ones with one segmenter, later segmenters minus earlier ones of one model, and all minus what is known.
+
+    What is known are references and class-blind rules; of the latter perfect saliency.
+    """
     found = []
-    for first, second in combinations(lines, 2):
-        same = first.model == second.model or (first.head == second.head and bool(first.head))
-        if same or second.model == SALIENCY:
-            a, b = (first, second) if second.model == SALIENCY else (second, first)
+    for first, second in combinations([line for line in lines if line.model not in CLASS_BLIND or line.model == SALIENCY], 2):
+        a, b = (first, second) if second.model in known else (second, first)
+        same = a.model == b.model or (a.head == b.head and bool(a.head))
+        if a.model not in known and (same or b.model == SALIENCY):
             for fold in [fold for fold in a.folds if fold in b.folds]:
                 figure = a.folds[fold].minus(b.folds[fold])
                 who = (a.model, a.head, b.model, b.head, fold, ways, shots, rule)

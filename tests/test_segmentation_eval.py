@@ -1,0 +1,172 @@
+"""`segmentation eval` end to end: rows, intervals, references, folds, seeds, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from kinshot.cli.segmentation import main
+from kinshot.datasets import SOURCES
+from kinshot.runs.trained_segmenters import takes_network
+from kinshot.segmentation import SEGMENTERS
+from kinshot.segmentation.counts import Counts
+from kinshot.segmentation.rules import miou
+from kinshot.studies.segmentation.figures import mean_of_folds, sampled
+from tests.segmentation_runs import DATA, write_run
+
+QUICK = ["--episodes", "12", "--shots", "1", "-q"]
+
+
+def measured(capsys, *args) -> dict:
+    assert main(["eval", *map(str, args), "--json"]) == 0, capsys.readouterr().err
+    return json.loads(capsys.readouterr().out)
+
+
+def row(result, **wanted):
+    (found,) = [one for one in result["rows"] if all(one[key] == value for key, value in wanted.items())]
+    return found
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    place = tmp_path_factory.mktemp("runs")
+    return [write_run(place / f"run_seed={seed}", seed=seed) for seed in range(3)]
+
+
+def test_one_run_stands_beside_its_references(runs, capsys, tmp_path):
+    saved, results = tmp_path / "list.npz", tmp_path / "results.json"
+    args = [runs[0], *DATA, *QUICK, "--heads", "cosine,prototype:cells=20"]
+    found = measured(capsys, *args, "--save-episodes", saved, "--results", results)
+    assert {(one["model"], one["head"]) for one in found["rows"]} == {
+        *(("pretrained", head) for head in ("cosine", "prototype:cells=20")),
+        *(("untrained", head) for head in ("cosine", "prototype:cells=20")),
+        ("all_foreground", ""),
+        ("perfect_saliency", ""),
+    }
+    assert {one["rule"] for one in found["rows"]} == {"miou", "fb_iou", "dice", "boundary_f"}
+    assert all(one["low"] <= one["mean"] <= one["high"] for one in found["rows"])
+    assert {(one["against"], one["head"]) for one in found["differences"] if one["model"] == "pretrained"} == {
+        ("untrained", "cosine"), ("untrained", "prototype:cells=20"), ("pretrained", "prototype:cells=20"),
+        ("perfect_saliency", "cosine"), ("perfect_saliency", "prototype:cells=20"),
+    }  # fmt: skip
+    assert found["above_saliency"] is False
+    again = measured(capsys, *args, "--episode-list", saved)
+    assert again["rows"] == found["rows"]
+    assert again["protocol"]["episode hashes"] == found["protocol"]["episode hashes"]
+    document = json.loads(results.read_text())
+    assert document["rows"][0]["mean"] == round(found["rows"][0]["mean"], 3)
+    assert {"1-way 1-shot mIoU, %", "1-way 1-shot FB-IoU, %"} <= {one["metric"] for one in document["rows"]}
+    assert document["data"]["size"] == "native"
+
+
+def test_all_foreground_is_what_the_masks_say(runs, capsys, tmp_path):
+    """The class-blind rule from the masks themselves: sums of the class's pixels over those of the images."""
+    from kinshot.segmentation.episode_files import read_episode_list
+
+    saved = tmp_path / "list.json"
+    found = measured(capsys, runs[0], *DATA, *QUICK, "--save-episodes", saved)
+    episodes = read_episode_list(saved).episodes
+    source = SOURCES.build("glyph_scenes", settings={"classes": 8, "per_class": 6, "size": 32, "split": "test"})
+    above, below = np.zeros(8), np.zeros(8)
+    for classes, query in zip(episodes.classes[:, 0], episodes.query[:, 0], strict=True):
+        above[classes - 1] += (source.masks[query] == classes).sum()
+        below[classes - 1] += 32 * 32
+    expected = 100 * (above[below > 0] / below[below > 0]).mean()
+    assert row(found, model="all_foreground", rule="miou")["mean"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_seeds_make_a_mean_and_are_paired_with_others(runs, capsys, tmp_path):
+    wide = [write_run(tmp_path / f"wide_seed={seed}", seed=seed, encoder={"name": "conv4", "width": 6}) for seed in range(2)]
+    found = measured(capsys, *runs[:2], *wide, *DATA, *QUICK, "--no-reference", "--outlines", "0")
+    means = [one for one in found["rows"] if one["model"].startswith("mean of 2") and one["rule"] == "miou"]
+    assert len(means) == 2
+    for mean in means:
+        parts = [one for one in found["rows"] if one["part_of"] == mean["model"] and one["rule"] == "miou"]
+        assert mean["mean"] == pytest.approx(np.mean([one["mean"] for one in parts]), abs=1e-5)
+        assert mean["n"] == 2
+    (apart,) = found["differences"]
+    assert apart["mean"] == pytest.approx(means[1]["mean"] - means[0]["mean"], abs=1e-5)
+    assert apart["n"] == 2
+    assert found["above_saliency"] is None
+    assert {one["rule"] for one in found["rows"]} == {"miou", "fb_iou", "dice"}
+
+
+def test_tables_name_what_they_rest_on(runs, capsys):
+    assert main(["eval", str(runs[0]), *DATA, *QUICK, "--ways", "1,2", "--interval", "classes", "--protocol", "panet", "--size", "48"]) == 0
+    text = capsys.readouterr().out
+    for part in ("scored at size 48, rules panet", "bootstrap over classes", "1-way 1-shot", "2-way 1-shot", "mIoU (PANet's rule)",
+                 "perfect_saliency", "does NOT lie above perfect class-blind saliency", "IoU by class, pretrained"):  # fmt: skip
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "told"),
+    [
+        (["--heads", "cosin"], 2, "did you mean 'cosine'"),
+        (["--heads", "cosine:alfa=3"], 2, "did you mean 'alpha'"),
+        (["--heads", "prototype:cels=3"], 2, "did you mean 'cells'"),
+        (["--heads", "rows"], 2, "nothing that segments is called 'rows'"),
+        (["--stage", "blok3"], 2, "has no stage 'blok3'"),
+        (["--size", "big"], 2, "--size: expected native, frame"),
+        (["--fold", "0"], 2, "glyph_scenes has no folds"),
+        (["--fold", "x"], 2, "--fold"),
+        (["--episodes", "1"], 2, "--episodes"),
+        (["--outlines", "2"], 2, "--outlines"),
+        (["--ways", "9"], 3, "9-way episodes need 9 classes"),
+        (["--shots", "6"], 3, "needs 7 photographs of a class"),
+        (["--ways", "1,2", "--save-episodes", "list.npz"], 2, "--save-episodes keeps one task"),
+        (["--episode-list", "none.npz"], 3, "none.npz"),
+        (["--data", "digits"], 3, "digits has no class maps"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(runs, args, code, told, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = [] if "--data" in args else DATA
+    assert main(["eval", str(runs[0]), *data, *QUICK, *args]) == code
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("head", [name for name in SEGMENTERS.names() if takes_network(name)])
+def test_a_head_that_needs_training_is_refused_without_it(head, runs, capsys):
+    assert main(["eval", str(runs[0]), *DATA, *QUICK, "--heads", head]) == 2
+    assert f"segmenter {head} needs the network" in capsys.readouterr().err
+
+
+def counted(seed: int, episodes: int = 30) -> Counts:
+    random = np.random.default_rng(seed)
+    return Counts(random.integers(1, 5, (episodes, 1)), random.integers(0, 50, (episodes, 1, 2, 2)))
+
+
+def test_intervals_of_one_run_are_the_bootstraps_percentiles():
+    counts = counted(0)
+    one = sampled({0: counts}, miou, "episodes", 7).figure()
+    assert one.mean == pytest.approx(100 * miou(counts).value)
+    assert one.n == 30
+    each = []
+    for number in range(400):  # slowly: lists of episodes drawn again
+        rows = np.random.default_rng(number).integers(30, size=30)
+        each.append(100 * miou(counts[rows]).value)
+    assert one.ci95 == pytest.approx((np.quantile(each, 0.975) - np.quantile(each, 0.025)) / 2, rel=0.2)
+
+
+def test_a_run_minus_itself_is_nothing_and_folds_have_draws_of_their_own():
+    counts = counted(1)
+    same = sampled({0: counts}, miou, "episodes", 7).minus(sampled({3: counts}, miou, "episodes", 7))
+    assert (same.mean, same.ci95, same.p) == (0, 0, 1)
+    folds = [sampled({0: counts}, miou, "episodes", 7, fold) for fold in (0, 1)]
+    assert not np.array_equal(folds[0].draws[0], folds[1].draws[0])
+    mean = mean_of_folds(folds)
+    assert mean.figure().mean == pytest.approx(100 * miou(counts).value)
+    assert mean.figure().ci95 < folds[0].figure().ci95
+
+
+def test_the_spread_of_seeds_widens_the_interval():
+    a, b = counted(2), counted(3)
+    b = Counts(a.classes, b.confusion)
+    both = sampled({0: a, 1: b}, miou, "episodes", 7)
+    alone = [sampled({seed: one}, miou, "episodes", 7).figure() for seed, one in ((0, a), (1, b))]
+    assert both.figure().mean == pytest.approx(np.mean([one.mean for one in alone]))
+    assert both.figure().n == 2
+    assert both.figure().ci95 > 12.7 * abs(alone[0].mean - alone[1].mean) / 2 * 0.99  # Student's t of one degree of freedom
