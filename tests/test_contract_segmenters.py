@@ -16,8 +16,12 @@ from torch.nn.functional import interpolate, normalize
 
 from kinshot.cli.parts import REGISTRIES, described
 from kinshot.core.errors import ConfigError, DataError
+from kinshot.encoders.build import keyed_initialisation
 from kinshot.segmentation import SEGMENTERS
+from kinshot.segmentation.base_classes import BaseClasses
+from kinshot.segmentation.cosine_maps import pixel_cross_entropy
 from kinshot.segmentation.dense import Dense
+from kinshot.segmentation.pfenet import PFENet
 from kinshot.segmentation.segmenter import BoundSegmenter, build_segmenter
 
 EPISODES, WAYS, SHOTS, QUERIES, DIM, CELLS, PIXELS = 3, 2, 2, 2, 6, 6, 24
@@ -54,7 +58,29 @@ def _provided() -> dict[str, Any]:
 
     A segmenter that cannot work without something else needs a line here, or every test of it fails with its own message.
     """
-    return {"rows:head": _class_mean}
+    return {"rows:head": _class_mean, "pfenet:network": _trained_decoder(), "base_suppressed:network": _base_learner()}
+
+
+def _trained_decoder() -> dict[str, Tensor]:
+    """A decoder that learned the episodes of this file."""
+    episodes, target = _data(torch.float32)
+    with keyed_initialisation(0, "contract"):
+        decoder = PFENet({"map": DIM}, "map", 12, (1.0, 0.5))
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        sum(pixel_cross_entropy(scores, target) for scores in decoder(episodes)).backward()
+        optimizer.step()
+    return decoder.state_dict()
+
+
+def _base_learner() -> dict[str, Tensor]:
+    """A base learner that mostly sees background, for ways are of no base class."""
+    with keyed_initialisation(0, "contract"):
+        learner = BaseClasses("map", DIM, 3)
+    with torch.no_grad():
+        learner.rows.bias[0] += 3
+    return learner.state_dict()
 
 
 def _segmenter(name: str, settings: dict[str, Any]) -> BoundSegmenter:

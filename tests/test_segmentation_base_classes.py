@@ -8,7 +8,7 @@ import torch
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.encoders.build import keyed_initialisation
-from kinshot.segmentation.base_classes import BaseClasses, base_probability, base_targets, pixel_cross_entropy, suppress
+from kinshot.segmentation.base_classes import BaseClasses, base_probability, base_targets, suppress
 from kinshot.segmentation.planned import plan_of, stages_of
 from tests import reference_segmentation_decoder as reference
 
@@ -68,20 +68,6 @@ def test_base_targets():
     masks = torch.tensor([[0, 1, C, C + 1, 255]])
     assert base_targets(masks, C).tolist() == [[0, 1, C, 0, 255]]
     assert base_targets(masks, C, "ignore").tolist() == [[0, 1, C, 255, 255]]
-
-
-def test_cross_entropy_of_pixels_leaves_out_those_of_which_nothing_is_said():
-    logits = draw(2, 3, 3, 4)
-    targets = torch.randint(0, 3, (2, 5, 6), generator=torch.Generator().manual_seed(0))
-    targets[0, :3] = targets[1, :, 4] = 255
-    counts = (targets != 255).flatten(1).sum(1).numpy()
-    each = [reference.cross_entropy(one.numpy(), target.numpy()) for one, target in zip(logits, targets, strict=True)]
-    assert pixel_cross_entropy(logits, targets).item() == pytest.approx((each * counts).sum() / counts.sum(), rel=1e-12)
-    nothing = pixel_cross_entropy(logits.requires_grad_(), torch.full_like(targets, 255))
-    nothing.backward()
-    assert nothing.item() == 0
-    assert logits.grad is not None
-    assert not logits.grad.any()
 
 
 def learner(classes=C):

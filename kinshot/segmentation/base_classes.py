@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, interpolate
 
 from kinshot.core.errors import ConfigError
 from kinshot.objectives.common import at_least_float32
 from kinshot.samples.class_map import IGNORE
+from kinshot.segmentation.cosine_maps import upsampled
 from kinshot.segmentation.dense import BACKGROUND
 from kinshot.segmentation.planned import Planned
 
@@ -34,7 +34,7 @@ class BaseClasses(Planned):
         if dim < 1 or classes < 1:
             raise ConfigError(f"base classes: dim and classes must be at least 1, got {dim} and {classes}")
         super().__init__([stage], stage=stage, dim=dim, classes=classes)
-        self.stage = stage
+        self.stage, self.classes = stage, classes
         self.rows = nn.Conv2d(dim, 1 + classes, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -53,28 +53,6 @@ def base_targets(masks: Tensor, classes: int, others: str = "background") -> Ten
     """
     other = (masks > classes) & (masks != IGNORE)
     return masks.masked_fill(other, IGNORE if others == "ignore" else BACKGROUND)
-
-
-def base_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of logits (B, 1 + C, h, w), brought to the targets' size, against `base_targets` (B, H, W)."""
-    return pixel_cross_entropy(logits, targets)
-
-
-def pixel_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy over the pixels that are not 255; 0, with gradients, where all are.
-
-    Args:
-        logits: (B, K, h, w), brought to the targets' size bilinearly, corners on corners.
-        targets: int64 (B, H, W).
-    """
-    logits = resized(at_least_float32(logits), targets.shape[-2:])
-    summed = cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
-    return summed / (targets != IGNORE).sum().clamp_min(1)
-
-
-def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Maps (B, C, h, w) at another size, bilinear, corners on corners, as PFENet's and BAM's code does it everywhere."""
-    return maps if maps.shape[-2:] == size else interpolate(maps, size, mode="bilinear", align_corners=True)
 
 
 def base_probability(logits: Tensor, own: Tensor | None = None) -> Tensor:
@@ -110,7 +88,7 @@ def suppress(scores: Tensor, base: Tensor, weights: Tensor) -> Tensor:
     """
     scores = at_least_float32(scores)
     total = scores.logsumexp(2)
-    base = resized(base, scores.shape[-2:])
+    base = upsampled(base, (scores.shape[-2], scores.shape[-1]), align_corners=True)
     background = weights[0] * (scores[:, :, BACKGROUND] - total).exp() + weights[1] * base
     return torch.cat([(background.clamp_min(LEAST).log() + total).unsqueeze(2), scores[:, :, 1:]], dim=2)
 

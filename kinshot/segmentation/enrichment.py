@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from kinshot.segmentation.base_classes import resized
+from kinshot.segmentation.cosine_maps import upsampled
 
 
 class Enrichment(nn.Module):
@@ -48,12 +48,14 @@ class Enrichment(nn.Module):
             at = (_side(size[0], scale), _side(size[1], scale))
             pooled = query if at == size else adaptive_avg_pool2d(query, at)
             beside = support[:, :, None, None].expand(-1, -1, *at)
-            merged = self.init_merge[number](torch.cat([pooled, beside, resized(prior, at)], dim=1))
+            hint = upsampled(prior, at, align_corners=True)
+            merged = self.init_merge[number](torch.cat([pooled, beside, hint], dim=1))
             if pyramid:
-                merged = merged + self.alpha[number - 1](torch.cat([merged, resized(pyramid[-1], at)], dim=1))
+                finer = upsampled(pyramid[-1], at, align_corners=True)
+                merged = merged + self.alpha[number - 1](torch.cat([merged, finer], dim=1))
             merged = merged + self.beta[number](merged)
             auxiliary.append(self.inner_heads[number](merged).squeeze(1))
-            pyramid.append(resized(merged, size))
+            pyramid.append(upsampled(merged, size, align_corners=True))
         merged = self.res1(torch.cat(pyramid, dim=1))
         return [self.head(merged + self.res2(merged)).squeeze(1), *auxiliary]
 

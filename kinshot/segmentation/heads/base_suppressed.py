@@ -1,0 +1,53 @@
+"""Base-class suppression over another head: what a base learner claims is background."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from kinshot.core.errors import ConfigError
+from kinshot.segmentation import SEGMENTERS
+from kinshot.segmentation.base_classes import BaseClasses, base_probability, stage_of, suppress
+from kinshot.segmentation.dense import Dense
+
+
+@SEGMENTERS.register("base_suppressed", scores="logits")
+def base_suppressed(
+    episodes: Dense, *, head: str = "cosine", base_weight: float = 1.0, network: Mapping[str, Tensor] | nn.Module | None = None
+) -> Tensor:
+    """Scores of another head whose background gains what a classifier of the base classes claims (BAM); inductive.
+
+    p'_background = p_background + base_weight * (sum of the probabilities of all base classes), see `segmentation.base_classes.suppress`.
+    The classifier is what method `base_classes` trains; a decoder of method `pfenet` has its own.
+
+    Paper: Lang, Cheng, Tu, Han, 2022, arXiv 2203.07615 (BAM)
+    Departures: no adjustment by low-level features (Gram difference); the weight is fixed, where BAM learns both.
+    Defaults: chunbolang/BAM has learned weights that start at (1, 0); this one's is that of equal say.
+
+    Args:
+        episodes: E episodes of W ways with maps of the stage that the classifier stands on.
+        head: a head that needs no trained network, with its defaults.
+        base_weight: weight of the base classes' probability in the background's; 0 gives the head's scores as they are.
+        network: a `BaseClasses`, or its weights.
+
+    Returns:
+        Scores (E, Q, 1 + W, h, w) of the head's size.
+
+    Raises:
+        ConfigError: no network, a stage without maps, a negative weight, or an unknown head.
+        DataError: weights of another network, or a way that no pixel of its support belongs to.
+    """
+    if base_weight < 0:
+        raise ConfigError(f"head base_suppressed: base_weight must be at least 0, got {base_weight}")
+    if network is None:
+        raise ConfigError(
+            "head base_suppressed needs a trained classifier of base classes and none was given: train one with method base_classes "
+            f"(network= in Python), or use the head {head} alone"
+        )
+    scores: Tensor = SEGMENTERS.build(head, episodes)
+    if base_weight == 0:
+        return scores
+    learner = BaseClasses.of(network, episodes.query[episodes.stage])
+    claimed = base_probability(learner(stage_of(episodes.query, learner.stage)))
+    return suppress(scores, claimed, claimed.new_tensor([1.0, base_weight]))
