@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,17 +13,23 @@ from kinshot.learn.model import Model
 from kinshot.samples.batch import Batch, Partners
 
 
-def batch_of(method: Method, views: Sequence[Tensor], indices: Tensor, partners: dict[int, Partners] | None = None) -> Batch:
-    """`views` are as many as the method takes, and then the clean samples if there is one more."""
+def batch_of(
+    method: Method,
+    views: Sequence[Tensor],
+    indices: Tensor,
+    partners: dict[int, Partners] | None = None,
+    beside: Mapping[str, Sequence[Tensor]] | None = None,
+) -> Batch:
+    """`views` are as many as the method takes, and then the clean samples if there is one more; `beside` are fields such as class maps."""
     count = method.view_count
-    return Batch(indices, list(views[:count]), views[count] if len(views) > count else None, partners or {})
+    return Batch(indices, list(views[:count]), views[count] if len(views) > count else None, partners or {}, beside or {})
 
 
 def loss_of(what: Method | Learner, views: Sequence[Tensor], indices: Tensor, step: int = 0, **more: Any) -> dict[str, Tensor]:
     """The loss and its terms."""
     if isinstance(what, Learner):
         return what.loss(batch_of(what.method, views, indices, **more), step)
-    batch = batch_of(what, views, indices)
+    batch = batch_of(what, views, indices, **more)
     return what.loss(what.outputs(batch), batch, step)
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
+from kinshot.encoders.dense_cnn import DenseCNN
 from kinshot.encoders.mlp import MLP
 from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.text_transformer import TextTransformer
@@ -38,6 +39,13 @@ VARIANTS = {
         {"sampler": "semi_easy", "margin": "none", "min_cluster": 6, "clusters": 4},
         {"bank_momentum": 0.5, "centroid_interval": 1, "min_cluster": 6, "clusters": 6, "bank_fraction": 0.5},
     ],
+    "panet": [{"alignment": 0.0, "background": "panet"}, {"pooling": "downsample", "others": "ignore", "ways": 1, "queries": 3}],
+    "dual_prototype": [
+        {"class_specific": 0.0, "class_agnostic": 0.0},
+        {"dictionary": "per_class", "length": 2, "positives": "momentum+dictionary", "keys": "grid"},
+        {"class_agnostic": 0.0, "length": 3, "key_momentum": 0.5, "warmup": 2},
+        {"class_specific": 0.0, "alignment": 1.0, "keys": "global", "key_other_ways": "drop"},
+    ],
 }
 
 
@@ -48,17 +56,24 @@ class Case(NamedTuple):
 
 
 EPISODE = {"ways": 2, "shots": 1, "queries": 3}
+DENSE_EPISODE = {"ways": 2, "shots": 1, "queries": 2, "tasks": 2}
+CLASSES = 6
+
+
+def dense(name):
+    """Whether a method learns from class maps."""
+    return "mask" in METHODS.entry(name).flags.get("fields", ())
 
 
 def settings_of(name):
     """Variants of a method's settings; those that learn from episodes get some that fill a batch."""
-    episodes = EPISODE if "ways" in METHODS.entry(name).parameters else {}
+    episodes = {} if "ways" not in METHODS.entry(name).parameters else DENSE_EPISODE if dense(name) else EPISODE
     return [{**episodes, **settings} for settings in [{}, *VARIANTS.get(name, [])]]
 
 
 def cases():
     found = [Case(name, "image", settings) for name in ALONE for settings in settings_of(name)]
-    found += [Case(name, kind, settings_of(name)[0]) for name in ALONE for kind in ("features", "tokens")]
+    found += [Case(name, kind, settings_of(name)[0]) for name in ALONE if not dense(name) for kind in ("features", "tokens")]
     return [pytest.param(case, id=f"{case.name}-{case.kind}" + "".join(f"-{k}={v}" for k, v in case.settings.items())) for case in found]
 
 
@@ -77,7 +92,9 @@ class TinyEncoder(nn.Module):
         return self.layers(x)
 
 
-def encoder_for(kind):
+def encoder_for(kind, name=""):
+    if dense(name):
+        return DenseCNN(TinyEncoder.input, width=8, depth=2)
     if kind == "features":
         return MLP(RowSpec(10, (0.0,) * 10, (1.0,) * 10), widths=(16, 12))
     if kind == "tokens":
@@ -97,10 +114,44 @@ def samples(kind):
     return noise(5, N, 10) if kind == "features" else noise(5, N, 3, 8, 8)
 
 
+def class_maps():
+    """A class map of each of the N images: a rectangle of one class, some pixels of another class and some of which nothing is said."""
+    draws = torch.randint(0, 4, (N, 2), generator=torch.Generator().manual_seed(6))
+    maps = torch.zeros(N, 8, 8, dtype=torch.int64)
+    for i, (y, x) in enumerate(draws.tolist()):
+        maps[i, y : y + 4, x : x + 4] = i % CLASSES + 1
+    maps[:, 7, 6:] = CLASSES + 1
+    maps[:, 0, 7] = 255
+    return maps
+
+
+def of_maps(maps):
+    """What the run says of class maps, for a method that learns from them."""
+    contains = torch.stack([(maps == c + 1).any(2).any(1) for c in range(CLASSES)], dim=1)
+    return {"contains": contains.numpy(), "photos": torch.arange(len(maps)).numpy()}
+
+
+def beside(method, indices):
+    """The class maps of every view, whose noise moves no pixel."""
+    return {"mask": [class_maps()[indices]] * method.view_count} if "mask" in method.fields else {}
+
+
+def first_batch(method):
+    """The samples of step 0: any, but for a method that asks which classes its order drew."""
+    return method.order(0)[0] if "mask" in method.fields and method.order else torch.arange(B)
+
+
+def step_of(method, indices, step):
+    """Loss and terms of a step."""
+    return loss_of(method, inputs(method, indices, step), indices, step, beside=beside(method, indices))
+
+
 def inputs(method, indices, step):
     """What the loop passes to `loss`: as many views as the method takes, and the clean batch where it needs it."""
     kind = method.encoder.input.kind
     clean = samples(kind)[indices]
+    if "mask" in method.fields:
+        clean = clean + noise(7, 256, 3)[class_maps()[indices]].movedim(-1, 1)
     views = []
     for view in range(method.view_count):
         draws = noise(100 + 2 * step + view, *clean.shape)
@@ -116,7 +167,7 @@ def supervised(name):
 def projector_for(name):
     if name == "dual_path":
         return PathProjector(12, 16, 8, 2, ("structural", "contrastive"), last_norm=False)
-    if supervised(name):  # recipes of methods that learn from labels have no projector
+    if supervised(name) or dense(name):  # recipes of methods that learn from labels have no projector
         return nn.Identity()
     return nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8))
 
@@ -124,10 +175,11 @@ def projector_for(name):
 def build(case, batch=B, count=N, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        encoder = encoder_for(case.kind)
+        encoder = encoder_for(case.kind, case.name)
         projector = projector_for(case.name)
     labels = torch.arange(count) % 6 if supervised(case.name) else None
-    context = RunContext(count, batch, steps_per_epoch=count // batch, total_steps=100, seed=seed, labels=labels)
+    maps = of_maps(class_maps()[:count]) if dense(case.name) else {}
+    context = RunContext(count, batch, steps_per_epoch=count // batch, total_steps=100, seed=seed, labels=labels, **maps)
     return METHODS.build(case.name, model_of(encoder, projector), context, settings=case.settings)
 
 
@@ -160,7 +212,7 @@ def train(method, optimizer, first, last):
         if step % 6 == 0:
             method.start_epoch(step // 6, extractor(method))
         indices = batch_of(method, step)
-        terms = loss_of(method, inputs(method, indices, step), indices, step)
+        terms = step_of(method, indices, step)
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
@@ -180,7 +232,7 @@ def started(case, **more):
 @every_method
 def test_loss_is_a_finite_scalar_that_reaches_every_parameter(case):
     method = started(case)
-    terms = loss_of(method, inputs(method, torch.arange(B), 0), torch.arange(B), 0)
+    terms = step_of(method, first_batch(method), 0)
     assert terms["loss"].dim() == 0
     assert terms["loss"].dtype == torch.float32
     assert all(bool(torch.isfinite(v)) for v in terms.values())
@@ -200,7 +252,7 @@ def test_loss_falls_on_a_fixed_batch(case):
     losses = []
     for _ in range(15):
         # the state that follows a step stands still: a queue would fill with the very batch it repels
-        terms = loss_of(method, inputs(method, torch.arange(B), 0), torch.arange(B), 0)
+        terms = step_of(method, first_batch(method), 0)
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
@@ -242,7 +294,7 @@ def test_runs_with_one_seed_agree_whatever_the_global_generator_says(case):
 def test_a_step_without_after_step_leaves_only_running_statistics(case):
     method = started(case)
     before = copy.deepcopy(method.state_dict())
-    loss_of(method, inputs(method, torch.arange(B), 0), torch.arange(B), 0)
+    step_of(method, first_batch(method), 0)
     changed = [k for k, v in method.state_dict().items() if not torch.equal(v, before[k])]
     assert [k for k in changed if not k.endswith(("running_mean", "running_var", "num_batches_tracked"))] == []
 
@@ -253,7 +305,7 @@ def test_batch_of_two_works_or_is_refused(case):
         method = started(case, batch=2)
     except ConfigError:
         return
-    loss = loss_of(method, inputs(method, torch.arange(2), 0), torch.arange(2), 0)["loss"]
+    loss = step_of(method, torch.arange(2), 0)["loss"]
     assert torch.isfinite(loss)
     loss.backward()
     method.after_step(0)
@@ -263,11 +315,11 @@ def test_batch_of_two_works_or_is_refused(case):
 def test_loss_is_float32_under_autocast(case):
     method, twin = started(case), started(case)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = loss_of(method, inputs(method, torch.arange(B), 0), torch.arange(B), 0)["loss"]
+        loss = step_of(method, first_batch(method), 0)["loss"]
     assert loss.dtype == torch.float32
     loss.backward()
     method.after_step(0)
-    plain = loss_of(twin, inputs(twin, torch.arange(B), 0), torch.arange(B), 0)["loss"]
+    plain = step_of(twin, first_batch(twin), 0)["loss"]
     assert loss.item() == pytest.approx(plain.item(), rel=0.1, abs=0.1)
 
 

@@ -41,12 +41,12 @@ class Method(nn.Module):
     """Whether it learns from class labels: it is then given `context.labels`, and `fewshot train` runs it."""
     taught_only: ClassVar[bool] = False
     """Whether it has no loss of its own, so that there must be a term beside it."""
-    view_count: ClassVar[int] = 2
-    """Views of each sample in a batch."""
+    view_count: int = 2
+    """Views of each sample in a batch; settings may say how many."""
     needs_clean: ClassVar[bool] = False
     """Whether it looks at the clean samples, `batch.clean`."""
-    uses: ClassVar[tuple[str, ...]] = (PROJECTOR,)
-    """Outputs of the model that `loss` looks at, see `Model.outputs`."""
+    uses: tuple[str, ...] = (PROJECTOR,)
+    """Outputs of the model that `loss` looks at, see `Model.outputs`; settings may name them."""
     order: Order | None = None
     """Which samples make up each batch; None leaves it to the recipe."""
     trains_head: ClassVar[str] = ""

@@ -153,8 +153,8 @@ def _parts(values: dict[str, Any]) -> Iterator[str]:
     batch, settings = values["train"].batch_size or 32, method.settings
     samples = max(_SAMPLES, batch, *(20 * settings.get(key, 0) for key in ("clusters", "pool")))
     context = RunContext(samples, batch, _STEPS, _STEPS, 0)
-    supervised = METHODS.entry(method.name).flags.get("supervised", False)
-    if not supervised:  # the others ask for classes, which only the data has
+    flags = METHODS.entry(method.name).flags
+    if not flags.get("supervised") and not flags.get("fields"):  # the others ask for classes, which only the data has
         yield from _refused(lambda: _check_method(method, made[0], context, views))
 
 

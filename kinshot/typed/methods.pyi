@@ -7,6 +7,8 @@ from kinshot.fewshot.methods.maml import ANIL as anil
 from kinshot.fewshot.methods.maml import MAML as maml
 from kinshot.fewshot.methods.matchingnet import MatchingNet as matchingnet
 from kinshot.fewshot.methods.protonet import ProtoNet as protonet
+from kinshot.segmentation.methods.dual_prototype import DualPrototype as dual_prototype
+from kinshot.segmentation.methods.panet import PANet as panet
 from kinshot.ssl.methods.interclr import InterCLR as interclr
 from kinshot.ssl.methods.moco import MoCo as moco
 from kinshot.ssl.methods.reconstruction import Reconstruction as reconstruction
@@ -17,11 +19,13 @@ __all__ = [
     "anil",
     "classifier",
     "dual_path",
+    "dual_prototype",
     "feat",
     "interclr",
     "maml",
     "matchingnet",
     "moco",
+    "panet",
     "protonet",
     "reconstruction",
     "simclr",
