@@ -22,7 +22,18 @@ from kinshot.datasets.scenes import Scenes
 from kinshot.datasets.stand_ins import sample_keys
 from kinshot.samples import SPECS
 from kinshot.samples.class_map import ClassMapSpec
-from tests.trees import write_cifar10, write_cifar100, write_fashion, write_folder, write_grocery, write_omniglot, write_scenes
+from tests.trees import (
+    write_cifar10,
+    write_cifar100,
+    write_coco,
+    write_fashion,
+    write_folder,
+    write_fss,
+    write_grocery,
+    write_omniglot,
+    write_pascal,
+    write_scenes,
+)
 
 Settings = dict[str, Any]
 WITHOUT_PAPER = {"folder", "table", "glyphs", "glyph_scenes", "mask_folder"}
@@ -43,15 +54,18 @@ def _at(root: Path, write: Callable[[Path], object] | None = None, **settings: A
 CASES: dict[str, Callable[[Path], Settings]] = {
     "cifar10": lambda root: _at(root, write_cifar10),
     "cifar100": lambda root: _at(root, write_cifar100),
+    "coco_20i": lambda root: _at(root, write_coco, split="val", fold=1, size=16),
     "digits": lambda root: {"split": "test", "size": 8},
     "fashion_mnist": lambda root: _at(root, write_fashion),
     "folder": lambda root: _at(root, write_folder, split="train", size=8),
+    "fss_1000": lambda root: _at(root, write_fss, split="test", size=14),
     "glyphs": lambda root: {"split": "val", "size": 8, "variants": 2},
     "glyph_scenes": lambda root: {"split": "val", "size": 32, "classes": 6, "per_class": 3},
     "grocery_store": lambda root: _at(root / "set", lambda place: write_grocery(place, official=False), split="test", size=8),
     "manifold": lambda root: {"nodes": 40, "radius": 0.5, "length": 16},
     "mask_folder": lambda root: _at(root, write_scenes, size=8),
     "omniglot": lambda root: _at(root, lambda place: write_omniglot(place, "val"), split="val", size=14),
+    "pascal_5i": lambda root: _at(root, write_pascal, split="val", fold=2, size=16),
     "table": lambda root: _at(root / "rows.csv", lambda file: _table(file.parent), label="species", attributes=("site",)),
     "task_topology": lambda root: {"length": 16},
 }

@@ -128,3 +128,10 @@ def test_binary_masks_of_several_classes_hold_each_its_own(tmp_path: Path) -> No
     assert masks.read(0).tolist() == [[0, 4]]
     assert masks.digests(np.array([0]))[0] == masks.digests(np.array([1]))[0]
     assert masks.settings() != MaskFiles(paths, tmp_path, binary=True, values=[9, 4]).settings()
+
+
+def test_pictures_with_shades_between_are_divided_where_asked_to(tmp_path: Path) -> None:
+    shades = np.array([[0, 127, 128, 255]], np.uint8)
+    for name, pixels in (("grey", shades), ("colour", np.repeat(shades[..., None], 3, axis=2))):
+        path = saved(tmp_path / f"{name}.png", Image.fromarray(pixels))
+        assert read_mask(path, threshold=128).tolist() == [[0, 0, 1, 1]]

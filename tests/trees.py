@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kinshot.datasets import grocery_store, omniglot
+from kinshot.datasets import coco_20i, grocery_store, omniglot
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:
@@ -127,3 +127,76 @@ def mask_of(height: int, width: int, *values: int) -> np.ndarray:
         mask[rows, : width // 2] = values[number]
     mask[:, -1] = 255
     return mask
+
+
+def write_pascal(root: Path, augmented: bool = False) -> None:
+    """VOC2012 with a training and a validation picture for each pair of neighbouring classes, masks with palettes and 255 at a border."""
+    place = root / "VOCdevkit" / "VOC2012"
+    lists: dict[str, list[str]] = {"train": [], "val": []}
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation", *(["SegmentationClassAug"] if augmented else [])):
+        (place / folder).mkdir(parents=True)
+    for part, listed in lists.items():
+        for c in range(1, 21):
+            stem, size = f"2007_{part}{c:02d}", (12, 14) if c % 2 else (16, 10)
+            mask = Image.fromarray(mask_of(*size, c, c % 20 + 1))
+            mask.putpalette(noise(5, 768).tolist())
+            Image.fromarray(noise(c, *size, 3)).save(place / "JPEGImages" / f"{stem}.jpg")
+            mask.save(place / "SegmentationClass" / f"{stem}.png")
+            listed.append(stem)
+    for part, listed in lists.items():
+        (place / "ImageSets/Segmentation" / f"{part}.txt").write_text("\n".join(listed) + "\n")
+    if augmented:
+        for stem in (*lists["train"], *lists["val"], *(f"2008_more{c:02d}" for c in range(1, 21))):
+            c = int(stem[-2:])
+            size = (12, 14) if c % 2 else (16, 10)
+            Image.fromarray(noise(c, *size, 3)).save(place / "JPEGImages" / f"{stem}.jpg")
+            Image.fromarray(mask_of(*size, c, c % 20 + 1)).save(place / "SegmentationClassAug" / f"{stem}.png")
+
+
+def coco_categories() -> list[dict[str, object]]:
+    """COCO's classes with ids from 1 to 90 of which ten are not used."""
+    unused = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+    ids = [number for number in range(1, 91) if number not in unused]
+    return [{"id": number, "name": name} for number, name in zip(ids, coco_20i.NAMES, strict=True)]
+
+
+def write_coco(root: Path) -> None:
+    """For each part 80 pictures with an object of their class and one of the next but three, and one without any object."""
+    ids = [category["id"] for category in coco_categories()]
+    (root / "annotations").mkdir(parents=True)
+    for part in ("train2017", "val2017"):
+        (root / part).mkdir()
+        images, annotations = [], []
+        for k in range(81):
+            height, width = (12, 16) if k % 2 else (14, 10)
+            Image.fromarray(noise(k, height, width, 3)).save(root / part / f"{k:012d}.jpg")
+            images.append({"id": 1000 + k, "file_name": f"{k:012d}.jpg", "height": height, "width": width})
+            for item in range(0 if k == 80 else 2):
+                left = 1 + 4 * item
+                square = [left, 1, left + 4, 1, left + 4, 9, left, 9]
+                annotations.append(
+                    {"id": 2 * k + item, "image_id": 1000 + k, "category_id": ids[(k + 4 * item) % 80], "iscrowd": 0, "area": 32,
+                     "segmentation": [square]}
+                )  # fmt: skip
+        content = {"images": images, "annotations": annotations, "categories": coco_categories()[::-1]}
+        (root / "annotations" / f"instances_{part}.json").write_text(json.dumps(content))
+
+
+def write_fss(root: Path, classes: int = 8, lists: bool = True) -> None:
+    """Classes of three pictures with coloured masks that have shades between."""
+    for c in range(classes):
+        place = root / "fewshot_data" / f"thing{c:02d}"
+        place.mkdir(parents=True)
+        for k in range(1, 4):
+            Image.fromarray(noise(10 * c + k, 14, 14, 3)).save(place / f"{k}.jpg")
+            mask = np.zeros((14, 14, 3), np.uint8)
+            mask[2:9, 3 : 6 + k] = 255
+            mask[9, 3:9], mask[10, 3:9] = 140, 110
+            Image.fromarray(mask).save(place / f"{k}.png")
+    if lists:
+        for part, numbers in (
+            ("train", range(classes - 4)),
+            ("val", range(classes - 4, classes - 2)),
+            ("test", range(classes - 2, classes)),
+        ):
+            (root / f"{part}.txt").write_text("".join(f"thing{c:02d}\n" for c in numbers))

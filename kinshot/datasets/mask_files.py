@@ -25,7 +25,7 @@ Colours = Mapping[tuple[int, int, int], int]
 """The number that a colour stands for."""
 
 
-def read_mask(path: Path, *, binary: bool = False, colours: Colours | None = None) -> np.ndarray:
+def read_mask(path: Path, *, binary: bool = False, colours: Colours | None = None, threshold: int = 0) -> np.ndarray:
     """The class map in a file: uint8 (H, W), EXIF orientation applied.
 
     A picture with a palette gives its indices, a grey one its values, one of 16 bits too as far as they stay below 256, and a black and
@@ -35,6 +35,8 @@ def read_mask(path: Path, *, binary: bool = False, colours: Colours | None = Non
         path: of a PNG, or another format that loses nothing.
         binary: 0 is background, and 1 or 255 foreground, which becomes 1: no pixel is ignored.
         colours: numbers by (red, green, blue), for masks that are coloured pictures.
+        threshold: of masks that are pictures with shades between black and white: the brightness of 255 from which on a pixel is
+            foreground, which becomes 1; 0 for masks that hold numbers.
 
     Raises:
         DataError: a lossy format, coloured pixels without `colours` or in none of them, values beyond 255, or, of a binary mask, values
@@ -42,7 +44,7 @@ def read_mask(path: Path, *, binary: bool = False, colours: Colours | None = Non
     """
     if path.suffix.lower() in _LOSSY_ENDINGS:
         raise _lossy(path, path.suffix.lower().lstrip(".").upper())
-    return read_image(path, partial(_numbers, path=path, binary=binary, colours=colours))
+    return read_image(path, partial(_numbers, path=path, binary=binary, colours=colours, threshold=threshold))
 
 
 def write_mask(path: Path, values: np.ndarray, palette: Sequence[int] | None = None) -> None:
@@ -53,9 +55,11 @@ def write_mask(path: Path, values: np.ndarray, palette: Sequence[int] | None = N
     image.save(path, format="PNG")
 
 
-def _numbers(image: Image.Image, *, path: Path, binary: bool, colours: Colours | None) -> np.ndarray:
+def _numbers(image: Image.Image, *, path: Path, binary: bool, colours: Colours | None, threshold: int) -> np.ndarray:
     if image.format not in LOSSLESS:
         raise _lossy(path, str(image.format))
+    if threshold:
+        return (np.asarray(ImageOps.exif_transpose(image).convert("L")) >= threshold).astype(np.uint8)
     if colours is not None and image.mode not in _NUMBERS:
         return _of_colours(np.asarray(ImageOps.exif_transpose(image).convert("RGB")), path, colours)
     if image.mode not in _NUMBERS:
@@ -116,6 +120,7 @@ class MaskFiles:
         binary: see `read_mask`.
         colours: see `read_mask`.
         values: for each sample the number that 1 stands for, where masks are binary and classes are told by something else.
+        threshold: see `read_mask`.
     """
 
     paths: Sequence[Path]
@@ -123,13 +128,14 @@ class MaskFiles:
     binary: bool = False
     colours: Colours | None = None
     values: Sequence[int] | None = None
+    threshold: int = 0
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def read(self, row: int) -> np.ndarray:
         """The numbers in a sample's class map, uint8 (H, W). Raises DataError."""
-        found = read_mask(self.paths[row], binary=self.binary, colours=self.colours)
+        found = read_mask(self.paths[row], binary=self.binary, colours=self.colours, threshold=self.threshold)
         return found if self.values is None else np.where(found == 1, np.uint8(self.values[row]), found)
 
     def where(self, row: int) -> str:
@@ -142,10 +148,10 @@ class MaskFiles:
 
     def settings(self) -> str:
         """What beside the files decides what is read."""
-        return repr((self.binary, None if self.colours is None else sorted(self.colours.items()), self.values))
+        return repr((self.binary, None if self.colours is None else sorted(self.colours.items()), self.values, self.threshold))
 
     def take(self, rows: np.ndarray) -> MaskFiles:
         """Those of some samples."""
         kept = rows.tolist()
         values = None if self.values is None else [self.values[row] for row in kept]
-        return MaskFiles([self.paths[row] for row in kept], self.root, self.binary, self.colours, values)
+        return MaskFiles([self.paths[row] for row in kept], self.root, self.binary, self.colours, values, self.threshold)

@@ -2,30 +2,36 @@
 
 from kinshot.datasets.cifar import cifar10 as cifar10
 from kinshot.datasets.cifar import cifar100 as cifar100
+from kinshot.datasets.coco_20i import coco_20i as coco_20i
 from kinshot.datasets.digits import digits as digits
 from kinshot.datasets.fashion_mnist import fashion_mnist as fashion_mnist
 from kinshot.datasets.folder import folder as folder
+from kinshot.datasets.fss_1000 import fss_1000 as fss_1000
 from kinshot.datasets.glyph_scenes import glyph_scenes as glyph_scenes
 from kinshot.datasets.glyphs import glyphs as glyphs
 from kinshot.datasets.grocery_store import grocery_store as grocery_store
 from kinshot.datasets.manifold import manifold as manifold
 from kinshot.datasets.mask_folder import mask_folder as mask_folder
 from kinshot.datasets.omniglot import omniglot as omniglot
+from kinshot.datasets.pascal_5i import pascal_5i as pascal_5i
 from kinshot.datasets.table import table as table
 from kinshot.datasets.task_topology import task_topology as task_topology
 
 __all__ = [
     "cifar10",
     "cifar100",
+    "coco_20i",
     "digits",
     "fashion_mnist",
     "folder",
+    "fss_1000",
     "glyph_scenes",
     "glyphs",
     "grocery_store",
     "manifold",
     "mask_folder",
     "omniglot",
+    "pascal_5i",
     "table",
     "task_topology",
 ]
