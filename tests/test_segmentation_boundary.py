@@ -97,6 +97,13 @@ def test_an_image_is_counted_as_it_is_alone(unsaid: Literal["drop", "nearest"]) 
     assert together[3].tolist() == [[0] * 4] * 2
 
 
+def test_outlines_that_are_marked_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, truth = (torch.from_numpy(each) for each in blobs(2, 2))
+    whole = count_edges(labels, truth, 2, tolerance=0.2)
+    monkeypatch.setattr("kinshot.segmentation.boundary._AT_ONCE", 100)
+    np.testing.assert_array_equal(count_edges(labels, truth, 2, tolerance=0.2), whole)
+
+
 def of_edges(edges: list[list[int]]) -> Counts:
     """Episodes of one query and way, each of another class, that have these outlines."""
     count = len(edges)

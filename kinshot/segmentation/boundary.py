@@ -24,6 +24,8 @@ from kinshot.samples.class_map import IGNORE
 TOLERANCE = 0.008
 """The usual tolerance, as a share of the diagonal."""
 Unsaid = Literal["drop", "nearest"]
+_AT_ONCE = 1 << 20
+"""Pixels that are marked at a time."""
 _CROSS = np.array([[[False, True, False], [True, True, True], [False, True, False]]])
 
 
@@ -54,7 +56,7 @@ def count_edges(prediction: Tensor, truth: Tensor, ways: int, *, tolerance: floa
         said, is_ = (_nearest(labels, known) for labels in (said, is_))
         counts, known = np.broadcast_to(there, known.shape), np.ones_like(known)
     elif not known.all():
-        counts = known & ~_near(~known, radius)
+        counts = known & ~_near(_outline(~known, np.ones_like(known)), radius)
     return np.stack([_compared(said == way + 1, is_ == way + 1, known, counts, radius) for way in range(ways)], axis=1)
 
 
@@ -73,14 +75,19 @@ def _outline(inside: np.ndarray, known: np.ndarray) -> np.ndarray:
     return found
 
 
-def _near(these: np.ndarray, radius: int) -> np.ndarray:
-    """Which pixels lie within a distance of some of these in their own image."""
-    from scipy.ndimage import distance_transform_edt
-
-    if not these.any():
-        return np.zeros_like(these)
-    found: np.ndarray = distance_transform_edt(~these, sampling=_apart(these, radius)) <= radius
-    return found
+def _near(line: np.ndarray, radius: int) -> np.ndarray:
+    """Which pixels lie within a distance, at least 1, of some pixel of a line, of which there are few, in their own image."""
+    reach = np.arange(-radius, radius + 1)
+    down, right = np.nonzero(reach[:, None] ** 2 + reach**2 <= radius**2)  # a disk, of which (radius, radius) is the middle
+    count, height, width = line.shape
+    wide = np.zeros((count, height + 2 * radius, width + 2 * radius), dtype=bool)  # room for disks that leave the image
+    flat, offsets = wide.reshape(-1), down * wide.shape[2] + right
+    image, y, x = np.nonzero(line)
+    places = (image * wide.shape[1] + y) * wide.shape[2] + x
+    step = max(1, _AT_ONCE // len(offsets))
+    for first in range(0, len(places), step):
+        flat[places[first : first + step, None] + offsets] = True
+    return wide[:, radius:-radius, radius:-radius]
 
 
 def _nearest(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -89,11 +96,7 @@ def _nearest(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
 
     if known.all() or not known.any():
         return labels
-    places = distance_transform_edt(~known, sampling=_apart(known), return_distances=False, return_indices=True)
+    apart = known.shape[1] + known.shape[2]  # images of a batch lie farther from one another than any two pixels of one
+    places = distance_transform_edt(~known, sampling=(apart, 1, 1), return_distances=False, return_indices=True)
     found: np.ndarray = labels[tuple(places)]
     return found
-
-
-def _apart(images: np.ndarray, least: int = 0) -> tuple[int, int, int]:
-    """Distances of neighbouring pixels that put images of a batch farther apart than any two pixels of one."""
-    return images.shape[1] + images.shape[2] + least, 1, 1

@@ -94,7 +94,7 @@ USUAL = Protocol()
 def best_labels(scores: Tensor) -> Tensor:
     """The label with the highest score, the lowest of equal ones: (n, L, H, W) to int64 (n, H, W).
 
-    Label by label: `argmax` over an axis that is not the last takes some fifty times as long on a processor.
+    Label by label: `argmax` over an axis that is not the last takes about ten times as long on a processor.
     """
     best, found = scores[:, 0], torch.zeros_like(scores[:, 0], dtype=torch.int64)
     for label in range(1, scores.shape[1]):
