@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +19,14 @@ from kinshot.datasets import SOURCES
 from kinshot.fewshot.episodes import Episodes, sample_episodes
 from kinshot.studies.report.figures import signed
 from kinshot.studies.report.folder import NUMBERS, PAGE
+from tests.browser import laid_out, needs_browser, seen, share
 from tests.pages import Outline, check_page
-from tests.tiny import arguments, environment, result, run
+from tests.tiny import arguments, result, run
 
 NAMES = ['a<b>&"$x^$', "_under", "ελληνικά", "a name that is rather long for a bar or a cell", "x" * 9, "it's"]
 WAYS, QUERIES, EPISODES, SHOTS = 3, 4, 30, [2, 1]
 REPORT = ["--data", "folder:data", "--ways", WAYS, "--shots", "2,1", "--queries", QUERIES, "--episodes", EPISODES]
 REPORT += ["--heads", "prototype,nearest,ridge,imprint,matching"]
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser", "chrome"))), None)
 
 
 @dataclass(frozen=True)
@@ -279,41 +275,10 @@ def test_mistakes_cost_nothing_and_say_what_to_do(made: Made, monkeypatch: pytes
     assert not (made.place / "new").exists()
 
 
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome is installed to show the page")
-_MEASURE = """<script>addEventListener("load", () => { const images = [...document.images]; document.body.dataset.found = JSON.stringify({
-  images: images.length, empty: images.filter(i => !i.naturalWidth || !i.clientWidth).length,
-  wide: document.documentElement.scrollWidth - innerWidth, height: document.body.scrollHeight}) })</script></body>"""
-
-
-def browse(file: Path, tmp_path: Path, *options: str) -> str:
-    """Open a page in a browser without a window; returns what it prints."""
-    assert BROWSER is not None
-    quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
-    line = [BROWSER, "--headless", "--no-sandbox", *quiet, "--disable-sync", "--hide-scrollbars", "--virtual-time-budget=2000"]
-    line += [f"--user-data-dir={tmp_path / 'profile'}", *options, file.resolve().as_uri()]
-    return subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=120, check=True).stdout
-
-
-def shown(file: Path, tmp_path: Path, size: tuple[int, int], *options: str) -> np.ndarray:
-    """Pixels (H, W, 3) of a page in a window of some size."""
-    picture = tmp_path / "shown.png"
-    browse(file, tmp_path, f"--window-size={size[0]},{size[1]}", f"--screenshot={picture}", *options)
-    return np.asarray(Image.open(io.BytesIO(picture.read_bytes())).convert("RGB")).astype(int)
-
-
-def share(pixels: np.ndarray, color: str) -> float:
-    """Share of pixels that have a colour."""
-    return float((abs(pixels - [int(color[i : i + 2], 16) for i in (1, 3, 5)]).max(-1) <= 2).mean())
-
-
 @needs_browser
 @pytest.mark.parametrize("width", [1280, 500])
 def test_every_image_shows_and_nothing_sticks_out(made: Made, tmp_path: Path, width: int) -> None:
-    measuring = tmp_path / "measuring.html"  # the page's own policy would not let a script run
-    measuring.write_text(re.sub(r"<meta http-equiv[^>]*>", "", made.page).replace("</body>", _MEASURE), encoding="utf-8")
-    outline = Outline(browse(measuring, tmp_path, f"--window-size={width},900", "--dump-dom").replace(_MEASURE[:-7], ""))
-    (body,) = outline.named("body")
-    found = json.loads(str(body["data-found"]))
+    found = laid_out(made.page, tmp_path, width)
     assert found["images"] == len(Outline(made.page).named("img"))
     assert found["empty"] == 0
     assert found["wide"] <= 0
@@ -324,7 +289,7 @@ def test_every_image_shows_and_nothing_sticks_out(made: Made, tmp_path: Path, wi
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (500, "light")])
 def test_the_page_is_seen_in_light_and_dark(made: Made, tmp_path: Path, width: int, scheme: str) -> None:
     dark = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
-    pixels = shown(made.out / PAGE, tmp_path, (width, 4000), *dark)
+    pixels = seen(made.out / PAGE, tmp_path, (width, 4000), *dark)
     assert pixels.shape == (4000, width, 3)
     assert len(np.unique(pixels.reshape(-1, 3) @ [1 << 16, 1 << 8, 1])) > 200
     cards, bars = {"light": ("#ffffff", "#0b6aa8"), "dark": ("#1a2028", "#5cb3ee")}[scheme]

@@ -21,11 +21,11 @@ from kinshot.studies.report.figures import accuracy_figure, said_p, signed
 from kinshot.studies.report.figures_classes import classes_figure
 from kinshot.studies.report.fitting import check_shots, fitted
 from kinshot.studies.report.folder import NUMBERS, PAGE, check_out, publish
-from kinshot.studies.report.gather import named_runs, printable
 from kinshot.studies.report.page import page
 from kinshot.studies.report.pictures import sheets
 from kinshot.studies.report.samples import Sample, load_samples, picture_of
 from kinshot.studies.report.theme import LIGHT, png
+from kinshot.studies.report.words import named_runs, printable
 from kinshot.studies.report.write import report_files
 from kinshot.studies.summaries import Difference, Line
 from kinshot.studies.tasks import Drawing

@@ -13,6 +13,7 @@ from kinshot.cli.dense_episodes import episodes_group
 from kinshot.cli.options import JSON
 from kinshot.cli.parts import settings_of, settings_text, show_command
 from kinshot.cli.segment_eval import eval_command
+from kinshot.cli.segment_report import report_command
 from kinshot.cli.train import run_training, training_options
 from kinshot.segmentation import SEGMENTERS
 
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 segmentation.add_command(show_command)
 segmentation.add_command(episodes_group)
 segmentation.add_command(eval_command)
+segmentation.add_command(report_command)
 
 if __name__ == "__main__":
     sys.exit(main())

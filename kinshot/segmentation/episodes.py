@@ -63,7 +63,7 @@ class DenseEpisodes:
         """Q."""
         return self.query.shape[1]
 
-    def __getitem__(self, rows: slice) -> DenseEpisodes:
+    def __getitem__(self, rows: slice | np.ndarray) -> DenseEpisodes:
         """Some of the episodes."""
         return DenseEpisodes(self.classes[rows], self.support[rows], self.query[rows], self.target[rows])
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kinshot.studies.report.theme import Theme, canvas, dress, short
+from kinshot.studies.report.theme import Theme, canvas, dress, legend, short
 
 PAD = 0.08
 """Air around the data, as a share of its range."""
@@ -59,16 +59,32 @@ def percent_limits(axes: Axes, lows: list[float], highs: list[float]) -> None:
     axes.set_ylim(max(0.0, low - air), min(100.5, high + air))
 
 
-def bars_figure(worst: Sequence[tuple[str, float]], best: Sequence[tuple[str, float]], between: int, label: str, theme: Theme) -> Figure:
-    """Bars of percentages by name, from the top; where `best` are set apart, `between` says how many classes are left out."""
+def bars_figure(
+    worst: Sequence[tuple[str, float]],
+    best: Sequence[tuple[str, float]],
+    between: int,
+    label: str,
+    theme: Theme,
+    marks: tuple[str, Sequence[float]] | None = None,
+) -> Figure:
+    """Bars of percentages by name, from the top; where `best` are set apart, `between` says how many classes are left out.
+
+    `marks` are what each bar is to be compared with, drawn across it: what they are, and one for each bar.
+    """
     shown = [*worst, *best]
     gap = 1.0 if best else 0.0
     places = [i + (gap if i >= len(worst) else 0.0) for i in range(len(shown))]
     figure = canvas(theme, 5.4, 0.9 + 0.21 * (len(shown) + gap))
     axes = figure.subplots()
     axes.barh(places, [value for _, value in shown], 0.76, color=theme.series[0])
-    for place, (_, value) in zip(places, shown, strict=True):
-        axes.text(value + 1, place, f"{value:.0f}", va="center", fontsize=8, color=theme.ink)
+    for place, (_, value), mark in zip(places, shown, marks[1] if marks else [-100.0] * len(shown), strict=True):
+        hidden = 0 <= mark - value < 8  # the mark would stand on the number
+        axes.text((mark if hidden else value) + 1 + hidden, place, f"{value:.0f}", va="center", fontsize=8, color=theme.ink)
+    if marks:
+        low, high = ([place + side for place in places] for side in (-0.44, 0.44))
+        axes.vlines(marks[1], low, high, color=theme.paper, linewidth=5)
+        line = axes.vlines(marks[1], low, high, color=theme.ink, linewidth=2)
+        legend(figure, [line], [marks[0]], theme, loc="outside lower center")
     if best:
         left_out = f"\u22ee  {between} classes between"
         axes.text(1, len(worst), left_out, va="center", fontsize=8.5, style="italic", color=theme.faint)

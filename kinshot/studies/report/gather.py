@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,15 +16,10 @@ from kinshot.studies.evaluate import evaluate
 from kinshot.studies.report.content import Content, Focus
 from kinshot.studies.report.details import classes_of, confusion_of, gallery_of, reliability_of, spread_of
 from kinshot.studies.report.focus import Field, field_of, focus_records
+from kinshot.studies.report.words import named_data, named_runs, printable
 from kinshot.studies.results import COVERS, ROUGH, SEEN, WARNING
 from kinshot.studies.study import load_runs
 from kinshot.studies.summaries import Difference, Line
-
-OWN = ("folder", "table")
-"""Sources of people's own data."""
-NAMED = 3
-"""Up to so many runs have their names in the title."""
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 
 def gather(
@@ -81,25 +75,6 @@ def gather(
         hashes={f"{ways}-way {shots}-shot": episodes.hash() for (ways, shots), episodes in field.tasks.items()},
     )
     return content, field.source
-
-
-def named_runs(runs: list[Path]) -> str:
-    """What people call checkpoints: the names of their runs, or how many runs there are."""
-    folders = [run.parent.parent if run.parent.name == "checkpoints" else run for run in map(Path.absolute, runs)]
-    names = list(dict.fromkeys(folder.name for folder in folders))
-    return ", ".join(names) if len(names) <= NAMED else f"{len(names)} runs"
-
-
-def named_data(name: str, settings: dict[str, Any]) -> str:
-    """What people call data: their own by its file or folder, as the kind of source says nothing of it."""
-    kind, slash, split = name.partition("/")
-    root = Path(str(settings.get("root", ""))).absolute().name
-    return f"{root}{slash}{split}" if kind in OWN and root else name
-
-
-def printable(text: str) -> str:
-    """The text with the replacement character for what no page can show: control characters and broken Unicode."""
-    return _UNPRINTABLE.sub("\ufffd", text.encode("utf-8", "replace").decode("utf-8"))
 
 
 def _known(kind: type[Line] | type[Difference], row: dict[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,9 @@ dt { color: var(--soft); }
 dd { margin: 0; min-width: 0; }
 dd div + div { margin-top: 2px; }
 code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace; }
+.panels { display: flex; flex-wrap: wrap; gap: 8px; margin: 0 0 8px; padding: 0; list-style: none; }
+.panels li { width: clamp(112px, 14vw, 152px); font-size: .8rem; line-height: 1.3; color: var(--soft); }
+.panels img { display: block; width: 100%; height: auto; border-radius: 4px; }
 @media (max-width: 620px) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 10px; } }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr));
   gap: 18px; margin: 14px 0; align-items: start; }
@@ -89,6 +92,7 @@ tbody tr:nth-child(even) { background: var(--stripe); }
 @media (max-width: 620px) {
   th, td { padding: 5px 9px; }
   .wide th:first-child { position: sticky; left: 0; z-index: 1; background: var(--card); box-shadow: 1px 0 var(--line); }
+  .panels li { width: calc(50% - 4px); }
   .wide caption span::after { content: " — scroll sideways →"; color: var(--link); white-space: nowrap; }
 }
 details { margin: 10px 0; }
@@ -106,6 +110,7 @@ summary { cursor: pointer; color: var(--link); }
   border-radius: 6px; background: var(--page); }
 .samples .text { width: auto; height: auto; padding: 4px 8px; font: .8rem/1.35 ui-monospace, "DejaVu Sans Mono", monospace; }
 .samples .tiny { image-rendering: pixelated; }
+.swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border: 1px solid var(--ink); border-radius: 2px; }
 .right img, .right .text { border-color: var(--right); }
 .wrong img, .wrong .text { border-color: var(--wrong); border-style: dashed; }
 .right .mark { color: var(--right); } .wrong .mark { color: var(--wrong); }
