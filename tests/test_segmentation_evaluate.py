@@ -20,11 +20,12 @@ from kinshot.samples.pixels import PixelSpec
 from kinshot.segmentation import evaluate
 from kinshot.segmentation.boundary import count_edges
 from kinshot.segmentation.class_blind import CLASS_BLIND, class_blind
+from kinshot.segmentation.cosine_maps import best_labels
 from kinshot.segmentation.counts import Counts, counted, joined
 from kinshot.segmentation.dense import Dense, way_maps
 from kinshot.segmentation.episodes import DenseEpisodes, sample_dense_episodes
 from kinshot.segmentation.evaluate import Limits, Outlines, encoder_maps, evaluate_episodes, predict_episodes
-from kinshot.segmentation.protocol import Protocol, best_labels
+from kinshot.segmentation.protocol import Protocol
 
 CLASSES, OTHER, IGNORE, SIDE = 3, 4, 255, 16
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from kinshot.core.errors import ConfigError
 from kinshot.fewshot.evaluate import build_head
@@ -136,6 +138,22 @@ def test_labels_of_cells_are_those_of_the_reference(way_cover: float, background
     for e, w, k in np.ndindex(2, 2, 3):
         wanted = slow.cell_label(masks[e, w, k].numpy(), w + 1, (4, 3), way_cover, background_cover, other_ways)
         assert np.array_equal(found[e, w, k].numpy(), wanted)
+
+
+@pytest.mark.parametrize(("pixels", "cells"), [((24, 24), (6, 6)), ((25, 17), (6, 4)), ((5, 6), (8, 9)), ((13, 26), (1, 2))])
+def test_cover_is_the_mean_of_the_pixels_in_a_cell(pixels: tuple[int, int], cells: tuple[int, int]) -> None:
+    mask = torch.rand(3, 2, *pixels, generator=torch.Generator().manual_seed(0)) > 0.3
+    mask[0] = True
+    found = cover(mask, cells)
+    torch.testing.assert_close(found, adaptive_avg_pool2d(mask.float(), cells))
+    assert (found[0] == 1).all(), "what is covered wholly reaches a threshold of 1"
+
+
+def test_votes_of_a_few_queries_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    episodes = _episodes()
+    whole = cosine(episodes, shots="majority")
+    monkeypatch.setattr(sys.modules[cosine.__module__], "_SCORES_AT_ONCE", 1)
+    assert torch.equal(cosine(episodes, shots="majority"), whole)
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 5, 12, 50])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+import kinshot.segmentation.pooling
 from kinshot.segmentation.cosine_maps import cosine_maps, pixel_cross_entropy, predicted, upsampled
 from kinshot.segmentation.pooling import (
     EPS,
@@ -93,6 +94,15 @@ def test_pooling_all_shots_at_once_averages_their_pixels(pooling: str, align_cor
             parts = [slow.mean_and_weight(f, m, pooling, align_corners, 1.0) for f, m in given]
             total, weight = sum((w + 1.0) * mean for mean, w in parts), sum(w for _, w in parts)
             np.testing.assert_allclose(found[episode, which].numpy(), total / (weight + 0.1), atol=1e-11)
+
+
+@conventions
+def test_a_few_masks_at_a_time_give_the_same(pooling: str, align_corners: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = mask_of(3, 2, 7, 9)
+    whole = cell_weights(mask, (3, 4), pooling, align_corners=align_corners, dtype=torch.float64)  # type: ignore[arg-type]
+    monkeypatch.setattr(kinshot.segmentation.pooling, "_TILE", 70)
+    parts = cell_weights(mask, (3, 4), pooling, align_corners=align_corners, dtype=torch.float64)  # type: ignore[arg-type]
+    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-12)
 
 
 def test_eps_is_added_to_the_sum_of_weights() -> None:

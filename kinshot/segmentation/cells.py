@@ -6,19 +6,29 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import interpolate
 
 from kinshot.segmentation.dense import BACKGROUND, way_pixels
-from kinshot.segmentation.pooling import background_pixels
+from kinshot.segmentation.pooling import background_pixels, carried
 
 UNLABELLED = -1
 """The label of a cell that is mixed, or of which nothing is said."""
 
 
 def cover(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Share of each cell's pixels that a mask marks: bool (..., H, W) to float32 (..., *size)."""
-    flat = pixels.reshape(-1, 1, *pixels.shape[-2:]).float()
-    return adaptive_avg_pool2d(flat, size).reshape(*pixels.shape[:-2], *size)
+    """Share of each cell's pixels that a mask marks: bool (..., H, W) to float32 (..., *size).
+
+    Cells that do not divide the mask's size share the pixels that lie in two of them.
+    """
+    rows, columns = (_inside(have, want, pixels) for have, want in zip(pixels.shape[-2:], size, strict=True))
+    # counts are whole numbers, and a cell that is covered wholly has exactly 1
+    return carried(pixels, rows, columns.mT) / (rows.sum(1, keepdim=True) * columns.sum(1))
+
+
+def _inside(size: int, cells: int, like: Tensor) -> Tensor:
+    """Which of `size` pixels lie in each of the cells of a line, at least in part: float32 (cells, size), 0 or 1."""
+    lines = torch.eye(size, dtype=torch.float32, device=like.device)
+    return (interpolate(lines[None], cells, mode="area")[0].mT > 0).float()
 
 
 def cell_labels(

@@ -51,10 +51,23 @@ def predicted(scores: Tensor, size: tuple[int, int], *, order: Literal["after", 
         align_corners: which bilinear interpolation; nothing to `before`.
     """
     if order == "after":
-        return upsampled(scores, size, align_corners=align_corners).argmax(-3)
-    labels = scores.argmax(-3)
+        return best_labels(upsampled(scores, size, align_corners=align_corners))
+    labels = best_labels(scores)
     flat = labels.reshape(-1, 1, *labels.shape[-2:]).double()  # labels are exact in float64
     return interpolate(flat, size, mode="nearest-exact").long().reshape(*labels.shape[:-2], *size)
+
+
+def best_labels(scores: Tensor) -> Tensor:
+    """The label with the highest score, the lowest of equal ones: (..., K, H, W) to int64 (..., H, W).
+
+    Label by label: `argmax` over an axis that is not the last takes about ten times as long on a processor.
+    """
+    each = scores.detach().unbind(-3)
+    best, found = each[0], torch.zeros_like(each[0], dtype=torch.int64)
+    for label, score in enumerate(each[1:], start=1):
+        found.masked_fill_(score > best, label)
+        best = torch.maximum(best, score)
+    return found
 
 
 def pixel_cross_entropy(scores: Tensor, target: Tensor, *, align_corners: bool = False, ignore: int = IGNORE) -> Tensor:

@@ -67,8 +67,8 @@ class Dense:
 
 def way_pixels(masks: Tensor) -> Tensor:
     """Where each image of way maps (E, W, ..., height, width) shows its own way: bool of the same shape."""
-    way = torch.arange(1, masks.shape[1] + 1, device=masks.device)
-    return masks == way.view(-1, *(1,) * (masks.ndim - 2))
+    way = torch.arange(1, masks.shape[1] + 1, dtype=torch.uint8, device=masks.device)
+    return masks.to(torch.uint8) == way.view(-1, *(1,) * (masks.ndim - 2))
 
 
 def way_maps(masks: Tensor, classes: Tensor, others: str = "background") -> Tensor:

@@ -24,6 +24,9 @@ the pixel that is nearest to the middle of each cell."""
 EPS: dict[str, float] = {"upsample": 1e-5, "downsample": 5e-4, "nearest": 5e-4}
 """What public code adds to the sum of the weights: PANet's number where features are upsampled, PFENet's where masks are downsampled."""
 
+_TILE = 1 << 20
+"""Most pixels that are numbers at a time: as many as stay in a processor's cache, and in memory that is used again."""
+
 
 def interpolation(size: int, to: int, *, align_corners: bool = False, like: Tensor) -> Tensor:
     """The matrix (to, size) that brings a line of `size` values to `to` values, linearly; dtype and device of `like`."""
@@ -44,18 +47,31 @@ def cell_weights(
         align_corners: which bilinear interpolation; nothing to `nearest`.
         dtype: of the weights: float32 or float64.
     """
-    mask, leading = mask.to(dtype), mask.shape[:-2]
     height, width = mask.shape[-2:]
     if pooling == "nearest":
-        return interpolate(mask.reshape(-1, 1, height, width), size, mode="nearest-exact").reshape(*leading, *size)
+        return mask[..., _nearest(height, size[0], mask)[:, None], _nearest(width, size[1], mask)].to(dtype)
+    like = torch.empty(0, dtype=dtype, device=mask.device)
     if pooling == "downsample":
-        rows = interpolation(height, size[0], align_corners=align_corners, like=mask)
-        columns = interpolation(width, size[1], align_corners=align_corners, like=mask)
+        rows = interpolation(height, size[0], align_corners=align_corners, like=like)
+        columns = interpolation(width, size[1], align_corners=align_corners, like=like).mT
     else:
-        rows = interpolation(size[0], height, align_corners=align_corners, like=mask).mT
-        columns = interpolation(size[1], width, align_corners=align_corners, like=mask).mT
-    with full_precision(mask):
-        return rows @ mask @ columns.mT
+        rows = interpolation(size[0], height, align_corners=align_corners, like=like).mT
+        columns = interpolation(size[1], width, align_corners=align_corners, like=like)
+    return carried(mask, rows, columns)
+
+
+def carried(mask: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """rows @ mask @ columns of masks (..., H, W), in the precision of the matrices (h, H) and (W, w): (..., h, w)."""
+    images = mask.reshape(-1, *mask.shape[-2:]).split(max(1, _TILE // (mask.shape[-2] * mask.shape[-1])))
+    with full_precision(rows):
+        parts = [rows @ part.to(rows.dtype) @ columns for part in images]
+    return torch.cat(parts).reshape(*mask.shape[:-2], len(rows), columns.shape[1])
+
+
+def _nearest(size: int, to: int, like: Tensor) -> Tensor:
+    """For `to` cells over a line of `size` pixels, the pixel in which the middle of each lies."""
+    places = torch.arange(size, dtype=torch.float64, device=like.device)
+    return interpolate(places[None, None], to, mode="nearest-exact")[0, 0].long()
 
 
 def masked_mean(features: Tensor, weights: Tensor, eps: float) -> Tensor:
@@ -63,11 +79,14 @@ def masked_mean(features: Tensor, weights: Tensor, eps: float) -> Tensor:
 
     A mask without weight gives a zero vector. In float32 at least; gradients reach the features.
     """
-    features, weights = features.flatten(-2), weights.flatten(-2)
+    return _sums(features, weights) / (weights.flatten(-2).sum(-1, keepdim=True) + eps)
+
+
+def _sums(features: Tensor, weights: Tensor) -> Tensor:
+    """sum_x w(x) f(x): (..., C, h, w) and (..., M, h, w) give (..., M, C)."""
     wide = torch.promote_types(features.dtype, weights.dtype)
     with full_precision(features):
-        weights = weights.to(wide)
-        return (weights @ features.to(wide).mT) / (weights.sum(-1, keepdim=True) + eps)
+        return weights.flatten(-2).to(wide) @ features.flatten(-2).to(wide).mT
 
 
 def mean_of_present(vectors: Tensor, present: Tensor, dim: int | tuple[int, ...]) -> Tensor:
@@ -87,11 +106,12 @@ def background_pixels(masks: Tensor, *, ignored: bool = False, other_ways: Liter
         ignored: count pixels of 255 as background, as PANet does, whose background is all that has none of the episode's labels.
         other_ways: whether in an image of one way the pixels of another are background to it, or nothing (PANet).
     """
+    masks = masks.to(torch.uint8)  # every value is one; comparing them then reads an eighth of the bytes
     found = masks == BACKGROUND
     if ignored:
         found = found | (masks == IGNORE)
     if other_ways == "background":
-        own = torch.arange(1, masks.shape[1] + 1, device=masks.device).view(-1, 1, 1, 1)
+        own = torch.arange(1, masks.shape[1] + 1, dtype=masks.dtype, device=masks.device).view(-1, 1, 1, 1)
         found = found | ((masks != own) & (masks != IGNORE) & (masks != BACKGROUND))
     return found
 
@@ -117,8 +137,8 @@ def pooled_prototypes(
 ) -> Tensor:
     """Masked mean over all pixels of all shots at once: maps (..., K, C, h, w) and masks (..., K, M, H, W) give (..., M, C)."""
     weights = _weights(support, masks, pooling, align_corners)
-    beside = support.transpose(-4, -3).flatten(-3, -2)  # (..., C, K * h, w): the shots' maps one below the other
-    return masked_mean(beside, weights.transpose(-4, -3).flatten(-3, -2), EPS[pooling] if eps is None else eps)
+    total = weights.flatten(-2).sum(-1, keepdim=True)  # (..., K, M, 1)
+    return _sums(support, weights).sum(-3) / (total.sum(-3) + (EPS[pooling] if eps is None else eps))
 
 
 def _weights(support: Tensor, masks: Tensor, pooling: Pooling, align_corners: bool) -> Tensor:

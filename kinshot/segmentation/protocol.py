@@ -14,6 +14,7 @@ from kinshot.core.errors import ConfigError
 from kinshot.datasets.frames import Frame
 from kinshot.datasets.scenes import Scenes
 from kinshot.samples.class_map import IGNORE
+from kinshot.segmentation.cosine_maps import best_labels
 
 Others = Literal["background", "ignore"]
 
@@ -89,18 +90,6 @@ class Protocol:
 
 USUAL = Protocol()
 """Native size, bilinear without aligned corners, objects of other classes as background."""
-
-
-def best_labels(scores: Tensor) -> Tensor:
-    """The label with the highest score, the lowest of equal ones: (n, L, H, W) to int64 (n, H, W).
-
-    Label by label: `argmax` over an axis that is not the last takes about ten times as long on a processor.
-    """
-    best, found = scores[:, 0], torch.zeros_like(scores[:, 0], dtype=torch.int64)
-    for label in range(1, scores.shape[1]):
-        found.masked_fill_(scores[:, label] > best, label)
-        best = torch.maximum(best, scores[:, label])
-    return found
 
 
 def _nearest(have: int, want: int, share: float) -> Tensor:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 _THRESHOLD = 0.5
 
 
 def count_votes(labels: Tensor, labels_of: int, voters: Tensor) -> Tensor:
-    """How many shots gave each pixel each label: (E, Q, labels_of, H, W), float32.
+    """How many shots gave each pixel each label: (..., labels_of, H, W), float32.
 
     Args:
-        labels: what each shot says, int64 (E, Q, K, H, W).
+        labels: what each shot says, int64 (..., K, H, W).
         labels_of: how many labels there are, background among them.
-        voters: which shots vote, bool (E, K).
+        voters: which shots vote, bool (..., K).
     """
-    return (one_hot(labels, labels_of) * voters[:, None, :, None, None, None]).sum(2).movedim(-1, 2).float()
+    heard = labels.masked_fill(~voters[..., None, None], -1)
+    return torch.stack([(heard == label).float().sum(-3) for label in range(labels_of)], dim=-3)
 
 
 def hsnet_vote(votes: Tensor, shots: int) -> Tensor:

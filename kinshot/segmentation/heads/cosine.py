@@ -11,12 +11,11 @@ from kinshot.core.errors import ConfigError
 from kinshot.samples.class_map import IGNORE
 from kinshot.segmentation import SEGMENTERS
 from kinshot.segmentation.cells import cover
-from kinshot.segmentation.cosine_maps import cosine_maps, upsampled
+from kinshot.segmentation.cosine_maps import best_labels, cosine_maps, upsampled
 from kinshot.segmentation.dense import Dense
 from kinshot.segmentation.gram import gram_difference, shot_shares
 from kinshot.segmentation.prototypes import (
     Averaging,
-    ShotMeans,
     mean_prototypes,
     pixel_prototypes,
     prototypes_of_shots,
@@ -24,6 +23,9 @@ from kinshot.segmentation.prototypes import (
     weighted_prototypes,
 )
 from kinshot.segmentation.votes import count_votes, hsnet_vote, majority_vote
+
+_SCORES_AT_ONCE = 1 << 21
+"""Most scores of pixels that are held before votes are counted."""
 
 
 @SEGMENTERS.register(
@@ -115,21 +117,24 @@ def _prototypes(episodes: Dense, how: Averaging, shots: str, temperature: float)
 def _votes(episodes: Dense, how: Averaging, rule: str) -> Tensor:
     """Scores (E, Q, 1 + W, H, W) by one of the two rules of voting, in the masks' size."""
     query, masks = episodes.query[episodes.stage], episodes.masks
-    means = shot_means(episodes.support[episodes.stage], masks, how)
-    labels, voters = shot_labels(query, means, (masks.shape[-2], masks.shape[-1]), how.align_corners)
-    votes = count_votes(labels, 1 + episodes.ways, voters)
-    scores = hsnet_vote(votes, episodes.shots) if rule == "vote" else majority_vote(votes, voters)
-    return scores.to(torch.promote_types(query.dtype, torch.float32))
-
-
-def shot_labels(query: Tensor, means: ShotMeans, size: tuple[int, int], align_corners: bool) -> tuple[Tensor, Tensor]:
-    """What each shot alone says of each pixel, int64 (E, Q, K, *size), and which shots have any way to say, bool (E, K).
-
-    A way that a shot does not show has none of that shot's pixels.
-    """
-    prototypes, present = prototypes_of_shots(means)
-    scores = cosine_maps(query, prototypes.flatten(1, 2)).unflatten(2, prototypes.shape[1:3])
-    scores = upsampled(scores, size, align_corners=align_corners)
+    prototypes, present = prototypes_of_shots(shot_means(episodes.support[episodes.stage], masks, how))
+    scores = cosine_maps(query, prototypes.flatten(1, 2)).unflatten(2, prototypes.shape[1:3])  # (E, Q, K, 1 + W, h, w)
     absent = ~present
     absent[..., 0] = False
-    return scores.masked_fill(absent[:, None, ..., None, None], -torch.inf).argmax(3), present[..., 1:].any(-1)
+    scores = scores.masked_fill(absent[:, None, ..., None, None], -torch.inf)  # a way has no vote of a shot that does not show it
+    voters = present[..., 1:].any(-1)
+    votes = _counted(scores, voters, (masks.shape[-2], masks.shape[-1]), how.align_corners)
+    found = hsnet_vote(votes, episodes.shots) if rule == "vote" else majority_vote(votes, voters)
+    return found.to(torch.promote_types(query.dtype, torch.float32))
+
+
+def _counted(scores: Tensor, voters: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+    """Votes (E, Q, 1 + W, *size) of shots with scores (E, Q, K, 1 + W, h, w); a few queries at a time, as all scores of pixels are many."""
+    shots, labels = scores.shape[2:4]
+    at_once = max(1, _SCORES_AT_ONCE // (shots * labels * size[0] * size[1]))
+    heard = voters.unsqueeze(1).expand(scores.shape[:3]).flatten(0, 1)
+    votes = [
+        count_votes(best_labels(upsampled(some, size, align_corners=align_corners)), labels, who)
+        for some, who in zip(scores.flatten(0, 1).split(at_once), heard.split(at_once), strict=True)
+    ]
+    return torch.cat(votes).unflatten(0, scores.shape[:2])
