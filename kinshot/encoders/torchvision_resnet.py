@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -13,23 +13,8 @@ from kinshot.encoders import ENCODERS
 from kinshot.encoders.dilation import check_output_stride, dilate_
 from kinshot.encoders.maps import Maps, walk
 from kinshot.encoders.scaling import check_factors, scaled
+from kinshot.encoders.stems import Stem, stem_for
 from kinshot.samples.pixels import PixelSpec
-
-IMAGENET_SIZE = 64
-"""From this size in pixels on, `stem="auto"` is the ImageNet stem."""
-
-Stem = Literal["auto", "imagenet", "small"]
-SettledStem = Literal["imagenet", "small"]
-
-
-def stem_for(size: int) -> SettledStem:
-    """What `stem="auto"` is for square images of a side in pixels."""
-    return "imagenet" if size >= IMAGENET_SIZE else "small"
-
-
-def stem_of(weights: Mapping[str, Tensor]) -> SettledStem:
-    """The stem that saved weights have, by the kernel of their first convolution."""
-    return "small" if weights["conv1.weight"].shape[-1] == 3 else "imagenet"
 
 
 class TorchvisionResNet(ResNet):

@@ -11,7 +11,7 @@ from typing import Any
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.auto import encoder_for
 from kinshot.encoders.queue import queue_for
-from kinshot.encoders.torchvision_resnet import stem_for, stem_of
+from kinshot.encoders.stems import stem_for, stem_of
 from kinshot.recipes.loaded import Loaded
 from kinshot.recipes.recipe import Choice, Recipe
 from kinshot.samples.spec import Spec, spec_from_dict

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kinshot.core.checkpoint import Checkpoint
-from kinshot.encoders.torchvision_resnet import stem_of
+from kinshot.encoders.stems import stem_of
 from kinshot.learn.features import weights_hash
 from kinshot.recipes.fit import made_by
 from kinshot.recipes.loaded import read
