@@ -11,6 +11,7 @@ import click
 from kinshot.cli.options import chosen_data
 from kinshot.cli.outputs import OUTPUT_FILE
 from kinshot.core.errors import ConfigError
+from kinshot.datasets import SOURCES
 from kinshot.recipes.recipe import Choice
 from kinshot.recipes.segmenters import parse_segmenters
 from kinshot.recipes.specs import parse_numbers
@@ -81,8 +82,15 @@ def evaluation_options(*, shots: str, episodes: int, tolerance: float) -> Decora
     return decorate
 
 
-def chosen_scenes(data: str | None, split: str | None, fold: int | None, options: tuple[str, ...]) -> Choice | None:
-    """The source that was asked for, its test split where it has one and none was named. Raises ConfigError."""
+def chosen_scenes(
+    data: str | None, split: str | None, fold: int | None, options: tuple[str, ...], *, held_out: bool = False
+) -> Choice | None:
+    """The source that was asked for, its test split where it has one and none was named. Raises ConfigError.
+
+    Where a fold is named, here or (`held_out`) later, its classes are meant, whatever a source takes without a split.
+    """
+    if data is not None and split is None and (held_out or fold is not None):
+        split = "test" if "split" in SOURCES.entry(data.partition(":")[0]).parameters else None
     return chosen_data(data, split, (*options, *((f"fold={fold}",) if fold is not None else ())))
 
 
@@ -99,8 +107,8 @@ def evaluation_protocol(
         raise ConfigError(f"--outlines: expected a share of the diagonal from 0 to below 1, got {outlines:g}")
     if memory < 1:
         raise ConfigError(f"--memory: expected MiB from 1, got {memory}")
-    parsed, choice, side = parse_segmenters(heads), chosen_scenes(data, split, None, options), _size(size)
     folds = list(dict.fromkeys(parse_numbers(fold, "--fold", lowest=0))) if fold else []
+    parsed, choice, side = parse_segmenters(heads), chosen_scenes(data, split, None, options, held_out=bool(folds)), _size(size)
     way_list, shot_list = (list(dict.fromkeys(parse_numbers(text, name))) for text, name in ((ways, "--ways"), (shots, "--shots")))
     from kinshot.segmentation.evaluate import Limits
     from kinshot.segmentation.protocol import Protocol

@@ -13,6 +13,7 @@ from kinshot.cli.dense_episodes import episodes_group
 from kinshot.cli.options import JSON
 from kinshot.cli.parts import settings_of, settings_text, show_command
 from kinshot.cli.segment_eval import eval_command
+from kinshot.cli.segment_predict import predict_command
 from kinshot.cli.segment_report import report_command
 from kinshot.cli.train import run_training, training_options
 from kinshot.segmentation import SEGMENTERS
@@ -52,6 +53,7 @@ segmentation.add_command(show_command)
 segmentation.add_command(episodes_group)
 segmentation.add_command(eval_command)
 segmentation.add_command(report_command)
+segmentation.add_command(predict_command)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -154,6 +154,8 @@ def meet(data: Choice, inputs: Sequence[Spec], drawing: SceneDrawing, say: Say) 
     """The source as every kind of input has it, and the episodes. Raises DataError where they would differ between inputs."""
     sources = {key: scenes_of(data, spec) for key, spec in distinct_inputs(inputs).items()}
     first, *others = sources.values()
+    for note in first.notes:
+        say(f"{first.name}: {note}")
     tasks = make_tasks(first, drawing, say)
     for other in others:
         again = make_tasks(other, replace(drawing, save=None), lambda text: None)

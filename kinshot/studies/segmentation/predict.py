@@ -1,0 +1,170 @@
+"""Images of any size segmented by what a few images with masks show: `segmentation predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinshot.core.errors import ConfigError, DataError
+from kinshot.datasets.frames import Frame
+from kinshot.datasets.images import load_whole
+from kinshot.datasets.mask_files import read_mask
+from kinshot.learn.model import Model
+from kinshot.recipes.loaded import Loaded
+from kinshot.recipes.segmenters import SegmenterChoice
+from kinshot.runs.trained_segmenters import ModelSegmenter, model_segmenter
+from kinshot.samples.class_map import IGNORE
+from kinshot.samples.pixels import PixelSpec
+from kinshot.segmentation.dense import Dense
+from kinshot.segmentation.protocol import Protocol
+from kinshot.studies.segmentation.shots import Shot
+
+
+@dataclass(frozen=True)
+class Support:
+    """The support of W ways with K shots, encoded.
+
+    Args:
+        maps: by stage, each (1, W, K, C, h, w).
+        masks: way maps (1, W, K, size, size).
+    """
+
+    maps: dict[str, Tensor]
+    masks: Tensor
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """What was found in an image.
+
+    Args:
+        image: uint8 (C, H, W).
+        labels: uint8 (H, W): 0 background, w + 1 way w.
+        scores: float32 (1 + W, H, W), background first.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+
+class Predictor:
+    """A model and a segmenter, and the support that they go by.
+
+    Args:
+        run: what the model is of.
+        model: its encoder.
+        choice: the segmenter.
+        shots: of each way, equally many; at least one.
+        stage: of the encoder that is compared, see `model_segmenter`.
+        side: of the square that images are brought into; 0 for what the encoder was made for.
+        fit: how they are brought there, see `Frame`.
+        binary: masks are 0 and 1, or 0 and 255, whose 255 is foreground.
+        device: where to compute.
+
+    Raises:
+        ConfigError: ways of different numbers of shots, an encoder of other samples than images, or that does not take the size.
+        DataError: an image or a mask that cannot be read, does not fit the other, or shows nothing.
+    """
+
+    def __init__(
+        self, run: Loaded, model: Model, choice: SegmenterChoice, shots: Sequence[Sequence[Shot]], *, stage: str = "", side: int = 0,
+        fit: Literal["squash", "letterbox"] = "squash", binary: bool = False, device: torch.device | str = "cpu",
+    ) -> None:  # fmt: skip
+        counts = [len(way) for way in shots]
+        if not counts or min(counts) < 1 or len(set(counts)) > 1:
+            raise ConfigError(f"--support: every way needs as many images as the others, at least one, got {counts}")
+        if not isinstance(model.input, PixelSpec):
+            raise ConfigError(
+                f"{run.checkpoint.path} takes {model.input.describe()}, and images are to be segmented: choose another encoder"
+            )
+        self.frame, self.channels = Frame(side or model.input.side, fit), model.input.channels
+        spec = replace(model.input, height=self.frame.size, width=self.frame.size)
+        self.model = Model(model.encoder, input=spec).eval().to(device)
+        made = model_segmenter(choice, model, run, stage)
+        self.bound = cast(ModelSegmenter, made)
+        self.support = self._support(shots, binary)
+
+    @property
+    def ways(self) -> int:
+        """W."""
+        return self.support.masks.shape[1]
+
+    def segment(self, path: Path) -> Segmented:
+        """What of an image of any size is of which way. Raises DataError for a file that cannot be read."""
+        image = load_whole(path, self.channels)
+        maps = {stage: values[:, None] for stage, values in self._maps([image]).items()}
+        with torch.no_grad():
+            scores = self.bound.segmenter(Dense(self.support.maps, self.support.masks, maps))[0]
+            found = Protocol().scores(scores, self.frame, *image.shape[1:])[0].float().cpu()
+        return Segmented(image, found.argmax(dim=0).to(torch.uint8).numpy(), found.numpy())
+
+    def _support(self, shots: Sequence[Sequence[Shot]], binary: bool) -> Support:
+        images, masks = [], []
+        for number, way in enumerate(shots):
+            for shot in way:
+                image = load_whole(shot.image, self.channels)
+                images.append(image)
+                masks.append(self._way_map(shot, image, number, binary))
+        shape = (1, len(shots), len(shots[0]))
+        maps = {stage: values.unflatten(0, shape) for stage, values in self._maps(images).items()}
+        device = next(iter(maps.values())).device
+        return Support(maps, torch.stack(masks).unflatten(0, shape).to(device))
+
+    def _way_map(self, shot: Shot, image: np.ndarray, way: int, binary: bool) -> Tensor:
+        """The way map of a shot in the frame."""
+        where = own_pixels(read_mask(shot.mask, binary=binary), shot)
+        if where.shape != image.shape[1:]:
+            sizes = [" x ".join(map(str, shape)) for shape in (where.shape, image.shape[1:])]
+            raise DataError(f"mask {shot.mask} has {sizes[0]} pixels, its image {shot.image} {sizes[1]}: give the mask of this image")
+        found = self.frame.mask(torch.from_numpy(where), IGNORE)
+        if not bool((found == 1).any()):
+            raise DataError(
+                f"mask {shot.mask}: its object of {int((where == 1).sum())} pixels is lost where images are brought to "
+                f"{self.frame.size} x {self.frame.size}: give a larger --frame, or an image that shows more of it"
+            )
+        return torch.where(found == 1, way + 1, found)
+
+    def _maps(self, images: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """Maps of images of any size by stage, each (n, C, h, w)."""
+        device = next(self.model.parameters()).device
+        framed = torch.stack([self.frame.image(torch.from_numpy(np.ascontiguousarray(image))) for image in images]).to(device)
+        try:
+            with torch.no_grad():
+                found = self.model.encoder.maps(self.model.prepare(framed), self.bound.stages)  # type: ignore[operator]
+        except (AssertionError, RuntimeError, ValueError) as problem:
+            told = " ".join(str(problem).split()) or type(problem).__name__
+            raise ConfigError(
+                f"the encoder does not take {self.frame.size} x {self.frame.size} pixels ({told}): change --frame"
+            ) from problem
+        return {stage: one.values for stage, one in zip(self.bound.stages, found, strict=True)}
+
+
+def own_pixels(values: np.ndarray, shot: Shot) -> np.ndarray:
+    """A mask's numbers as 1 where the shot's object is, 255 where nothing is said, 0 elsewhere: int64 (H, W).
+
+    Raises DataError for a mask without that object, or with several of which none was named.
+    """
+    held = [value for value in np.unique(values).tolist() if value not in (0, IGNORE)]
+    if shot.value is not None and shot.value not in held:
+        raise DataError(f"mask {shot.mask} holds no {shot.value}, but {_listed(held, values)}: name one of these behind the mask")
+    if not held:
+        remedy = "; if 255 is the object, add --binary" if IGNORE in values else ": give a mask that shows what to look for"
+        raise DataError(f"mask {shot.mask} has no foreground, it holds {_listed(held, values)}{remedy}")
+    if shot.value is None and len(held) > 1:
+        raise DataError(
+            f"mask {shot.mask} holds several objects, {_listed(held, values)}: say which is meant, {shot.image}:{shot.mask}:{held[0]}"
+        )
+    wanted = held[0] if shot.value is None else shot.value
+    return np.where(values == wanted, 1, np.where(values == IGNORE, IGNORE, 0)).astype(np.int64)
+
+
+def _listed(held: Sequence[int], values: np.ndarray) -> str:
+    known = [0] * bool((values == 0).any()) + list(held)[:8] + [IGNORE] * bool((values == IGNORE).any())
+    return ", ".join(map(str, known))
