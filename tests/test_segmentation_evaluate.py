@@ -187,6 +187,23 @@ def test_no_count_depends_on_what_is_held(limits: Limits, mib: int, monkeypatch:
         assert len(np.concatenate(encode.asked)) > len(np.unique(episodes.query))
 
 
+@pytest.mark.parametrize(("kib", "batch"), [(1, 1), (64, 6), (1 << 10, 11)])
+def test_a_batch_looks_at_no_more_than_there_is_memory_for(kib: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes = scenes_of("squash")
+    episodes = drawn(scenes, ways=2)
+    seen: list[int] = []
+
+    def watched(dense: Dense) -> Tensor:
+        maps = [*dense.support.values(), *dense.query.values(), dense.masks]
+        seen.append(sum(one.numel() * one.element_size() for one in maps))
+        return nearest_mean(dense)
+
+    monkeypatch.setattr(evaluate, "_MIB", 1 << 10)
+    evaluate_episodes(episodes, scenes, Pooled(scenes), {"watched": watched}, limits=Limits(memory_mib=kib))
+    assert len(seen) == -(-len(episodes) // batch)
+    assert batch == 1 or max(seen) <= kib << 10
+
+
 def test_every_image_is_encoded_once_in_full_batches() -> None:
     scenes = scenes_of("squash")
     episodes = drawn(scenes, count=40)
