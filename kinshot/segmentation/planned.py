@@ -30,6 +30,7 @@ class Planned(nn.Module):
 
     def __init__(self, stages: Sequence[str], **arguments: Any) -> None:
         super().__init__()
+        self.stages = tuple(stages)
         plan = {"network": type(self).__name__, "stages": list(stages), "arguments": arguments}
         self.register_buffer(PLAN, torch.tensor(list(json.dumps(plan).encode()), dtype=torch.uint8))
 

@@ -7,8 +7,10 @@ from kinshot.fewshot.methods.maml import ANIL as anil
 from kinshot.fewshot.methods.maml import MAML as maml
 from kinshot.fewshot.methods.matchingnet import MatchingNet as matchingnet
 from kinshot.fewshot.methods.protonet import ProtoNet as protonet
+from kinshot.segmentation.methods.base_classes import BaseClassesMethod as base_classes
 from kinshot.segmentation.methods.dual_prototype import DualPrototype as dual_prototype
 from kinshot.segmentation.methods.panet import PANet as panet
+from kinshot.segmentation.methods.pfenet import PFENetMethod as pfenet
 from kinshot.ssl.methods.interclr import InterCLR as interclr
 from kinshot.ssl.methods.moco import MoCo as moco
 from kinshot.ssl.methods.reconstruction import Reconstruction as reconstruction
@@ -17,6 +19,7 @@ from kinshot.ssl.methods.student import Student as student
 
 __all__ = [
     "anil",
+    "base_classes",
     "classifier",
     "dual_path",
     "dual_prototype",
@@ -26,6 +29,7 @@ __all__ = [
     "matchingnet",
     "moco",
     "panet",
+    "pfenet",
     "protonet",
     "reconstruction",
     "simclr",
