@@ -11,9 +11,9 @@ import torch
 from kinshot.core.checkpoint import load_checkpoint, save_checkpoint
 from kinshot.learn.features import weights_hash
 from kinshot.recipes.recipe import load_recipe
+from kinshot.runs.class_validation import ClassValidator
 from kinshot.runs.start import Options
 from kinshot.runs.train import train_recipe
-from kinshot.runs.validation import Validator
 from tests.tiny import TINY, arguments
 
 SHORT = ["train.epochs=1", "train.batch_size=160", "monitor.tensorboard=false", "monitor.keep=100", "monitor.knn_samples=40"]
@@ -52,7 +52,7 @@ def test_a_result_names_the_weights_of_its_checkpoint(name: str, ema: float, tmp
 
 def test_a_result_names_the_weights_of_the_chosen_checkpoint_not_of_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     accuracies = iter([60.0, 50.0, 40.0])
-    monkeypatch.setattr(Validator, "accuracy", lambda *given: next(accuracies))
+    monkeypatch.setattr(ClassValidator, "measure", lambda *given: next(accuracies))
     train(tmp_path / "run", "classifier", 0.0)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert load_checkpoint(result["checkpoint"]).step < result["steps"]

@@ -18,6 +18,8 @@ from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.small_files import read_file
 
 BEST = "best.json"
+METRICS = ("accuracy", "miou")
+"""What a checkpoint can be the best by: `best.json` holds one of these, in percent."""
 _STEP = re.compile(r"^(?P<hidden>\.?)step-(?P<step>\d+)(?P<old>\.old-\d+)?$")
 
 
@@ -80,8 +82,9 @@ def read_best(run_folder: str | Path) -> dict[str, Any] | None:
         raise _no_best(path, f"it cannot be read ({' '.join(str(problem).split())})") from problem
     if found is None:
         return None
-    if not isinstance(found, dict) or type(found.get("step")) is not int or type(found.get("accuracy")) is not float or found["step"] < 0:
-        raise _no_best(path, "it holds no step and accuracy")
+    figures = [name for name in METRICS if type(found.get(name)) is float] if isinstance(found, dict) else []
+    if len(figures) != 1 or type(found.get("step")) is not int or found["step"] < 0:
+        raise _no_best(path, f"it holds no step and {' or '.join(METRICS)}")
     try:
         check_complete(checkpoint_path(run_folder, found["step"]))
     except CheckpointError as problem:

@@ -13,6 +13,7 @@ from kinshot.encoders import ENCODERS
 from kinshot.fewshot import HEADS
 from kinshot.learn import METHODS
 from kinshot.recipes.recipe import (
+    MASK,
     Choice,
     Recipe,
     ValidationConfig,
@@ -25,6 +26,7 @@ from kinshot.recipes.recipe import (
 )
 from kinshot.recipes.specs import check_features
 from kinshot.recipes.validation_head import try_validation_head
+from kinshot.segmentation import SEGMENTERS
 
 _WIDTH = 8
 """Stands for the width of a feature."""
@@ -55,9 +57,12 @@ def _validation(data: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
             named = ", ".join(f"validation.{key}" for key in idle)
             yield f"{named}: without validation.split there is no validation; set validation.split=val, or leave it out"
         return
-    if v.head not in HEADS.entries:
-        yield f"validation.head: unknown head {v.head!r}: {suggest(v.head, HEADS.entries)}"
-    else:
+    method = values["method"].name
+    dense = bool(method) and MASK in METHODS.entry(method).flags.get("fields", ())
+    known_heads = [*(SEGMENTERS.entries if dense else ()), *HEADS.entries]
+    if v.head not in known_heads:
+        yield f"validation.head: unknown head {v.head!r}: {suggest(v.head, known_heads)}"
+    elif not dense:
         yield from _head_problem(v, values["method"])
     yield from _refused(lambda: check_features([v.feature], values["projector"].paths, "validation.feature"))
     known = SOURCES.entry(source.name).parameters.get("split") if source.name else None

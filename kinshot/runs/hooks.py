@@ -25,12 +25,11 @@ from kinshot.learn.knn import knn_accuracy, rows_by_class
 from kinshot.learn.loop import Run, StepResult
 from kinshot.learn.monitor import Monitor
 from kinshot.recipes.sections import TrainConfig
-from kinshot.recipes.validation_head import try_validation_head
 from kinshot.runs.begun import recorded, stand_in_count
 from kinshot.runs.diagnose import numbers_of
 from kinshot.runs.label_free import view_quality
 from kinshot.runs.state import state_of
-from kinshot.runs.validation import Validator
+from kinshot.runs.validation import Validator, validator_of
 
 if TYPE_CHECKING:
     from kinshot.runs.job import Job
@@ -52,10 +51,7 @@ class RunHooks:
         self.job, self.out, self.say = job, out, say
         self.resumed_cpu = resumed_cpu
         self.saved_step = -1
-        self.validator = Validator(job.recipe, out, job.begun) if job.recipe.validation.split else None
-        if self.validator is not None:
-            width = job.embed_source(self.validator.source, np.arange(1))[self.validator.settings.feature].shape[1]
-            try_validation_head(self.validator.settings, width, _head_weights(job.run, self.validator))
+        self.validator = validator_of(job, out)
         self.samples = recorded(job.data.whole)
         # a run that begins anew drops also the records of step 0 that one killed before its first checkpoint left
         self.monitor = Monitor(out, resume_step=-1 if job.begun is None else job.run.step, tensorboard=job.recipe.monitor.tensorboard)
@@ -209,10 +205,9 @@ class RunHooks:
     def _validate(self, validator: Validator, run: Run, epoch: int) -> bool:
         """Measure the validation episodes; whether the run is better than ever."""
         with exported(run):
-            features = self.job.embed_source(validator.source)[validator.settings.feature]
-            measured = validator.accuracy(features, _head_weights(run, validator))
-        self.monitor.scalars(run.step, {"eval/validation/accuracy": measured}, epoch=epoch)
-        self.final["eval/validation/accuracy"] = measured
+            measured = validator.measure(self.job, self.monitor)
+        self.monitor.scalars(run.step, {f"eval/validation/{validator.metric}": measured}, epoch=epoch)
+        self.final[f"eval/validation/{validator.metric}"] = measured
         return validator.improved(run.step, measured)
 
     def _views(self, run: Run) -> dict[str, float]:
@@ -283,13 +278,6 @@ def exported_parts(run: Run) -> dict[str, dict[str, Tensor]]:
     state = run.average.state if run.average else model.state_dict()
     starts = {part: f"{part}." for part in model.parts()}
     return {part: {n.removeprefix(start): v for n, v in state.items() if n.startswith(start)} for part, start in starts.items()}
-
-
-def _head_weights(run: Run, validator: Validator) -> dict[str, Tensor] | None:
-    """What the method trains for the very head that validates, where it trains anything for one."""
-    network = run.learner.model.network
-    trained = network is not None and run.learner.method.trains_head == validator.settings.head
-    return dict(network.state_dict()) if network is not None and trained else None
 
 
 def _linked_rows(graph: RelationGraph, seed: int) -> np.ndarray:

@@ -2,27 +2,71 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from kinshot.core.errors import CheckpointError, ConfigError, DataError
+from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.run_folder import checkpoint_path, is_complete, read_best, write_best
 from kinshot.datasets import SOURCES
-from kinshot.fewshot import HEADS
-from kinshot.recipes.recipe import Recipe
-from kinshot.recipes.specs import check_features
+from kinshot.recipes.recipe import Recipe, ValidationConfig
 from kinshot.recipes.splits import validation_data
-from kinshot.recipes.validation_head import validation_head
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
     from kinshot.datasets.base import Source
-    from kinshot.fewshot.episodes import Episodes
+    from kinshot.learn.monitor import Monitor
+    from kinshot.runs.job import Job
+
+
+class Validator(ABC):
+    """A figure of validation episodes, the same ones every time, and the best so far.
+
+    What was best is in every checkpoint, and `best.json` is written after it: a run that goes on writes it anew from the state of the
+    checkpoint that it `begun` with, because one that was killed may have had no time for it.
+
+    Args:
+        job: the run.
+        out: its folder.
+
+    Raises:
+        ConfigError: data without such a split, or a head that cannot do it.
+        DataError: validation classes that cannot give the episodes.
+    """
+
+    metric: ClassVar[str]
+    """What is measured, in percent, as `best.json` calls it."""
+
+    def __init__(self, job: Job, out: Path) -> None:
+        self.settings: ValidationConfig = job.recipe.validation
+        self.out = out
+        self.source = validation_source(job.recipe)
+        self.drawn = self.prepare(job)
+        self.best = _best(out, self.metric, job.begun)
+        if self.best["step"] >= 0 and is_complete(checkpoint_path(out, self.best["step"])):
+            self.write()
+
+    @abstractmethod
+    def prepare(self, job: Job) -> str:
+        """Draw the episodes and try the head; gives the hash of the episodes."""
+
+    @abstractmethod
+    def measure(self, job: Job, monitor: Monitor) -> float:
+        """The figure of the weights that the run would export now; may leave pictures with the monitor."""
+
+    def improved(self, step: int, value: float) -> bool:
+        """Whether the run is better than ever, which `best` then says; `write` it once the checkpoint of `step` is complete."""
+        if value <= self.best[self.metric] and step != self.best["step"]:
+            return False
+        self.best = {"step": step, self.metric: value}
+        return True
+
+    def write(self) -> None:
+        """Make the checkpoint of the best step the run's chosen one."""
+        measured = {self.metric: self.best[self.metric], "on": self.source.name, "episodes": self.drawn[:12]}
+        write_best(self.out, self.best["step"], measured)
 
 
 def validation_source(recipe: Recipe) -> Source:
@@ -33,69 +77,35 @@ def validation_source(recipe: Recipe) -> Source:
         raise ConfigError(f"validation.split is {split!r}, but {data.name} has no splits: leave validation out, or use data that has them")
     if data.settings["split"] == split:
         raise ConfigError(f"validation.split and data.split are both {split!r}: a checkpoint is chosen on classes that it never saw")
-    return SOURCES.build(choice.name, settings=choice.settings)
+    found: Source = SOURCES.build(choice.name, settings=choice.settings)
+    return found
 
 
-class Validator:
-    """Accuracy on validation episodes, the same ones every time, and the best so far.
+def validator_of(job: Job, out: Path) -> Validator | None:
+    """What measures a run on validation classes; None where its recipe has no validation."""
+    if not job.recipe.validation.split:
+        return None
+    from kinshot.runs.class_validation import ClassValidator
+    from kinshot.runs.dense_validation import DenseValidator
 
-    What was best is in every checkpoint, and `best.json` is written after it: a run that goes on writes it anew from the state
-    `begun` of its checkpoint, because one that was killed may have had no time for it.
-
-    Raises ConfigError or DataError at once where the validation classes cannot give the episodes.
-    """
-
-    def __init__(self, recipe: Recipe, out: Path, begun: Mapping[str, Any] | None = None) -> None:
-        from kinshot.fewshot.episodes import sample_episodes
-
-        self.settings, self.out = recipe.validation, out
-        self._check(recipe)
-        self.source = validation_source(recipe)
-        if self.source.labels is None:
-            raise DataError(f"{self.source.name} has no labels, and validation needs classes: leave validation out")
-        v = self.settings
-        self.episodes: Episodes = sample_episodes(
-            np.asarray(self.source.labels), ways=v.ways, shots=v.shots, queries=v.queries, episodes=v.episodes, seed=recipe.seed,
-            class_names=self.source.class_names,
-        )  # fmt: skip
-        self.best = _best(out, begun)
-        if self.best["step"] >= 0 and is_complete(checkpoint_path(out, self.best["step"])):
-            self.write()
-
-    def accuracy(self, features: Tensor, network: Mapping[str, Tensor] | None) -> float:
-        """Mean accuracy in percent of the validation episodes on features (N, D) of the whole validation source.
-
-        `network` are the weights of the head where the method trains them with the encoder.
-        """
-        from kinshot.fewshot.evaluate import episode_accuracy
-
-        head = validation_head(self.settings, network)
-        return float(100 * episode_accuracy(features, self.episodes, head, self.settings.ways).mean())
-
-    def _check(self, recipe: Recipe) -> None:
-        HEADS.entry(self.settings.head)
-        check_features([self.settings.feature], recipe.projector.paths, "validation.feature")
-
-    def improved(self, step: int, accuracy: float) -> bool:
-        """Whether the run is better than ever, which `best` then says; `write` it once the checkpoint of `step` is complete."""
-        if accuracy <= self.best["accuracy"] and step != self.best["step"]:
-            return False
-        self.best = {"step": step, "accuracy": accuracy}
-        return True
-
-    def write(self) -> None:
-        """Make the checkpoint of the best step the run's chosen one."""
-        measured = {"accuracy": self.best["accuracy"], "on": self.source.name, "episodes": self.episodes.hash()[:12]}
-        write_best(self.out, self.best["step"], measured)
+    return DenseValidator(job, out) if job.data.beside else ClassValidator(job, out)
 
 
-def _best(out: Path, begun: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The best step so far and its accuracy; step -1 before the first measurement. Raises CheckpointError."""
+def head_weights(job: Job, head: str) -> dict[str, Tensor] | None:
+    """What the method trains for the very head that validates, where it trains anything for one."""
+    network = job.run.learner.model.network
+    trained = network is not None and job.method.trains_head == head
+    return dict(network.state_dict()) if network is not None and trained else None
+
+
+def _best(out: Path, metric: str, begun: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The best step so far and its figure; step -1 before the first measurement. Raises CheckpointError."""
     found = (begun or {}).get("best")
     if begun is not None and found is None:  # checkpoints of older versions do not say
         found = read_best(out)
     if found is None:
-        return {"step": -1, "accuracy": -1.0}
-    if not isinstance(found, dict) or type(found.get("step")) is not int or not isinstance(found.get("accuracy"), float):
+        return {"step": -1, metric: -1.0}
+    if not isinstance(found, dict) or type(found.get("step")) is not int or not isinstance(found.get(metric), float):
         raise CheckpointError(f"the newest checkpoint of {out} says {found!r} of the best step: use another one or copy it again")
-    return {"step": found["step"], "accuracy": found["accuracy"]}
+    return {"step": found["step"], metric: found[metric]}
+
