@@ -47,6 +47,8 @@ class Method(nn.Module):
     """Whether it looks at the clean samples, `batch.clean`."""
     uses: tuple[str, ...] = (PROJECTOR,)
     """Outputs of the model that `loss` looks at, see `Model.outputs`; settings may name them."""
+    stages: tuple[str, ...] = ()
+    """Stages of the encoder whose maps it learns on, the compared one first, where it learns on maps; segmenters are given the same."""
     order: Order | None = None
     """Which samples make up each batch; None leaves it to the recipe."""
     trains_head: ClassVar[str] = ""

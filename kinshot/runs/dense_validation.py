@@ -1,1 +1,61 @@
-"""Validation by mIoU: dense episodes of validation classes, segmented by a head on maps of the encoder."""
+"""Validation by mIoU: dense episodes of validation classes, segmented by a head on the encoder's maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from kinshot.core.errors import ConfigError, KinshotError
+from kinshot.datasets.scenes import Scenes
+from kinshot.fewshot.evaluate import build_head
+from kinshot.runs.validation import Validator, head_weights
+from kinshot.segmentation.episodes import sample_dense_episodes
+from kinshot.segmentation.evaluate import encoder_maps, evaluate_episodes
+from kinshot.segmentation.rules import miou
+from kinshot.segmentation.segmenter import BoundSegmenter, build_segmenter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kinshot.learn.monitor import Monitor
+    from kinshot.runs.job import Job
+
+
+class DenseValidator(Validator):
+    """Mean IoU over classes, in percent, of dense episodes of images with class maps."""
+
+    metric: ClassVar[str] = "miou"
+
+    def prepare(self, job: Job) -> str:
+        """Draw the episodes and try the head on one of them; gives the hash of the episodes."""
+        v, source = self.settings, self.source
+        if not isinstance(source, Scenes):
+            raise ConfigError(f"validation.split: {source.name} has no class maps, and mIoU needs them: leave validation out")
+        self.scenes = source
+        self.episodes = sample_dense_episodes(
+            np.asarray(source.contains), source.photos, ways=v.ways, shots=v.shots, queries=v.queries, episodes=v.episodes,
+            seed=job.recipe.seed, class_names=source.class_names,
+        )  # fmt: skip
+        try:
+            self._miou(job, slice(0, 1))
+        except (KinshotError, RuntimeError, ValueError) as error:
+            problem = f"validation.head: {v.head} cannot segment {v.ways}-way episodes"
+            raise ConfigError(f"{problem}: {error}; choose another head, cosine for example") from error
+        return self.episodes.hash()
+
+    def measure(self, job: Job, monitor: Monitor) -> float:
+        """Mean IoU of all episodes, by the usual protocol."""
+        return self._miou(job, slice(None))
+
+    def _miou(self, job: Job, rows: slice) -> float:
+        name, model = self.settings.head, job.run.learner.model
+        encode = encoder_maps(model, self.scenes, job.method.stages)
+        found = evaluate_episodes(self.episodes[rows], self.scenes, encode, {name: dense_head(name, head_weights(job, name))})
+        return 100 * miou(found[name]).value
+
+
+def dense_head(name: str, network: Mapping[str, Tensor] | None) -> BoundSegmenter:
+    """A segmenter, or any few-shot head on cells, with its defaults and what was trained for it."""
+    return build_segmenter(name, heads=build_head, **({"network": network} if network else {}))

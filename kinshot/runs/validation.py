@@ -85,10 +85,13 @@ def validator_of(job: Job, out: Path) -> Validator | None:
     """What measures a run on validation classes; None where its recipe has no validation."""
     if not job.recipe.validation.split:
         return None
-    from kinshot.runs.class_validation import ClassValidator
-    from kinshot.runs.dense_validation import DenseValidator
+    if job.data.beside:
+        from kinshot.runs.dense_validation import DenseValidator
 
-    return DenseValidator(job, out) if job.data.beside else ClassValidator(job, out)
+        return DenseValidator(job, out)
+    from kinshot.runs.class_validation import ClassValidator
+
+    return ClassValidator(job, out)
 
 
 def head_weights(job: Job, head: str) -> dict[str, Tensor] | None:
