@@ -29,7 +29,8 @@ from kinshot.runs.begun import recorded, stand_in_count
 from kinshot.runs.diagnose import numbers_of
 from kinshot.runs.label_free import view_quality
 from kinshot.runs.state import state_of
-from kinshot.runs.validation import Validator, validator_of
+from kinshot.runs.validation import Validator
+from kinshot.runs.validators import validator_of
 
 if TYPE_CHECKING:
     from kinshot.runs.job import Job

@@ -81,19 +81,6 @@ def validation_source(recipe: Recipe) -> Source:
     return found
 
 
-def validator_of(job: Job, out: Path) -> Validator | None:
-    """What measures a run on validation classes; None where its recipe has no validation."""
-    if not job.recipe.validation.split:
-        return None
-    if job.data.beside:
-        from kinshot.runs.dense_validation import DenseValidator
-
-        return DenseValidator(job, out)
-    from kinshot.runs.class_validation import ClassValidator
-
-    return ClassValidator(job, out)
-
-
 def head_weights(job: Job, head: str) -> dict[str, Tensor] | None:
     """What the method trains for the very head that validates, where it trains anything for one."""
     network = job.run.learner.model.network
