@@ -136,7 +136,7 @@ def pictures(found: Content) -> dict[int, EpisodePictures]:
     for episode in found.gallery:
         e = episode.number
         ways = way_maps(torch.from_numpy(of.support[e : e + 1]), torch.from_numpy(of.episodes.classes[e : e + 1]))[0].numpy()
-        support = support_pictures([[picture(mask) for mask in way] for way in of.support[e]], list(map(list, ways)))
+        support = support_pictures([[(picture(mask), ways[w, k]) for k, mask in enumerate(way)] for w, way in enumerate(of.support[e])])
         queries = [
             query_pictures(picture(of.masks[e, q]), of.truth[e, q], of.scores[e, q], query.target)
             for q, query in enumerate(episode.queries)

@@ -74,6 +74,7 @@ def test_the_most_telling_groups_come_first() -> None:
     ]  # fmt: skip
     assert len(set(shown)) == len(tags)
     assert all(tag in guide() for tag in ("1_eval/knn", "2_train/loss", "3_collapse/effective_rank", "7_time/data_share"))
+    assert all(tag in guide() for tag in ("1_eval/validation/miou", "4_dual_prototype/dictionary_fill", "segmentation/queries"))
 
 
 def test_the_guide_is_a_text_of_the_run(tmp_path: Path) -> None:

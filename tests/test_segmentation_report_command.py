@@ -15,6 +15,7 @@ from PIL import Image
 
 from kinshot.cli.segmentation import main
 from kinshot.datasets import SOURCES
+from kinshot.segmentation.strips import GAP
 from kinshot.studies.report.folder import NUMBERS, PAGE
 from tests.pages import check_page
 from tests.segmentation_runs import DATA, write_run
@@ -112,9 +113,12 @@ def test_mistakes_cost_nothing_and_say_what_to_do(
     assert not (tmp_path / "new").exists()
 
 
-def test_without_references_there_are_none(place: Path, tmp_path: Path) -> None:
+def test_without_references_there_are_none_and_a_sheet_shows_episodes(place: Path, tmp_path: Path) -> None:
     quick = [*map(str, DATA), "--episodes", "4", "--shots", "1", "--no-reference", "--size", "48", "--ways", "2", "-q"]
-    assert main(["report", str(place / "run"), *quick, "--out", str(tmp_path / "report")]) == 0
+    assert main(["report", str(place / "run"), *quick, "--out", str(tmp_path / "report"), "--sheet", str(tmp_path / "sheet.png")]) == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width == GAP + 5 * (160 + GAP), "support, query, truth, prediction, score"
+        assert sheet.height % (160 + GAP) > 0
     numbers = json.loads((tmp_path / "report" / NUMBERS).read_text(encoding="utf-8"))
     assert {line["kind"] for line in numbers["lines"]} == {"model"}
     assert all(row["rules"] == {} for row in numbers["classes"])

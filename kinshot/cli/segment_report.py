@@ -9,6 +9,7 @@ import click
 
 from kinshot.cli.common import command_line, say, show
 from kinshot.cli.options import DEVICE, JSON, QUIET, checkpoint_arguments
+from kinshot.cli.outputs import OUTPUT_FILE
 from kinshot.cli.segment_options import evaluation_options, evaluation_protocol
 
 
@@ -17,11 +18,12 @@ from kinshot.cli.segment_options import evaluation_options, evaluation_protocol
 @evaluation_options(shots="1,5", episodes=500, tolerance=0.0)
 @click.option("--out", type=click.Path(path_type=Path), default="report", show_default=True, help="Folder of the report.")
 @click.option("--overwrite", is_flag=True, help="Write into a folder that holds other things, which stay.")
+@click.option("--sheet", type=OUTPUT_FILE, metavar="FILE", help="Also write episodes, the lower quarter to the best, as one PNG picture.")
 @DEVICE
 @QUIET
 @JSON
 def report_command(
-    checkpoints: tuple[Path, ...], out: Path, overwrite: bool, device: str, quiet: bool, as_json: bool, **given: Any
+    checkpoints: tuple[Path, ...], out: Path, overwrite: bool, sheet: Path | None, device: str, quiet: bool, as_json: bool, **given: Any
 ) -> None:
     """Measure RUNs (checkpoints, run folders, or a sweep's folder) and write a page with pictures: report.html, report.json, *.png.
 
@@ -32,5 +34,7 @@ def report_command(
     from kinshot.studies.segmentation.report.write import report
 
     tell = (lambda text: None) if quiet else say
-    written = report(list(checkpoints), protocol, out, device, tell, command=command_line("segmentation"), overwrite=overwrite)
+    written = report(
+        list(checkpoints), protocol, out, device, tell, command=command_line("segmentation"), overwrite=overwrite, sheet_file=sheet
+    )
     show({"page": str(written[0]), "files": [str(path) for path in written]}, as_json, lambda: f"wrote {written[0]}")

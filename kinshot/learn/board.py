@@ -44,12 +44,25 @@ GAUGES = (
         "near 0 with uniformity near 0; near 2",
     ),
     ("train/grad_norm", "length of the gradient", "steady, within a factor of ten", "grows from step to step"),
+    (
+        "eval/validation/miou",
+        "episodes of validation classes of scenes, IoU by class, percent",
+        "rises above perfect class-blind saliency, which `segmentation eval` prints",
+        "stays below it: things are found, not what is asked for",
+    ),
+    ("train/miou", "IoU of the classes in the batch, base classes", "rises", "rises while eval/validation/miou falls: base classes alone"),
+    ("train/class_specific", "prototypes against the dictionary's", "falls below its first record", "0: no prototype of another class"),
+    ("train/class_agnostic", "support's foreground against the query's background", "falls", "flat: background looks like foreground"),
+    ("dual_prototype/dictionary_fill", "share of the dictionary's places that are taken", "reaches 1 and stays", "stays near 0"),
+    ("dual_prototype/intra_class", "cosine distance of prototypes of one class", "falls", "near inter_class: classes are not told apart"),
+    ("dual_prototype/inter_class", "the same of two classes", "stays far above intra_class", "falls to 0: all prototypes are alike"),
     ("time/data_share", "share of a step spent waiting for data", "below 0.2", "above 0.5: more data.workers, or smaller images"),
 )
 """Tag, what it means, what is good, and what is a reason to stop and look."""
 _ABOUT = """Groups are in the order in which to look at them. Most figures depend on the data: compare with the first records of the run."""
 _PICTURES = """Images, `views/grid`: originals in the first row, a row for each view below; from the first step and the middle of the run.
 A person must still see what it is: views that nobody can tell are too strong, views that are all alike too weak.
+`segmentation/queries`: queries of validation episodes of scenes with truth, prediction and score, at every validation.
 Projector: the embedding at the end, coloured by class."""
 
 

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from kinshot.core.progress import Work
-from kinshot.datasets.frames import Frame
 from kinshot.datasets.scenes import Scenes
 from kinshot.runs.trained_segmenters import ModelSegmenter, model_segmenter
 from kinshot.segmentation.class_blind import CLASS_BLIND
 from kinshot.segmentation.counts import Counts, count_pixels
-from kinshot.segmentation.dense import way_maps
 from kinshot.segmentation.episodes import DenseEpisodes
 from kinshot.segmentation.evaluate import Predicted, encoder_maps, predict_episodes
 from kinshot.segmentation.mistakes import count_taken
 from kinshot.segmentation.pictures import pixels_of
+from kinshot.segmentation.sheet import image_at_size, support_of
 from kinshot.studies.segmentation.evaluate import SegmentationProtocol, chosen_folds, meet, with_fold
 from kinshot.studies.segmentation.families import Fold, runs_on
 from kinshot.studies.segmentation.report.panels import EpisodePictures, query_pictures, support_pictures
@@ -58,25 +56,17 @@ class Focused:
     def pictures(self, numbers: Sequence[int], queries: Sequence[int]) -> dict[int, EpisodePictures]:
         """Pictures of some episodes by their number, with so many of the queries of each."""
         some = self.episodes[np.array(numbers, dtype=np.int64)] if numbers else None
-        found: dict[int, EpisodePictures] = {n: EpisodePictures(self._support(n), []) for n in numbers}
+        found: dict[int, EpisodePictures] = {
+            n: EpisodePictures(support_pictures(support_of(self.scenes, self.episodes, n, self.protocol.scoring)), []) for n in numbers
+        }
         for one in _predictions(self.run, self.head, self.made, self.scenes, some, self.protocol) if some is not None else ():
             n = numbers[one.episode]
             if one.query < queries[one.episode]:
-                image = pixels_of(image_at_size(self.scenes, one.row, self.protocol).numpy())
+                image = pixels_of(image_at_size(self.scenes, one.row, self.protocol.scoring).numpy())
                 target = int(self.episodes.target[n, one.query])
                 pictures = query_pictures(image, one.truth.cpu().numpy(), one.scores[self.head].cpu().numpy(), target)
                 found[n].queries.append(pictures)
         return found
-
-    def _support(self, number: int) -> list[list]:
-        rows = self.episodes.support[number]
-        classes = torch.from_numpy(self.episodes.classes[number : number + 1])
-        images = [[pixels_of(self.scenes.native_image(row).numpy()) for row in way] for way in rows.tolist()]
-        masks = [
-            [way_maps(self.scenes.native_mask(row)[None], classes, self.protocol.scoring.others)[0].numpy() for row in way]
-            for way in rows.tolist()
-        ]
-        return support_pictures(images, masks)
 
 
 def focus_on(runs: Sequence[Trained], protocol: SegmentationProtocol, device: torch.device, say: Say) -> Focused:
@@ -94,14 +84,6 @@ def focus_on(runs: Sequence[Trained], protocol: SegmentationProtocol, device: to
     counts, taken = _counted(_predictions(run, choice.text, made, scenes, episodes, protocol), choice.text, scenes, episodes, protocol, say)
     hashes = {f"{ways}-way {shots}-shot": found.hash() for (ways, shots), found in met.tasks.items()}
     return Focused(run, choice.text, fold, scenes, episodes, hashes, counts, taken, made, protocol)
-
-
-def image_at_size(scenes: Scenes, row: int, protocol: SegmentationProtocol) -> Tensor:
-    """The image of a sample at the size at which it is scored, uint8 (C, H, W)."""
-    image, side = scenes.native_image(row), protocol.scoring.size
-    if side == "native":
-        return image
-    return Frame(scenes.frame.size if side == "frame" else int(side), scenes.frame.how).image(image)
 
 
 def _predictions(

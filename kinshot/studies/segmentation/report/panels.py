@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from kinshot.core.errors import DataError
 from kinshot.segmentation.pictures import margin_heat, overlay
-from kinshot.segmentation.strips import enlarged
+from kinshot.segmentation.strips import Panel, enlarged, stacked, strip
 from kinshot.studies.report.samples import Sample
+from kinshot.studies.segmentation.report.content import Content
 
 SIDE = 320
 """Pixels that a picture has at most on its longer side, and small ones at least half of: about twice what the page gives it."""
+
+ON_SHEET = ("the lower quarter", "the median", "the upper quarter", "the best")
+"""Why the episodes of `sheet` are in the gallery."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,27 @@ def query_pictures(image: np.ndarray, truth: np.ndarray, scores: np.ndarray, tar
     return QueryPictures(shown(image), shown(image, truth), shown(image, prediction), shown(margin_heat(scores, target)))
 
 
-def support_pictures(images: Sequence[Sequence[np.ndarray]], masks: Sequence[Sequence[np.ndarray]]) -> list[list[Sample]]:
-    """The pictures of the support, by way and shot, from images uint8 (H, W, 3) and way maps (H, W)."""
-    return [[shown(*pair) for pair in zip(*way, strict=True)] for way in zip(images, masks, strict=True)]
+def support_pictures(support: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]]) -> list[list[Sample]]:
+    """The pictures of the support, by way and shot, from images uint8 (H, W, 3) with way maps (H, W)."""
+    return [[shown(*pair) for pair in way] for way in support]
+
+
+def sheet(content: Content, pictures: Mapping[int, EpisodePictures], height: int = 160) -> np.ndarray:
+    """Episodes of the gallery as one picture, from the lower quarter to the best, the first query of each: uint8 (H, W, 3).
+
+    Raises DataError where no episode has a figure.
+    """
+    rows = []
+    for episode in [one for one in content.gallery if one.why in ON_SHEET] or content.gallery:
+        query, found = episode.queries[0], pictures[episode.number].queries[0]
+        iou = query.iou[query.target]
+        support = [(f"support: {episode.classes[query.target]}", sample) for sample in pictures[episode.number].support[query.target]]
+        told = "prediction" if iou is None else f"prediction, IoU {iou:.0f} %"
+        named = [("query", found.image), ("truth", found.truth), (told, found.prediction), ("score", found.score)]
+        rows.append(strip([Panel(title, np.asarray(sample.picture)) for title, sample in [*support, *named]], height))
+    if not rows:
+        raise DataError("no episode has an IoU, so that there is none to show: draw more episodes")
+    return stacked(rows)
 
 
 def _fitted(array: np.ndarray, how: Image.Resampling) -> np.ndarray:
