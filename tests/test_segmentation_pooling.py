@@ -143,6 +143,30 @@ def test_score_maps_are_those_of_the_reference(own: bool) -> None:
     torch.testing.assert_close(cosine_maps(query.float(), given.float(), 7.0), found.float(), rtol=1e-4, atol=1e-5)
 
 
+@conventions
+def test_gradients_reach_support_and_query(pooling: str, align_corners: bool) -> None:
+    support, query, mask = drawn(1, 2, 3, 2, 2).requires_grad_(), drawn(1, 1, 3, 2, 2, seed=5).requires_grad_(), mask_of(1, 2, 5, 6)
+
+    def scores(support: Tensor, query: Tensor) -> Tensor:
+        found, _ = shot_prototypes(support, mask.unsqueeze(2), pooling, align_corners=align_corners)  # type: ignore[arg-type]
+        return cosine_maps(query, found.squeeze(2))
+
+    assert torch.autograd.gradcheck(scores, (support, query))
+
+
+def test_gradients_of_zero_vectors_are_finite() -> None:
+    """A prototype of an image without its object, a cell that a ReLU left nothing of."""
+    support, query = drawn(1, 4, 3, 3).requires_grad_(), drawn(1, 1, 4, 3, 3).relu().masked_fill(torch.eye(3) > 0, 0).requires_grad_()
+    mask = torch.zeros(1, 2, 6, 6, dtype=torch.bool)
+    mask[0, 0, :2] = True
+    found, _ = shot_prototypes(support, mask)
+    pixel_cross_entropy(cosine_maps(query, found), torch.ones(1, 1, 6, 6)).backward()
+    for leaf in (support, query):
+        assert leaf.grad is not None
+        assert torch.isfinite(leaf.grad).all()
+        assert leaf.grad.any()
+
+
 def test_score_maps_keep_full_precision_under_autocast() -> None:
     query, prototypes = drawn(1, 1, 64, 3, 3).float(), drawn(1, 2, 64, seed=3).float()
     masks = mask_of(1, 2, 6, 6)

@@ -22,10 +22,12 @@ def shown(z: Tensor, y: Tensor, spec: RowSpec) -> None:
     assert_type(kinshot.load("runs/x"), Model)
     assert_type(kinshot.kin.labels(y), kinshot.Relation)
     assert_type(kinshot.heads.prototype(z, y, z, 5), Tensor)
+    assert_type(kinshot.segmenters.cosine(kinshot.Dense({"map": z}, y, {"map": z}), shots="vote"), Tensor)
     assert_type(tim(z, y, z, 5, steps=3), Tensor)
     assert_type(kinshot.encoders.mlp(spec, widths=(8,)), MLP)
     assert_type(kinshot.objectives.info_nce(z, kinshot.kin.labels(y), temperature=0.1), Tensor)
     module: nn.Module = kinshot.methods.simclr(nn.Identity())  # type: ignore[arg-type, call-arg]
     kinshot.heads.prototype(z, y, z, 5, distance="manhattan")  # type: ignore[arg-type]
+    kinshot.segmenters.cosine(z)  # type: ignore[arg-type]
     kinshot.encoders.resnet18(module)  # type: ignore[arg-type]
     kinshot.haeds  # type: ignore[attr-defined]  # noqa: B018
