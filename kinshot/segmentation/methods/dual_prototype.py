@@ -41,7 +41,8 @@ class DualPrototype(Method):
     no second view, no momentum encoder and no draw: the method is `panet` with that alignment, bit for bit.
 
     Paper: Kwon, Jeong, Kim, Sohn, 2021, arXiv 2111.04982. A reconstruction: no code was released, and neither weights, temperatures, size
-    of the dictionary, momentum nor schedule are known. All of them are settings, and none of the defaults is the authors'.
+    of the dictionary, momentum nor schedule are known. All of them are settings, and none of the defaults is the authors'. The figure
+    shows a second view that changes colours alone; here it is whatever the recipe's views draw, and masks move with it.
 
     Args:
         ways: classes of an episode.
