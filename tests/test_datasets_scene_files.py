@@ -107,12 +107,17 @@ def test_other_classes_are_ignored_or_their_pictures_removed(root: Path) -> None
 def test_small_objects_do_not_count_but_stay_in_the_mask(root: Path) -> None:
     small = raw(root, "p0").copy()
     small[small == 2] = 0
-    small[0, 0] = 2
+    small[3, 3] = 2
     save(root / "masks" / "p0.png", small)
     assert build(root).contains[0, 1]
     source = build(root, min_area=2)
     assert not source.contains[0, 1]
     assert (source.native_mask(0) == 2).sum() == 1
+    small[3, 3], small[2, 2] = 0, 2  # which no pixel of the square is nearest to
+    save(root / "masks" / "p0.png", small)
+    source = build(root)
+    assert not source.contains[0, 1]
+    assert "1 times a picture does not count for a class of which a square of 8 pixels shows none" in source.notes
     with pytest.raises(DataError, match=r"in no mask with at least 500 pixels.*lower min_area"):
         build(root, split="test", min_area=500)
 
@@ -222,6 +227,18 @@ def test_what_is_wrong_with_a_set_of_masks_is_said_with_what_to_do(root: Path) -
     refused("has no row for q1")
     (root / "images" / "q1.png").unlink()
     refused(r"q1\.png: this mask has no image")
+
+
+def test_what_may_be_wrong_is_said(root: Path) -> None:
+    assert build(root).notes == []
+    save(root / "masks" / "p1.png", raw(root, "p3"))
+    save(root / "masks" / "p4.png", np.where(raw(root, "p4") > 0, 255, 0).astype(np.uint8))
+    notes = "\n".join(build(root).notes)
+    assert "1 masks hold 0 and 255 alone" in notes
+    assert "p4.png" in notes
+    assert "1 masks are copies of others, though their pictures differ" in notes
+    assert "p1.png" in notes
+    assert "p3.png" in notes
 
 
 def test_classes_that_are_nowhere(root: Path) -> None:

@@ -117,7 +117,9 @@ def write_scenes(root: Path) -> None:
     for k in range(6):
         height, width = (12, 16) if k % 2 else (10, 10)
         Image.fromarray(noise(k, height, width, 3)).save(root / "images" / f"p{k}.png")
-        Image.fromarray(mask_of(height, width, k % 4 + 1, (k + 1) % 4 + 1, 5)).save(root / "masks" / f"p{k}.png")
+        mask = mask_of(height, width, k % 4 + 1, (k + 1) % 4 + 1, 5)
+        mask[-1, k] = 0
+        Image.fromarray(mask).save(root / "masks" / f"p{k}.png")
 
 
 def mask_of(height: int, width: int, *values: int) -> np.ndarray:

@@ -78,13 +78,14 @@ def mask_folder(
     pairs, notes = _pairs(place, unpaired == "leave_out")
     pairs, photos = _photographs(place / _PHOTOS, pairs, kind)
     pictures, masks = [picture for picture, _ in pairs.values()], MaskFiles([mask for _, mask in pairs.values()], place, binary, colours)
-    found = scan(pictures, masks, place)
+    frame = Frame(size, fit)
+    found = scan(pictures, masks, place, frame)
     if table is None:
         table = {1: Named("foreground")} if binary else _by_number(found.values)
     own, needed = _own(table, split, fold, foldless == "base", place)
     names = {value: of.name for value, of in table.items()}
     return chosen_scenes(
-        f"mask_folder/{split}" + (f"/{fold}" if split in ("train", "test") else ""), Frame(size, fit), pictures, masks, place,
+        f"mask_folder/{split}" + (f"/{fold}" if split in ("train", "test") else ""), frame, pictures, masks, place,
         {value: names[value] for value in own}, names, needed=needed, photos=photos, novel=novel, min_area=min_area,
         in_memory_mib=in_memory_mib, notes=notes, found=found,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from kinshot.core.errors import ConfigError, DataError
+from kinshot.datasets.files import content_digests
 from kinshot.datasets.frames import Frame
 from kinshot.datasets.scene_files import FileScenes, Masks, Scan, scan
 from kinshot.datasets.survey import named
@@ -63,9 +64,9 @@ def chosen_scenes(
     Raises:
         DataError: maps without any object, numbers without a name, or classes that are in no map.
     """
-    found = scan(pictures, masks, root) if found is None else found
+    found = scan(pictures, masks, root, frame) if found is None else found
     _check_numbers(name, found, masks, names)
-    said, rows = list(notes), np.arange(len(pictures))
+    said, rows = [*notes, *_doubtful(found, masks, pictures, root)], np.arange(len(pictures))
     foreign = [value for value in found.values.tolist() if value not in (0, IGNORE) and value not in own]
     if novel == "remove":
         held = np.any([found.pixels(value) > 0 for value in foreign], axis=0) if foreign else np.zeros(len(rows), dtype=bool)
@@ -73,8 +74,8 @@ def chosen_scenes(
         said += (
             [f"{int(held.sum())} of {len(held)} pictures hold other classes and are left out, as novel=remove asks"] if held.any() else []
         )
-    area = {value: found.pixels(value)[rows] >= max(1, min_area) for value in own}
-    absent = [value for value, shows in area.items() if not shows.any()]
+    shown = {value: found.shows(value, min_area)[rows] for value in own}
+    absent = [value for value, shows in shown.items() if not shows.any()]
     if missing := [own[value] for value in absent if needed is None or value in needed]:
         at_all = f"in no mask{f' with at least {min_area} pixels' if min_area > 1 else ''}{' of those left' if novel == 'remove' else ''}"
         raise DataError(
@@ -85,9 +86,11 @@ def chosen_scenes(
     own = {value: of for value, of in own.items() if value not in absent}
     if not own:
         raise DataError(f"{name}: no mask holds any of the classes: choose others")
-    shows = np.any([area[value] for value in own], axis=0)
+    shows = np.any([shown[value] for value in own], axis=0)
     said += [f"{int((~shows).sum())} of {len(shows)} pictures hold none of the classes and are left out"] if not shows.all() else []
     rows = rows[shows]
+    lost = sum(found.vanished(value, min_area) for value in own)
+    said += [f"{lost} times a picture does not count for a class of which a square of {frame.size} pixels shows none"] if lost else []
     ignored = foreign if novel == "ignore" else ()
     source = FileScenes(
         name, frame, [pictures[row] for row in rows.tolist()], masks.take(rows), root, found.take(rows), own, ignored, min_area,
@@ -95,6 +98,23 @@ def chosen_scenes(
     )  # fmt: skip
     source.notes = [note for note in said if note]
     return source
+
+
+def _doubtful(found: Scan, masks: Masks, pictures: Sequence[Path], root: Path) -> list[str]:
+    """What may be wrong with masks and cannot be known: some that ignore all but the background, and one mask for several pictures."""
+    said = []
+    objects = found.counts[:, ~np.isin(found.values, (0, IGNORE))].any(axis=1)
+    silent = np.flatnonzero(~objects & (found.pixels(IGNORE) > 0))
+    if len(silent):
+        said.append(f"{len(silent)} masks hold 0 and {IGNORE} alone, which ignores all but the background ({masks.where(int(silent[0]))})")
+    held = np.flatnonzero(objects)
+    maps, shown = masks.digests(held), content_digests([pictures[row] for row in held.tolist()], root)
+    order = np.argsort(maps, kind="stable")
+    twice = np.flatnonzero((maps[order][1:] == maps[order][:-1]) & (shown[order][1:] != shown[order][:-1]))
+    if len(twice):
+        one, other = (masks.where(int(held[order[twice[0] + step]])) for step in (0, 1))
+        said.append(f"{len(twice)} masks are copies of others, though their pictures differ ({one} and {other}): is one another picture's?")
+    return said
 
 
 def _check_numbers(name: str, found: Scan, masks: Masks, names: Mapping[int, str]) -> None:

@@ -23,7 +23,7 @@ from kinshot.samples.class_map import IGNORE
 
 _CHANNELS = 3
 # Raise when what a scan finds, or refuses, changes.
-_VERSION = 1
+_VERSION = 2
 
 
 class Masks(Protocol):
@@ -55,16 +55,25 @@ class Scan:
         sizes: height and width of each sample, int64 (N, 2).
         values: numbers that occur in class maps, ascending, int64 (V,).
         counts: how many pixels of a map have each of them, int64 (N, V).
+        framed: how many pixels of a map in its square have, int64 (N, V).
     """
 
     sizes: np.ndarray
     values: np.ndarray
     counts: np.ndarray
+    framed: np.ndarray
 
     def pixels(self, value: int) -> np.ndarray:
         """How many pixels of a number each map holds, int64 (N,)."""
-        place = np.flatnonzero(self.values == value)
-        return self.counts[:, place[0]] if len(place) else np.zeros(len(self.counts), dtype=np.int64)
+        return self._column(self.counts, value)
+
+    def shows(self, value: int, min_area: int) -> np.ndarray:
+        """Which samples count as pictures of a number's class, bool (N,): with so many pixels of it, of which some are in the square."""
+        return (self.pixels(value) >= max(1, min_area)) & (self._column(self.framed, value) > 0)
+
+    def vanished(self, value: int, min_area: int) -> int:
+        """In how many samples a class has so many pixels, and none in the square."""
+        return int(((self.pixels(value) >= max(1, min_area)) & (self._column(self.framed, value) == 0)).sum())
 
     def first(self, value: int) -> int:
         """The first sample whose map holds a number that occurs."""
@@ -72,34 +81,40 @@ class Scan:
 
     def take(self, rows: np.ndarray) -> Scan:
         """That of some samples."""
-        return Scan(self.sizes[rows], self.values, self.counts[rows])
+        return Scan(self.sizes[rows], self.values, self.counts[rows], self.framed[rows])
+
+    def _column(self, counts: np.ndarray, value: int) -> np.ndarray:
+        place = np.flatnonzero(self.values == value)
+        return counts[:, place[0]] if len(place) else np.zeros(len(counts), dtype=np.int64)
 
 
-def scan(pictures: Sequence[Path], masks: Masks, root: Path) -> Scan:
+def scan(pictures: Sequence[Path], masks: Masks, root: Path, frame: Frame) -> Scan:
     """Look through pictures and their class maps; what was found is kept in the cache under their contents.
 
     Raises:
         DataError: maps that cannot be read, or that do not fit their pictures: all such at once, up to ten with their words.
     """
     every = np.arange(len(pictures))
-    content = content_listing(pictures, root) + b"".join(masks.digests(every).tolist()) + masks.settings().encode()
+    content = content_listing(pictures, root) + b"".join(masks.digests(every).tolist()) + f"{masks.settings()} {frame!r}".encode()
     key = f"scenes/{digest(content)}-{_VERSION}"
     kept = read_arrays(key)
     if kept is not None:
-        return Scan(kept["sizes"], kept["values"], kept["counts"])
-    sizes, counts = np.zeros((len(pictures), 2), dtype=np.int64), np.zeros((len(pictures), IGNORE + 1), dtype=np.int32)
+        return Scan(kept["sizes"], kept["values"], kept["counts"], kept["framed"])
+    sizes = np.zeros((len(pictures), 2), dtype=np.int64)
+    counts, framed = (np.zeros((len(pictures), IGNORE + 1), dtype=np.int32) for _ in range(2))
 
     def look(row: int) -> None:
         values = masks.read(row)
         sizes[row] = _agreed(pictures[row], masks.where(row), values.shape)
         counts[row] = np.bincount(values.reshape(-1), minlength=IGNORE + 1)
+        framed[row] = np.bincount(frame.mask(torch.from_numpy(values), IGNORE).numpy().reshape(-1), minlength=IGNORE + 1)
 
     failed = failures(len(pictures), look)
     if failed:
         raise DataError(told(failed, len(pictures)))
     values = np.flatnonzero(counts.any(axis=0))
-    found = Scan(sizes, values, counts[:, values].astype(np.int64))
-    write_arrays(key, {"sizes": found.sizes, "values": found.values, "counts": found.counts})
+    found = Scan(sizes, values, counts[:, values].astype(np.int64), framed[:, values].astype(np.int64))
+    write_arrays(key, {"sizes": found.sizes, "values": found.values, "counts": found.counts, "framed": found.framed})
     return found
 
 
@@ -129,7 +144,7 @@ class FileScenes(Scenes):
         found: what a scan found of them.
         own: numbers of the classes that episodes are made of, with their names, in order.
         ignored: numbers of pixels that nobody is asked about; those that are neither this nor own, but for 0, are `other`.
-        min_area: pixels of a class, at the picture's own size, from which on the picture counts as one of it.
+        min_area: pixels of a class, at the picture's own size, from which on the picture counts as one of it, if the square shows any.
         photos: see `Scenes`.
         in_memory_mib: decode once into memory when the set needs no more than this.
         more: what every source can say of its samples.
@@ -139,7 +154,7 @@ class FileScenes(Scenes):
         self, name: str, frame: Frame, pictures: Sequence[Path], masks: Masks, root: Path, found: Scan, own: Mapping[int, str],
         ignored: Iterable[int] = (), min_area: int = 1, photos: np.ndarray | None = None, in_memory_mib: int = 1024, **more: Any,
     ) -> None:  # fmt: skip
-        columns = [found.pixels(value) >= max(1, min_area) for value in own]
+        columns = [found.shows(value, min_area) for value in own]
         contains = np.stack(columns, axis=1) if columns else np.zeros((len(pictures), 0), dtype=bool)
         super().__init__(name, frame, _CHANNELS, list(own.values()), contains, photos, found.sizes, **more)
         self.files = self.pictures = list(pictures)
