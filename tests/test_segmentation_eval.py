@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kinshot.cli.segmentation import main
 from kinshot.datasets import SOURCES
@@ -170,3 +172,61 @@ def test_the_spread_of_seeds_widens_the_interval():
     assert both.figure().mean == pytest.approx(np.mean([one.mean for one in alone]))
     assert both.figure().n == 2
     assert both.figure().ci95 > 12.7 * abs(alone[0].mean - alone[1].mean) / 2 * 0.99  # Student's t of one degree of freedom
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder of four classes in two folds, squares of a class's colour, six pictures of each."""
+    root, random = tmp_path_factory.mktemp("folder"), np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (root / part).mkdir()
+    for number in range(24):
+        value, picture, mask = number % 4 + 1, random.integers(80, 170, (24, 28, 3), dtype=np.uint8), np.zeros((24, 28), dtype=np.uint8)
+        top, left = random.integers(0, 12, 2)
+        picture[top : top + 9, left : left + 9] = (60 * value, 250 - 60 * value, 40)
+        mask[top : top + 9, left : left + 9] = value
+        Image.fromarray(picture).save(root / "images" / f"{number:02}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{number:02}.png")
+    classes = {str(value): {"name": f"class {value}", "fold": (value - 1) % 2} for value in range(1, 5)}
+    (root / "classes.json").write_text(json.dumps(classes))
+    return root
+
+
+def test_runs_of_one_fold_each_are_measured_on_their_own_and_averaged(folder, capsys, tmp_path):
+    data = [{"name": "mask_folder", "root": str(folder), "split": "train", "fold": fold, "size": 32} for fold in (0, 1)]
+    runs = [write_run(tmp_path / f"fold={fold}_seed={seed}", seed=seed, data=data[fold]) for fold in (0, 1) for seed in (0, 1)]
+    found = measured(capsys, *runs, *QUICK, "--outlines", "0")
+    assert found["data"]["fold"] == [0, 1]
+    assert found["data"]["classes"] == 4
+    miou = [one for one in found["rows"] if one["rule"] == "miou"]
+    (label,) = {one["model"] for one in miou if one["model"].startswith("mean of 2")}
+    by_fold = {one["fold"]: one for one in miou if one["model"] == label}
+    assert by_fold.keys() == {0, 1, "mean"}
+    assert by_fold["mean"]["mean"] == pytest.approx((by_fold[0]["mean"] + by_fold[1]["mean"]) / 2, abs=1e-5)
+    assert by_fold["mean"]["n"] == 2
+    for fold in (0, 1):
+        parts = [one for one in miou if one["fold"] == fold and one["part_of"] == label]
+        assert sorted(Path(one["model"]).name for one in parts) == [f"fold={fold}_seed={seed}" for seed in (0, 1)]
+        assert by_fold[fold]["mean"] == pytest.approx(np.mean([one["mean"] for one in parts]), abs=1e-5)
+    assert {one["fold"] for one in miou if one["model"] == "perfect_saliency"} == {0, 1, "mean"}
+    assert row(found, model="perfect_saliency", rule="miou", fold="mean")["mean"] == pytest.approx(100)
+    named = {(one["fold"], one["name"]) for one in found["classes"]}
+    assert named == {(0, "class 1"), (0, "class 3"), (1, "class 2"), (1, "class 4")}
+    assert "fold 0: " in found["protocol"]["episode hashes"]
+
+
+def test_folds_mean_the_classes_that_they_hold_out(folder, runs, capsys):
+    assert main(["eval", str(runs[0]), "--data", f"mask_folder:{folder}", "--fold", "0,1", *QUICK, "--outlines", "0"]) == 0
+    text = capsys.readouterr().out
+    for part in ("mIoU, fold 0", "mIoU, fold 1", "mIoU, mean", "FB-IoU, mean", "class 3"):
+        assert part in text
+    one = measured(capsys, runs[0], "--data", f"mask_folder:{folder}", "--fold", "1", *QUICK, "--outlines", "0")
+    assert {row["name"] for row in one["classes"]} == {"class 2", "class 4"}
+    assert {row["fold"] for row in one["rows"]} == {1}
+
+
+def test_a_run_that_met_a_class_in_training_is_told(folder, capsys, tmp_path):
+    data = {"name": "mask_folder", "root": str(folder), "split": "train", "fold": 0, "size": 32}
+    run = write_run(tmp_path / "run", data=data)
+    found = measured(capsys, run, "--data", f"mask_folder:{folder}", "--fold", "1", *QUICK, "--outlines", "0")
+    assert "2 of 2 classes" in found["protocol"]["seen in training, fold 1"]
