@@ -14,6 +14,7 @@ from kinshot.datasets import SOURCES
 from kinshot.runs.trained_segmenters import takes_network
 from kinshot.segmentation import SEGMENTERS
 from kinshot.segmentation.counts import Counts
+from kinshot.segmentation.methods.panet import PANet
 from kinshot.segmentation.rules import miou
 from kinshot.studies.segmentation.figures import mean_of_folds, sampled
 from tests.segmentation_runs import DATA, write_run
@@ -230,3 +231,50 @@ def test_a_run_that_met_a_class_in_training_is_told(folder, capsys, tmp_path):
     run = write_run(tmp_path / "run", data=data)
     found = measured(capsys, run, "--data", f"mask_folder:{folder}", "--fold", "1", *QUICK, "--outlines", "0")
     assert "2 of 2 classes" in found["protocol"]["seen in training, fold 1"]
+
+
+PANET = """
+data: {name: glyph_scenes, split: train, size: 32, classes: 8, per_class: 6}
+views: {name: warp, views: 1, rotation: 5.0}
+encoder: {name: conv4, width: 4}
+projector: {layers: 0}
+method: {name: panet}
+train: {epochs: 1, batch_size: 2, threads: 1}
+monitor: {tensorboard: false}
+"""
+
+
+def test_a_run_is_trained_and_measured_on_the_unseen_classes_of_its_own_data(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(PANET)
+    assert main(["train", "tiny.yaml", "--out", "run", "-q"]) == 0
+    capsys.readouterr()
+    found = measured(capsys, "run", *QUICK, "--heads", "cosine,cosine:alpha=5")
+    assert found["data"]["name"] == "glyph_scenes/test"
+    assert found["pretrained_by"][0].startswith("segmentation train")
+    assert "none of 8 classes and none of 16 images were in the training data" in found["protocol"]["seen in training"]
+    by_head = {one["head"]: one for one in found["rows"] if one["model"] == "pretrained" and one["rule"] == "miou"}
+    assert by_head["cosine"]["mean"] == pytest.approx(by_head["cosine:alpha=5"]["mean"])  # a factor changes no order of scores
+    assert measured(capsys, "run", *QUICK, "--no-reference")["rows"][0]["head"] == "cosine"
+
+
+def test_training_goes_on_after_an_interruption(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(PANET)
+    assert main(["train", "tiny.yaml", "train.epochs=2", "--out", "whole", "-q"]) == 0
+    calls = []
+
+    def interrupted(self, *args, **more):
+        calls.append(1)
+        if len(calls) == 13:
+            raise KeyboardInterrupt
+        return loss(self, *args, **more)
+
+    loss = PANet.loss
+    with monkeypatch.context() as patch:
+        patch.setattr(PANet, "loss", interrupted)
+        assert main(["train", "tiny.yaml", "train.epochs=2", "--out", "parts", "-q"]) == 130
+    assert "step-00000008" in [path.name for path in Path("parts", "checkpoints").iterdir()]
+    assert main(["train", "tiny.yaml", "train.epochs=2", "--out", "parts", "--resume", "auto", "-q"]) == 0
+    one, other = (sorted(Path(name, "checkpoints").iterdir())[-1] / "encoder.safetensors" for name in ("whole", "parts"))
+    assert one.read_bytes() == other.read_bytes()

@@ -29,7 +29,7 @@ SHORT_CLASSES = click.option(
     help="What to do about classes with too few photographs for an episode.",
 )
 HEADS = click.option(
-    "--heads", default="cosine", show_default=True, help="Segmenters with settings, and few-shot heads: cosine,ridge:penalty=1,pfenet."
+    "--heads", metavar="LIST", help="Segmenters and few-shot heads: cosine,ridge:penalty=1,... [default: what the runs trained, or cosine]."
 )
 STAGE = click.option(
     "--stage", default="", metavar="NAME", help="Stage of the encoder whose maps are compared [default: the method's, or the last]."
@@ -96,7 +96,7 @@ def chosen_scenes(
 
 def evaluation_protocol(
     data: str | None, split: str | None, fold: str, options: tuple[str, ...], ways: str, shots: str, queries: int, episodes: int, seed: int,
-    short_classes: Literal["refuse", "leave_out"], episode_list: str, save_episodes: Path | None, heads: str, stage: str, size: str,
+    short_classes: Literal["refuse", "leave_out"], episode_list: str, save_episodes: Path | None, heads: str | None, stage: str, size: str,
     protocol: str, argmax: Literal["after", "before"], align_corners: bool, others: Literal["background", "ignore"], outlines: float,
     interval: Literal["episodes", "classes"], no_reference: bool, memory: int,
 ) -> SegmentationProtocol:  # fmt: skip
@@ -108,7 +108,11 @@ def evaluation_protocol(
     if memory < 1:
         raise ConfigError(f"--memory: expected MiB from 1, got {memory}")
     folds = list(dict.fromkeys(parse_numbers(fold, "--fold", lowest=0))) if fold else []
-    parsed, choice, side = parse_segmenters(heads), chosen_scenes(data, split, None, options, held_out=bool(folds)), _size(size)
+    parsed, choice, side = (
+        parse_segmenters(heads) if heads else [],
+        chosen_scenes(data, split, None, options, held_out=bool(folds)),
+        _size(size),
+    )
     way_list, shot_list = (list(dict.fromkeys(parse_numbers(text, name))) for text, name in ((ways, "--ways"), (shots, "--shots")))
     from kinshot.segmentation.evaluate import Limits
     from kinshot.segmentation.protocol import Protocol

@@ -11,11 +11,10 @@ from kinshot.cli.common import lines, say, show
 from kinshot.cli.options import ALLOW_UNFINISHED, DEVICE, JSON, QUIET
 from kinshot.cli.segment_options import STAGE
 from kinshot.core.errors import ConfigError, DataError
-from kinshot.recipes.segmenters import SegmenterChoice, parse_segmenter
+from kinshot.recipes.segmenters import parse_segmenter
 from kinshot.studies.segmentation.shots import FORM, parse_shots
 
 if TYPE_CHECKING:
-    from kinshot.recipes.loaded import Loaded
     from kinshot.studies.segmentation.predict import Predictor
 
 
@@ -66,10 +65,11 @@ def predict_command(
     from kinshot.core.runtime import resolve_device
     from kinshot.recipes.loaded import read
     from kinshot.runs.embedder import from_checkpoint
+    from kinshot.runs.trained_segmenters import own_segmenter
     from kinshot.studies.segmentation.predict import Predictor
 
     run = read(checkpoint, parts=("encoder", "projector", "network"))
-    wanted = choice or default_head(run)
+    wanted = choice or own_segmenter(run)
     predictor = Predictor(
         run, from_checkpoint(run), wanted, shots, stage=stage, side=frame, fit=fit, binary=binary, device=resolve_device(device)
     )
@@ -97,15 +97,6 @@ def predict_command(
     show(result, as_json, lambda: "\n".join(lines(one) for one in found))
     if failed:
         raise DataError("\n  ".join([f"{len(failed)} of {len(names)} queries could not be segmented:", *failed.values()]))
-
-
-def default_head(run: Loaded) -> SegmenterChoice:
-    """The segmenter that a run's method trained, or `cosine`."""
-    from kinshot.learn import METHODS
-    from kinshot.segmentation import SEGMENTERS
-
-    trained = "" if run.checkpoint.origin else str(getattr(METHODS.get(run.recipe.method.name), "trains_head", ""))
-    return parse_segmenter(trained if trained in SEGMENTERS.entries else "cosine")
 
 
 def _shares(labels: Any, predictor: Predictor) -> dict[str, float]:

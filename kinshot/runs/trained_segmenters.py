@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from kinshot.fewshot.evaluate import build_head
 from kinshot.learn import METHODS
 from kinshot.learn.model import Model
 from kinshot.recipes.loaded import Loaded
-from kinshot.recipes.segmenters import SegmenterChoice
+from kinshot.recipes.segmenters import SegmenterChoice, parse_segmenter
 from kinshot.segmentation import SEGMENTERS
 from kinshot.segmentation.planned import stages_of
 from kinshot.segmentation.segmenter import BoundSegmenter, build_segmenter
@@ -33,7 +34,7 @@ class ModelSegmenter:
 
 
 def model_segmenter(choice: SegmenterChoice, model: Model, run: Loaded, stage: str = "", *, trained: bool = True) -> ModelSegmenter | None:
-    """A segmenter for a model, or None for an untrained reference where the segmenter is a trained network.
+    """A segmenter for a model, or None where the segmenter is a network and there is none trained for it.
 
     Args:
         choice: what was asked for.
@@ -43,19 +44,30 @@ def model_segmenter(choice: SegmenterChoice, model: Model, run: Loaded, stage: s
         trained: whether the model is the run's own; a reference has none of what it learned.
 
     Raises:
-        ConfigError: a segmenter that needs a network which this run did not learn, an encoder without maps, or no such stage.
+        ConfigError: an encoder without maps, or no such stage.
     """
     network = network_for(choice.name, run) if trained else None
     if network is None and takes_network(choice.name):
-        if not trained:
-            return None
-        raise ConfigError(
-            f"segmenter {choice.name} needs the network that a method of `segmentation train` learns for it, and {run.checkpoint.path} has "
-            "none: leave it out, or give a run of that method"
-        )
+        return None
     extra = {} if network is None else {NETWORK: network}
     built = build_segmenter(choice.name, choice.settings, heads=build_head, **extra)
     return ModelSegmenter(built, stages_of(network) if network is not None else (compared_stage(model, run, stage),))
+
+
+def check_networks(choices: Sequence[SegmenterChoice], runs: Sequence[Loaded]) -> None:
+    """Raise ConfigError for a segmenter that is a network which none of the runs learned."""
+    for choice in choices:
+        if takes_network(choice.name) and all(network_for(choice.name, run) is None for run in runs):
+            raise ConfigError(
+                f"segmenter {choice.name} needs the network that a method of `segmentation train` learns for it, and "
+                f"{', '.join(str(run.checkpoint.path) for run in runs[:3])} has none: leave it out, or give a run of that method"
+            )
+
+
+def own_segmenter(run: Loaded) -> SegmenterChoice:
+    """The segmenter that a run's method trains, or `cosine`."""
+    trained = "" if run.checkpoint.origin else str(getattr(METHODS.get(run.recipe.method.name), "trains_head", ""))
+    return parse_segmenter(trained if trained in SEGMENTERS.entries else "cosine")
 
 
 def takes_network(name: str) -> bool:

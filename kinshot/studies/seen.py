@@ -139,7 +139,9 @@ class SeenInTraining:
         key = repr((data.name, settings))
         if key not in self._built:
             try:
-                self._built[key] = SOURCES.build(data.name, settings=settings)
+                built = SOURCES.build(data.name, settings=settings)
+                shared = len(like.fields) == 1 and len(built.fields) > 1 and like.field in built.fields
+                self._built[key] = built.only(like.field) if shared else built
             except (KinshotError, OSError) as error:
                 self._built[key] = f"its training data {data.name} cannot be read now ({error})"
         return self._built[key]

@@ -22,7 +22,7 @@ from kinshot.learn.model import Model
 from kinshot.recipes.recipe import Choice
 from kinshot.recipes.segmenters import SegmenterChoice
 from kinshot.runs.reached import reached_text
-from kinshot.runs.trained_segmenters import model_segmenter
+from kinshot.runs.trained_segmenters import check_networks, model_segmenter, own_segmenter
 from kinshot.samples.spec import Spec
 from kinshot.segmentation.counts import Counts
 from kinshot.segmentation.evaluate import Limits, Outlines, encoder_maps, evaluate_episodes
@@ -55,7 +55,7 @@ class SegmentationProtocol:
         data: evaluation source; None for what the checkpoints were trained on, split test.
         folds: of the source; empty for the runs' own, or the one that the data say.
         drawing: the episodes.
-        heads: segmenters.
+        heads: segmenters; none for those that the runs trained, `cosine` where one trained none.
         stage: of the encoder, see `kinshot.runs.trained_segmenters.model_segmenter`.
         scoring: at which size predictions meet truth, and how.
         rules: a name of `RULE_SETS`.
@@ -102,6 +102,8 @@ def evaluate_segmentation(runs: Sequence[Trained], protocol: SegmentationProtoco
     Raises CheckpointError for a bad checkpoint, DataError for data that cannot give the episodes, ConfigError for settings.
     """
     where = resolve_device(device)
+    protocol = replace(protocol, heads=protocol.heads or list({own.text: own for own in map(own_segmenter, runs)}.values()))
+    check_networks(protocol.heads, runs)
     data, folds = chosen_folds(runs, protocol)
     if protocol.drawing.save is not None and len(folds) > 1:
         raise ConfigError(f"--save-episodes keeps the episodes of one fold, got {len(folds)}: give one of --fold")
@@ -122,7 +124,16 @@ def evaluate_segmentation(runs: Sequence[Trained], protocol: SegmentationProtoco
             _blind(found, fold, met[fold], protocol)
     return {
         **_account(runs, made, data, folds, met, protocol, where),
-        **all_rows(found, made, folds, [one.label for one in known], protocol.measures, protocol.interval, protocol.drawing.seed),
+        **all_rows(
+            found,
+            made,
+            {family.label: own_segmenter(family.members[0]).name for family in made},
+            folds,
+            [one.label for one in known],
+            protocol.measures,
+            protocol.interval,
+            protocol.drawing.seed,
+        ),
         "classes": class_rows(found, {fold: met[fold].scenes.class_names for fold in folds}),
     }
 

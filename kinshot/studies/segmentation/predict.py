@@ -18,7 +18,7 @@ from kinshot.datasets.mask_files import read_mask
 from kinshot.learn.model import Model
 from kinshot.recipes.loaded import Loaded
 from kinshot.recipes.segmenters import SegmenterChoice
-from kinshot.runs.trained_segmenters import ModelSegmenter, model_segmenter
+from kinshot.runs.trained_segmenters import ModelSegmenter, check_networks, model_segmenter
 from kinshot.samples.class_map import IGNORE
 from kinshot.samples.pixels import PixelSpec
 from kinshot.segmentation.dense import Dense
@@ -87,8 +87,8 @@ class Predictor:
         self.frame, self.channels = Frame(side or model.input.side, fit), model.input.channels
         spec = replace(model.input, height=self.frame.size, width=self.frame.size)
         self.model = Model(model.encoder, input=spec).eval().to(device)
-        made = model_segmenter(choice, model, run, stage)
-        self.bound = cast(ModelSegmenter, made)
+        check_networks([choice], [run])
+        self.bound = cast(ModelSegmenter, model_segmenter(choice, model, run, stage))
         self.support = self._support(shots, binary)
 
     @property

@@ -91,13 +91,21 @@ class _Line:
 
 
 def all_rows(
-    found: Results, made: Sequence[Family], folds: Sequence[Fold], references: Sequence[str], measures: Sequence[str], over: Over, seed: int
+    found: Results,
+    made: Sequence[Family],
+    own: Mapping[str, str],
+    folds: Sequence[Fold],
+    references: Sequence[str],
+    measures: Sequence[str],
+    over: Over,
+    seed: int,
 ) -> dict[str, Any]:
     """Rows, differences between models and segmenters, and whether learners are above class-blind saliency, as plain data.
 
     Args:
         found: counts of everything.
         made: the models.
+        own: by label of a model, the name of the segmenter that its training is for.
         folds: that were measured.
         references: labels of untrained encoders.
         measures: names of rules; differences are of the first one.
@@ -118,7 +126,7 @@ def all_rows(
                 for fold, one in line.folds.items()
             ]
             if rule == measures[0]:
-                between += _differences([line for line in lines if not line.part_of], {*references, *CLASS_BLIND}, ways, shots, rule)
+                between += _differences([line for line in lines if not line.part_of], own, {*references, *CLASS_BLIND}, ways, shots, rule)
     tested = corrected(between, lambda one: (one.fold, one.ways, one.shots))
     learned = {family.label for family in made}
     saliency = [
@@ -188,16 +196,20 @@ def _plain(figure: Figure) -> dict[str, Any]:
     return {**{key: None if np.isnan(value) else round(value, 6) for key, value in numbers.items()}, "n": figure.n}
 
 
-def _differences(lines: Sequence[_Line], known: set[str], ways: int, shots: int, rule: str) -> list[SegmentationDifference]:
-    """Later models minus earlier ones with one segmenter, later segmenters minus earlier ones of one model, and all minus what is known.
+def _differences(
+    lines: Sequence[_Line], own: Mapping[str, str], known: set[str], ways: int, shots: int, rule: str
+) -> list[SegmentationDifference]:
+    """Later models minus earlier ones, later segmenters minus earlier ones of one model, and all minus what is known.
 
-    What is known are references and class-blind rules; of the latter perfect saliency.
+    Models are compared by the same segmenter, and by those that each trained. What is known are references and class-blind rules; of the
+    latter perfect saliency.
     """
     found = []
     for first, second in combinations([line for line in lines if line.model not in CLASS_BLIND or line.model == SALIENCY], 2):
         a, b = (first, second) if second.model in known else (second, first)
-        same = a.model == b.model or (a.head == b.head and bool(a.head))
-        if a.model not in known and (same or b.model == SALIENCY):
+        trained = all(own.get(line.model) == line.head.partition(":")[0] for line in (a, b))
+        alike = a.model == b.model or a.head == b.head or trained or b.model == SALIENCY
+        if a.model not in known and alike:
             for fold in [fold for fold in a.folds if fold in b.folds]:
                 figure = a.folds[fold].minus(b.folds[fold])
                 who = (a.model, a.head, b.model, b.head, fold, ways, shots, rule)

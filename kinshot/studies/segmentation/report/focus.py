@@ -10,7 +10,7 @@ import torch
 
 from kinshot.core.progress import Work
 from kinshot.datasets.scenes import Scenes
-from kinshot.runs.trained_segmenters import ModelSegmenter, model_segmenter
+from kinshot.runs.trained_segmenters import ModelSegmenter, model_segmenter, own_segmenter
 from kinshot.segmentation.class_blind import CLASS_BLIND
 from kinshot.segmentation.counts import Counts, count_pixels
 from kinshot.segmentation.episodes import DenseEpisodes
@@ -76,7 +76,7 @@ def focus_on(runs: Sequence[Trained], protocol: SegmentationProtocol, device: to
     run = runs_on(fold, runs, data, folds)[0]
     met = meet(with_fold(data, fold), [run.input], protocol.drawing, lambda text: None)
     scenes, episodes = met.sources[run.input.meets], next(iter(met.tasks.values()))
-    choice = protocol.heads[0]
+    choice = protocol.heads[0] if protocol.heads else own_segmenter(run)
     made = model_segmenter(choice, run.model, run, protocol.stage)
     if made is None:  # only references are without
         raise RuntimeError(f"no segmenter {choice.text} for {run.path}")
