@@ -11,7 +11,7 @@ _LOWEST = {
     "train.epochs": 0, "train.weight_decay": 0, "train.warmup": 0, "train.final_lr": 0,
     "train.ema": 0, "train.workers": 0, "train.threads": 0, "train.momentum": 0,
     "monitor.log_every": 1, "monitor.checkpoint_every": 0.001, "monitor.keep": 1, "monitor.knn_every": 0, "monitor.knn_samples": 10,
-    "validation.ways": 2, "validation.shots": 1, "validation.queries": 1, "validation.episodes": 2, "validation.every": 1,
+    "validation.ways": 1, "validation.shots": 1, "validation.queries": 1, "validation.episodes": 2, "validation.every": 1,
     "monitor.knn_k": 1, "monitor.projector_points": 0, "projector.layers": 0, "projector.hidden": 1, "projector.dim": 1,
 }  # fmt: skip
 _ABOVE_0 = {

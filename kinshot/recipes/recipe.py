@@ -201,6 +201,9 @@ def _lacking(values: dict[str, Any]) -> list[str]:
     for term in values["terms"]:
         if term.kin.name == "graph" and not term.kin.settings["of"] and "graph" not in values:
             problems.append(f"{term.key}.kin: the recipe has no graph: add graph: {{name: labels}}, or name one, as of: knn:k=5")
+    maps = MASK in METHODS.entry(values["method"].name).flags.get("fields", ())
+    if values["validation"].ways < 2 and not maps:  # of pixels the background is another
+        problems.append(f"validation.ways: expected at least 2, got {values['validation'].ways}")
     if values["task"] != 1 and not values["terms"]:
         problems.append("task: without terms the method's own loss is all there is: leave it out")
     if values["terms"] and not any([values["task"] * values["distill"].task, *(term.place.weight for term in values["terms"])]):

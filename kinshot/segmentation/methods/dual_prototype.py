@@ -113,7 +113,7 @@ class DualPrototype(Method):
         if positives != "momentum" and not exclude_same_class:
             raise ConfigError("dual_prototype: entries of the own class cannot attract and repel: set exclude_same_class=true")
         self.stage = stage_named("dual_prototype", "stage", model, stage, -1)
-        self.uses = (self.stage,)
+        self.uses = self.stages = (self.stage,)
         self.shape = SceneShape(ways, shots, queries, tasks)
         self.scenes = self.order = scene_order("dual_prototype", context, self.shape, short_classes)
         self.head = PrototypeLoss(alpha, Averaging(pooling, align_corners, None, background, other_ways), alignment)

@@ -73,7 +73,7 @@ class PANet(Method):
         super().__init__(model)
         check_no_projector("panet", model)
         self.stage = stage_named("panet", "stage", model, stage, -1)
-        self.uses = (self.stage,)
+        self.uses = self.stages = (self.stage,)
         self.shape = SceneShape(ways, shots, queries, tasks)
         self.scenes = self.order = scene_order("panet", context, self.shape, short_classes)
         self.head = PrototypeLoss(alpha, Averaging(pooling, align_corners, None, background, other_ways), alignment)
