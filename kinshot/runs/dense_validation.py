@@ -12,15 +12,19 @@ from kinshot.datasets.scenes import Scenes
 from kinshot.fewshot.evaluate import build_head
 from kinshot.runs.validation import Validator, head_weights
 from kinshot.segmentation.episodes import sample_dense_episodes
-from kinshot.segmentation.evaluate import encoder_maps, evaluate_episodes
+from kinshot.segmentation.evaluate import Encode, encoder_maps, evaluate_episodes, predict_episodes
 from kinshot.segmentation.rules import miou
 from kinshot.segmentation.segmenter import BoundSegmenter, build_segmenter
+from kinshot.segmentation.sheet import prediction_sheet
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from kinshot.learn.monitor import Monitor
     from kinshot.runs.job import Job
+
+PICTURED = 4
+"""Episodes whose queries are shown at every validation."""
 
 
 class DenseValidator(Validator):
@@ -46,14 +50,23 @@ class DenseValidator(Validator):
         return self.episodes.hash()
 
     def measure(self, job: Job, monitor: Monitor) -> float:
-        """Mean IoU of all episodes, by the usual protocol."""
+        """Mean IoU of all episodes, by the usual protocol; some queries are a picture of the run."""
+        if monitor.tensorboard:
+            monitor.picture("segmentation/queries", self._picture(job), job.run.step)
         return self._miou(job, slice(None))
 
     def _miou(self, job: Job, rows: slice) -> float:
+        found = evaluate_episodes(self.episodes[rows], self.scenes, *self._learner(job))
+        return 100 * miou(found[self.settings.head]).value
+
+    def _picture(self, job: Job) -> np.ndarray:
+        """The first episodes' queries with truth, prediction and score."""
+        some = self.episodes[:PICTURED]
+        return prediction_sheet(predict_episodes(some, self.scenes, *self._learner(job)), self.settings.head, self.scenes, some)
+
+    def _learner(self, job: Job) -> tuple[Encode, dict[str, BoundSegmenter]]:
         name, model = self.settings.head, job.run.learner.model
-        encode = encoder_maps(model, self.scenes, job.method.stages)
-        found = evaluate_episodes(self.episodes[rows], self.scenes, encode, {name: dense_head(name, head_weights(job, name))})
-        return 100 * miou(found[name]).value
+        return encoder_maps(model, self.scenes, job.method.stages), {name: dense_head(name, head_weights(job, name))}
 
 
 def dense_head(name: str, network: Mapping[str, Tensor] | None) -> BoundSegmenter:
