@@ -319,6 +319,17 @@ def test_it_is_checked_like_other_folders(root: Path, capsys: pytest.CaptureFixt
     assert [Path(entry["file"]).name for entry in found["unreadable"]] == ["p3.png"]
 
 
+def test_bad_masks_end_a_check_with_three_and_are_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(root / "masks" / "p1.png", np.zeros((12, 16, 3), np.uint8))
+    save(root / "masks" / "p2.png", mask_of(8, 10, 1))
+    assert main(["check", f"mask_folder:{root}"]) == 3
+    told = "".join(capsys.readouterr())
+    assert "p1.png is a coloured picture" in told
+    assert "p2.png 10 x 8: give each picture its own mask" in told
+    assert main(["check", "mask_folder:nowhere"]) == 3
+    assert "nowhere" in "".join(capsys.readouterr())
+
+
 def test_the_small_set_of_real_photographs(shared: Path, tmp_path: Path) -> None:
     """The published list of folds, and how many photographs show each class in the centre of a crop."""
     with np.load(shared / "data" / "coco_cc_crops128.npz") as file:

@@ -51,6 +51,8 @@ def coco_20i(
     numbered 1 to 80 by the order of COCO's ids. Masks are drawn from polygons and run lengths, larger objects first, crowds are ignored; or
     they are read off PNGs of those numbers in a folder.
 
+    val holds the classes that results are about: a checkpoint chosen on it, as some papers do, is chosen on the answer.
+
     Licence: the annotations are CC BY 4.0; each photograph has its own licence, which the JSON names, and many forbid commercial use or
     changes. Get your own copy; nothing of it is shipped here.
 

@@ -45,6 +45,8 @@ def pascal_5i(
     (masks of SBD, which most papers add), they are those of trainaug.txt, or all that have such a mask and are not in val.txt; else
     train.txt. Pictures are read off JPEGImages and masks by their palette's index.
 
+    val holds the classes that results are about: a checkpoint chosen on it, as some papers do, is chosen on the answer.
+
     Licence: the photographs are under the terms of Flickr and their owners, and there is no licence to pass the set on. Get your own copy
     from the organisers; nothing of it is shipped here, and the lists of folds are made by the rule above.
 
