@@ -60,8 +60,9 @@ class Dense:
         if bool(empty.any()):
             episode, way = empty.nonzero()[0].tolist()
             raise DataError(
-                f"way {way} of episode {episode} has no pixel in the masks of its {self.shots} support image(s): "
-                f"expected the value {way + 1} in at least one; draw other images, or mend their masks"
+                f"way {way} of episode {episode} has no pixel in the masks of its {self.shots} support image(s), one of which is to "
+                f"hold {way + 1}: an object smaller than a pixel of the frame is lost in it; raise the data's size or min_area, draw "
+                "other images, or mend their masks"
             )
 
 
