@@ -14,6 +14,7 @@ from kinshot.segmentation.pictures import WAY_COLORS
 from kinshot.studies.segmentation.report.content import Content
 from kinshot.studies.segmentation.report.details import GROUND, OTHERS, classes_of, gallery_of, mistakes_of, spread_of
 from kinshot.studies.segmentation.report.figures import draw
+from kinshot.studies.segmentation.report.gather import data_of, lines_of
 from kinshot.studies.segmentation.report.page import TITLES, page
 from kinshot.studies.segmentation.report.panels import SIDE, query_pictures, shown
 from tests import segmentation_page as made_up
@@ -183,6 +184,33 @@ def test_a_page_of_one_task_and_of_nothing_found_is_a_page_too() -> None:
     assert outline.open == []
     assert "Nothing was wrongly found." in words
     assert "Training was given the labels of these classes." in words
+
+
+def test_several_folds_stand_beside_their_mean() -> None:
+    one = made_up.content([(1, 1)])
+    moved = {"0": -2.0, "1": 2.0, "mean": 0.0}
+    lines = [replace(line, fold=fold, mean=line.mean + by) for line in one.lines for fold, by in moved.items()]
+    content = replace(one, lines=lines, paired=[replace(v, fold=fold) for v in one.paired for fold in moved])
+    assert content.fold == "mean"
+    assert [line.mean for line in content.of("miou", 1, 1)] == [line.mean for line in one.of("miou", 1, 1)]
+    outline = check_page(page(content, draw(content), made_up.pictures(content)))
+    cosine = [cells for cells in outline.cells if cells[:2] == ["cosine", "mIoU"]]
+    assert [cells[2] for cells in cosine] == ["0", "1", "mean"]
+    assert "mean over folds" in " ".join(outline.words)
+
+
+def test_rows_of_an_evaluation_are_called_what_people_call_them() -> None:
+    same = {"ways": 1, "shots": 1, "rule": "miou", "low": 1.0, "high": 3.0, "excluded": 0, "part_of": ""}
+    who = [("pretrained", "cosine"), ("untrained", "cosine"), ("perfect_saliency", "")]
+    rows = [{"model": model, "head": head, "fold": None, "mean": 2.0, **same} for model, head in who]
+    found = lines_of({"rows": [*rows, {**rows[0], "mean": None}]})
+    assert [(line.who, line.kind, line.fold) for line in found] == [
+        ("cosine", "model", ""), ("untrained, cosine", "untrained", ""), ("perfect saliency", "rule", ""),
+    ]  # fmt: skip
+    several = lines_of({"rows": [{**rows[0], "model": "a", "fold": 1}, {**rows[0], "model": "b", "fold": "mean"}]})
+    assert [(line.who, line.fold) for line in several] == [("a, cosine", "1"), ("b, cosine", "mean")]
+    assert data_of("mask_folder/test/0", {"root": "x/crops", "fold": [0, 1]}) == "crops/test, folds 0, 1"
+    assert data_of("mask_folder/test/0", {"root": "x/crops", "fold": [0]}) == "crops/test/0"
 
 
 def test_contents_are_plain_values(content: Content) -> None:

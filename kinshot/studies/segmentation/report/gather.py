@@ -13,6 +13,7 @@ from kinshot.segmentation.class_blind import CLASS_BLIND
 from kinshot.studies.report.words import named_data, named_runs, printable
 from kinshot.studies.results import SEEN, WARNING
 from kinshot.studies.segmentation.evaluate import SegmentationProtocol, evaluate_segmentation
+from kinshot.studies.segmentation.families import FOLD
 from kinshot.studies.segmentation.report.content import Content, Focus, Kind, Line, Versus
 from kinshot.studies.segmentation.report.details import classes_of, gallery_of, mistakes_of, spread_of
 from kinshot.studies.segmentation.report.figures import rule_name
@@ -53,7 +54,7 @@ def gather(
     shown = gallery_of(counts, focused.episodes, names)
     say("making pictures of episodes")
     content = Content(
-        title=printable(f"{named_runs([run.path for run in runs])} on {named_data(focused.scenes.name, result['data'])}"),
+        title=printable(f"{named_runs([run.path for run in runs])} on {data_of(focused.scenes.name, result['data'])}"),
         command=printable(command),
         about=_about(result, focused),
         focus=Focus(printable(focused.run.label), focused.head, _fold(focused.fold), focused.episodes.ways, focused.episodes.shots),
@@ -68,6 +69,14 @@ def gather(
         warning=printable(result["protocol"].get(WARNING, "")),
     )
     return content, focused.pictures([episode.number for episode in shown], [len(episode.queries) for episode in shown])
+
+
+def data_of(name: str, settings: dict[str, Any]) -> str:
+    """What people call the data; several folds by their numbers, in place of the one that a source has in its name."""
+    folds = settings.get(FOLD)
+    if not isinstance(folds, list) or len(folds) < 2:
+        return named_data(name, settings)
+    return f"{named_data(name.removesuffix(f'/{folds[0]}'), settings)}, folds {', '.join(map(str, folds))}"
 
 
 def lines_of(result: dict[str, Any]) -> list[Line]:
