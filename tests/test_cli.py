@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kinshot.cli import fewshot, parts, ssl
+from kinshot.cli import fewshot, parts, segmentation, ssl
 from kinshot.cli.common import lines
 from kinshot.cli.table import rows_table
 from tests.tiny import arguments, result, run
@@ -240,9 +240,9 @@ def test_fewshot_eval_on_folder_of_colour_photos(trained: Path, tmp_path: Path) 
     assert len(result(run("fewshot", *args, cwd=tmp_path))["rows"]) == 7
 
 
-@pytest.mark.parametrize("command", ["ssl", "fewshot"])
+@pytest.mark.parametrize("command", ["ssl", "fewshot", "segmentation"])
 def test_show_knows_every_part_of_every_kind(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    main = {"ssl": ssl, "fewshot": fewshot}[command].main
+    main = {"ssl": ssl, "fewshot": fewshot, "segmentation": segmentation}[command].main
     for registry in parts.REGISTRIES:
         name = registry.names()[-1]
         assert main(["show", name, "--kind", registry.kind, "--json"]) == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from kinshot.cli.segmentation import main
 from kinshot.studies.segmentation.prediction_files import shares
+from tests.conftest import cli_environment
 from tests.segmentation_runs import write_run
 
 
@@ -163,3 +166,18 @@ def test_shares_of_scores():
     assert (spread.min(), spread.max()) == (0, 1)
     assert np.array_equal(shares(np.ones((2, 1, 1)), "similarities"), np.zeros((2, 1, 1)))
     assert np.array_equal(shares(np.full((2, 1, 1), 0.25), "probabilities"), np.full((2, 1, 1), 0.25))
+
+
+def test_what_takes_long_to_load_is_left_alone(run, place):
+    """A photograph is segmented within seconds from cold: torchvision and matplotlib alone would take two of them."""
+    line = ["predict", str(run), "q.png", "--support", "a.png:a_mask.png:1", "-o", "out", "-q"]
+    code = f"""
+import sys
+from kinshot.cli.segmentation import main
+code = main({line!r})
+heavy = {{"torchvision", "matplotlib", "sklearn", "timm", "tensorboard", "pandas"}} & sys.modules.keys()
+sys.exit(f"imported: {{heavy}}" if heavy else code)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=place, env=cli_environment(), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr

@@ -98,4 +98,3 @@ def _best(out: Path, metric: str, begun: Mapping[str, Any] | None) -> dict[str, 
     if not isinstance(found, dict) or type(found.get("step")) is not int or not isinstance(found.get(metric), float):
         raise CheckpointError(f"the newest checkpoint of {out} says {found!r} of the best step: use another one or copy it again")
     return {"step": found["step"], metric: found[metric]}
-

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kinshot.core.config import flatten
-from kinshot.recipes.recipe import FREE, Choice, Recipe
+from kinshot.recipes.recipe import FREE, Choice
 from kinshot.studies.seed_groups import SeedGroup, seed_groups
 from kinshot.studies.study import Trained
 
@@ -79,12 +79,8 @@ def _without_fold(run: Trained) -> Trained:
 
 def _key(run: Trained) -> str:
     """A text that is equal for runs of one recipe on other folds; runs that theirs start from may have the fold in their names."""
-    settings = {key: _unfolded(value) for key, value in flatten(_plain(run.recipe)).items() if key not in _ASIDE}
+    settings = {key: _unfolded(value) for key, value in flatten(run.recipe.to_dict()).items() if key not in _ASIDE}
     return json.dumps([settings, str(run.path) if run.checkpoint.origin else ""], sort_keys=True, default=str)
-
-
-def _plain(recipe: Recipe) -> dict[str, object]:
-    return recipe.to_dict()
 
 
 def _unfolded(value: object) -> object:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kinshot.segmentation.class_blind import CLASS_BLIND, SALIENCY
-from kinshot.segmentation.counts import Counts, joined
+from kinshot.segmentation.counts import Counts
 from kinshot.segmentation.intervals import Over
 from kinshot.segmentation.rules import RULES, class_table
 from kinshot.studies.segmentation.families import Family, Fold
@@ -223,7 +223,7 @@ def class_rows(found: Results, names: Mapping[Fold, Sequence[str]]) -> list[dict
     rows = []
     for cell, of in found.items():
         for (model, head), counts in of.items():
-            for one in class_table(joined([counts]), names[cell.fold]):
+            for one in class_table(counts, names[cell.fold]):
                 told = one.as_dict()
                 percent = {rate: None if told[rate] is None else round(100 * told[rate], 3) for rate in rates}
                 rows.append({"model": model, "head": head, **asdict(cell), **told, **percent})
