@@ -1,4 +1,8 @@
-"""BAM's base learner: what belongs to a class that was trained on is not what an episode asks for."""
+"""BAM's base learner: what belongs to a class that was trained on is not what an episode asks for.
+
+Its weights are a checkpoint's part `network`, alone (method `base_classes`) or beside a decoder's (method `pfenet`), and say which stage
+they stand on. The part `rows` is something else: one row for each class of whole samples, on pooled features, and none for background.
+"""
 
 from __future__ import annotations
 
