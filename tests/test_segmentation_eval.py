@@ -231,6 +231,8 @@ def test_a_run_that_met_a_class_in_training_is_told(folder, capsys, tmp_path):
     run = write_run(tmp_path / "run", data=data)
     found = measured(capsys, run, "--data", f"mask_folder:{folder}", "--fold", "1", *QUICK, "--outlines", "0")
     assert "2 of 2 classes" in found["protocol"]["seen in training, fold 1"]
+    assert main(["eval", str(run), "--data", f"mask_folder:{folder}", "--fold", "1,2", *QUICK]) == 2
+    assert "left out fold 0 in training, and --fold asks for others" in capsys.readouterr().err
 
 
 PANET = """

@@ -109,6 +109,12 @@ def evaluate_segmentation(runs: Sequence[Trained], protocol: SegmentationProtoco
         raise ConfigError(f"--save-episodes keeps the episodes of one fold, got {len(folds)}: give one of --fold")
     if protocol.drawing.list and len(folds) > 1:
         raise ConfigError(f"--episode-list holds the episodes of one fold, got {len(folds)}: give one of --fold")
+    for run in runs:
+        own = own_fold(run, data)
+        if len(folds) > 1 and own is not None:
+            if own not in folds:
+                raise ConfigError(f"{run.path} left out fold {own} in training, and --fold asks for others: add {own}, or leave it out")
+            say(f"{run.path} left out fold {own} in training: measured on that alone")
     met = {fold: meet(with_fold(data, fold), [run.input for run in runs], protocol.drawing, say) for fold in folds}
     made = families(runs, data, folds)
     known = [one for one in references(runs) if one.model is not None] if protocol.reference else []
@@ -222,6 +228,8 @@ def _account(
     said: dict[str, str] = {}
     for fold in folds:
         there = runs_on(fold, runs, data, folds)
+        if not there:
+            continue
         role = "" if fold is None else f"fold {fold}"
         seen, lines = seen_fields(there, {role: [met[fold].sources[run.input.meets].only(IMAGE) for run in there]}, lineage)
         listed, said = listed + seen, said | lines
