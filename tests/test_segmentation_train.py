@@ -1,16 +1,12 @@
-"""Training on class maps, end to end: the command, validation by mIoU, a kill in the middle of a filling dictionary."""
+"""Training on class maps: images and masks of one geometry, scenes for other methods, what is refused."""
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
-from kinshot.core.checkpoint import load_checkpoint
 from kinshot.core.errors import ConfigError
 from kinshot.datasets.base import ArraySource
 from kinshot.datasets.glyph_scenes import glyph_scenes
@@ -19,38 +15,12 @@ from kinshot.runs.data import data_of
 from kinshot.runs.job import build
 from kinshot.runs.start import Options
 from kinshot.runs.train import train_recipe
-from tests.tiny import command, environment, run
 
 SCENES = [
     "data.classes=12", "data.per_class=12", "data.size=32", "train.batch_size=6", "train.epochs=2", "train.precision=fp32",
     "method.tasks=2", "method.warmup=2", "encoder.width=8", "encoder.depth=2", "validation.episodes=6", "monitor.log_every=1",
     "monitor.checkpoint_every=0.25", "monitor.tensorboard=false",
 ]  # fmt: skip
-
-
-def left(out: Path) -> tuple[str, str, dict[str, torch.Tensor]]:
-    return (out / "metrics.jsonl").read_text(), (out / "best.json").read_text(), load_checkpoint(out).training
-
-
-def test_killed_while_the_dictionary_fills_and_resumed_it_is_the_same_run(tmp_path: Path) -> None:
-    train_recipe(load_recipe("glyph_scenes", SCENES), Options(tmp_path / "whole", quiet=True), lambda text: None)
-    expected = left(tmp_path / "whole")
-    killed = "import os, sys\nfrom kinshot.runs import hooks\nafter = hooks.RunHooks.after_step\n"
-    killed += "def kill(self, run, result, epoch):\n after(self, run, result, epoch)\n run.step == 9 and os.kill(os.getpid(), 9)\n"
-    killed += "hooks.RunHooks.after_step = kill\nfrom kinshot.cli.segmentation import main\nmain(sys.argv[1:])\n"
-    line = [command("segmentation")[0], "-c", killed, "train", "glyph_scenes", *SCENES, "--out", "run", "-q"]
-    ended = subprocess.run(line, cwd=tmp_path, env=environment(), capture_output=True, timeout=120, check=False)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    filled = load_checkpoint(max((tmp_path / "run" / "checkpoints").iterdir())).training
-    held = filled["method/dictionary.held"] >= 0
-    assert 0 < int(held.sum()) < len(held)
-    done = run("segmentation", "train", "glyph_scenes", *SCENES, "--out", "run", "-q", "--resume", "auto", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    metrics, best, training = left(tmp_path / "run")
-    assert (metrics, best) == expected[:2]
-    assert training.keys() == expected[2].keys()
-    assert all(torch.equal(training[name], value) for name, value in expected[2].items())
-    assert json.loads(best)["miou"] >= 0
 
 
 def test_a_recipe_on_class_maps_knows_labels_and_its_command() -> None:
