@@ -94,3 +94,13 @@ def test_the_same_settings_give_the_same_pixels_without_the_cache(monkeypatch: p
 def test_settings_that_do_not_fit_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(**settings)
+
+
+def test_light_ink_is_lighter_than_its_ground_in_every_channel_and_any_ink_is_not() -> None:
+    for ink, least, most in (("light", 1.0, 1.0), ("any", 0.05, 0.95)):
+        scenes = build(ink=ink)
+        lighter = []
+        for image, mask in zip(scenes.images, scenes.masks, strict=True):
+            drawn, ground = image[:, mask > 0], image[:, mask == 0]
+            lighter.append((np.median(drawn, axis=1) > np.median(ground, axis=1)).all())
+        assert least <= np.mean(lighter) <= most, ink

@@ -17,7 +17,7 @@ from kinshot.datasets.glyphs import distinct_characters, face_font, inked, longe
 from kinshot.datasets.scenes import ArrayScenes
 
 # Raise when a change in this file or in those that it draws with changes a pixel.
-_VERSION = 1
+_VERSION = 2
 _MOST_CLASSES = 250
 _SEED = 0
 _OVERSAMPLE = 2
@@ -29,7 +29,8 @@ _DEGREES = 15.0
 _ROOM, _PATCH = 1.1, 1.35
 _PLACES = 64
 _CELLS = (2, 4, 8, 16)
-_GROUND = (64.0, 192.0)
+_GROUND = {"light": (16.0, 96.0), "any": (64.0, 192.0)}
+_DARKEST = {"light": 160, "any": 0}
 _LOUDNESS = 1.6
 _COLOURS = 24
 _DISTANCE = 120
@@ -45,12 +46,14 @@ def glyph_scenes(
     classes: int = 250,
     per_class: int = 36,
     contrast: float = 0.5,
+    ink: Literal["light", "any"] = "light",
 ) -> ArrayScenes:
     """Several letters of different classes in one colour picture over textured ground: classes of train, val and test share no script.
 
     The characters and faces are those of the source glyphs, their strokes widened to about 4 to 6 pixels of 64 and their longer side
-    22 to 32. Each has a random face, turn, size and colour, which differs clearly from the ground beneath and says nothing of the class;
-    the ground is coloured noise of four scales. A pixel belongs to a glyph where its ink covers half of it or more; where two meet, to the
+    22 to 32. Each has a random face, turn, size and colour, which differs clearly from the ground beneath and says nothing of the class: a
+    light one on dark ground, or with `ink=any` any one, so that edges have no sign and small networks need much longer to learn them. The
+    ground is coloured noise of four scales. A pixel belongs to a glyph where its ink covers half of it or more; where two meet, to the
     later one. Every class occurs in the same number of scenes, each scene is a photograph of its own, and everything is drawn by keys:
     the same settings give the same pixels.
 
@@ -62,6 +65,7 @@ def glyph_scenes(
         classes: at most so many, taken evenly from the characters of the split.
         per_class: scenes that each class occurs in; there are classes * per_class / glyphs scenes.
         contrast: of the ground, from 0 (one colour) to 1.
+        ink: light colours on dark ground, or any.
     """
     if not 16 <= size <= 512 or not 1 <= glyphs <= 4:
         raise ConfigError(f"glyph_scenes: size must be in 16..512 and glyphs in 1..4, got {size} and {glyphs}")
@@ -71,7 +75,7 @@ def glyph_scenes(
     if not 0 <= contrast <= 1:
         raise ConfigError(f"glyph_scenes: contrast must be in 0..1, got {contrast}")
     chosen = characters_of(split, classes)
-    drawn = _scenes(split, size, glyphs, len(chosen), per_class, contrast)
+    drawn = _scenes(split, size, glyphs, len(chosen), per_class, contrast, ink)
     return ArrayScenes(drawn[:, :3], drawn[:, 3], [character.name for character in chosen], name=f"glyph_scenes/{split}")
 
 
@@ -83,13 +87,13 @@ def characters_of(split: str, classes: int) -> list[Character]:
 
 
 @cache
-def _scenes(split: str, size: int, glyphs: int, classes: int, per_class: int, contrast: float) -> np.ndarray:
+def _scenes(split: str, size: int, glyphs: int, classes: int, per_class: int, contrast: float, ink: str) -> np.ndarray:
     """Colours and mask of every scene: uint8 (N, 4, size, size)."""
     chosen = characters_of(split, classes)
-    settings = f"{split}-{size}-{glyphs}-{classes}-{per_class}-{contrast!r}"
+    settings = f"{split}-{size}-{glyphs}-{classes}-{per_class}-{contrast!r}-{ink}"
     key = f"glyph_scenes-{settings}-{_VERSION}-{fonts_hash()[:16]}-{ImageFont.core.freetype2_version}"
     held = classes_of_scenes(classes, glyphs, per_class, split)
-    return cached_images(key, (len(held), 4, size, size), lambda: render(chosen, held, size, contrast, split))
+    return cached_images(key, (len(held), 4, size, size), lambda: render(chosen, held, size, contrast, ink, split))
 
 
 def classes_of_scenes(classes: int, glyphs: int, per_class: int, purpose: str) -> np.ndarray:
@@ -109,21 +113,21 @@ def classes_of_scenes(classes: int, glyphs: int, per_class: int, purpose: str) -
     return np.concatenate(rounds)[: scenes * glyphs].reshape(scenes, glyphs)
 
 
-def render(chosen: list[Character], held: np.ndarray, size: int, contrast: float, purpose: str) -> np.ndarray:
+def render(chosen: list[Character], held: np.ndarray, size: int, contrast: float, ink: str, purpose: str) -> np.ndarray:
     """Scenes of the characters `held` (N, G), as numbers among `chosen`: colours and mask, uint8 (N, 4, size, size)."""
     found = np.empty((len(held), 4, size, size), dtype=np.uint8)
     inks: dict[tuple[str, int], Image.Image] = {}
     for start in range(0, len(held), _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, len(held)))
         cover = _covers(chosen, held[rows], rows, size, purpose, inks)
-        image = grounds(rows, size, contrast, purpose)
+        image = grounds(rows, size, contrast, ink, purpose)
         mask = np.zeros((len(rows), size, size), dtype=np.uint8)
         colours = np.zeros((len(rows), 0, 3), dtype=np.int64)
         for slot in range(held.shape[1]):
-            ink = cover[:, slot] >= 128
-            colours = np.append(colours, _colour(image, ink, colours, rows, purpose)[:, None], axis=1)
+            drawn = cover[:, slot] >= 128
+            colours = np.append(colours, _colour(image, drawn, colours, rows, _DARKEST[ink], purpose)[:, None], axis=1)
             image = _painted(image, cover[:, slot], colours[:, slot])
-            mask = np.where(ink, (held[rows, slot] + 1).astype(np.uint8)[:, None, None], mask)
+            mask = np.where(drawn, (held[rows, slot] + 1).astype(np.uint8)[:, None, None], mask)
         found[rows, :3], found[rows, 3] = image, mask
     return found
 
@@ -185,10 +189,11 @@ def _thick(face: str, code: int, size: int) -> Image.Image:
     return inked(font, code, thicker) if thicker > 0 else plain
 
 
-def grounds(rows: np.ndarray, size: int, contrast: float, purpose: str) -> np.ndarray:
+def grounds(rows: np.ndarray, size: int, contrast: float, ink: str, purpose: str) -> np.ndarray:
     """Coloured noise of several scales about a colour, for each scene: uint8 (N, 3, size, size)."""
     first = keyed_uniform(_SEED, f"glyph_scenes/{purpose}/ground", 0, rows, 3 + len(_CELLS))
-    base, weight = _GROUND[0] + (_GROUND[1] - _GROUND[0]) * first[:, :3], first[:, 3:] + np.float32(0.1)
+    low, high = _GROUND[ink]
+    base, weight = low + (high - low) * first[:, :3], first[:, 3:] + np.float32(0.1)
     weight = weight / weight.sum(axis=1, keepdims=True)
     ground = np.repeat(base[:, :, None, None], size, axis=2).repeat(size, axis=3)
     for number, cells in enumerate(_CELLS):
@@ -200,11 +205,12 @@ def grounds(rows: np.ndarray, size: int, contrast: float, purpose: str) -> np.nd
     return np.rint(ground).clip(0, 255).astype(np.uint8)
 
 
-def _colour(image: np.ndarray, ink: np.ndarray, earlier: np.ndarray, rows: np.ndarray, purpose: str) -> np.ndarray:
-    """For each scene a drawn colour, int64 (N, 3): the first that is far from the mean beneath the ink and from those of the glyphs
-    before, (N, slot, 3), else the farthest."""
+def _colour(image: np.ndarray, ink: np.ndarray, earlier: np.ndarray, rows: np.ndarray, darkest: int, purpose: str) -> np.ndarray:
+    """For each scene a drawn colour, int64 (N, 3), whose channels are `darkest` or more: the first that is far from the mean beneath the
+    ink and from those of the glyphs before, (N, slot, 3), else the farthest.
+    """
     draws = keyed_uniform(_SEED, f"glyph_scenes/{purpose}/colour", earlier.shape[1], rows, _COLOURS * 3)
-    colours = (256 * draws).astype(np.int64).reshape(len(rows), _COLOURS, 3)
+    colours = (darkest + (256 - darkest) * draws).astype(np.int64).reshape(len(rows), _COLOURS, 3)
     beneath = (image * ink[:, None]).sum(axis=(2, 3), dtype=np.int64) // np.maximum(1, ink.sum(axis=(1, 2)))[:, None]
     others = np.concatenate([earlier, beneath[:, None]], axis=1)
     distance = ((colours[:, :, None] - others[:, None]) ** 2).sum(axis=3).min(axis=2)
