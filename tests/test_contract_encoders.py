@@ -30,23 +30,23 @@ LARGE = PixelSpec.square(3, 96, (0.5,) * 3, (0.25,) * 3)
 TIMM = ["resnet10t", "tf_efficientnet_lite0", "mambaout_femto", "deit_tiny_distilled_patch16_224"]
 TORCHVISION = ["resnet18", "mobilenet_v3_small"]
 WIDE = PixelSpec(3, 32, 64, (0.5,) * 3, (0.25,) * 3)
-SMALLER: dict[str, dict[str, Any]] = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "resnet12": {"width": 0.25},
     "resnet18": {"width": 0.125},
     "resnet50": {"width": 0.125, "depth": 0.34},
+    "efficientnet_lite0": {"pretrained": False},
 }
 NEEDS_TIMM = [pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="needs the optional package timm")]
-NEEDS = {"efficientnet_lite0": NEEDS_TIMM}
 CASES = [
     *(
-        pytest.param(name, SMALLER.get(name, {}), SPECS[kind], id=f"{name} {kind}", marks=NEEDS.get(name, []))
+        pytest.param(name, SETTINGS.get(name, {}), SPECS[kind], id=f"{name} {kind}")
         for name in ENCODERS.names()
         if name not in ("timm", "torchvision", "onnx")  # an ONNX file has no stages
         for kind in accepted_kinds(ENCODERS.get(name))
     ),
     *(pytest.param("torchvision", {"model": model}, LARGE, id=f"torchvision {model}") for model in TORCHVISION),
     *(pytest.param("timm", {"model": model}, LARGE, id=model, marks=NEEDS_TIMM) for model in TIMM),
-    *(pytest.param(name, SMALLER.get(name, {}), WIDE, id=f"{name} wide") for name in ("conv4", "resnet12", "resnet18")),
+    *(pytest.param(name, SETTINGS.get(name, {}), WIDE, id=f"{name} wide") for name in ("conv4", "resnet12", "resnet18")),
     pytest.param("timm", {"model": "vit_tiny_patch16_224"}, WIDE, id="vit wide", marks=NEEDS_TIMM),
 ]
 each = pytest.mark.parametrize(("name", "settings", "spec"), CASES)

@@ -22,9 +22,7 @@ HALF = PixelSpec.square(3, 224, (0.5,) * 3, (0.5,) * 3, "bicubic")
 PALACE, DAISY = 698, 985
 """Rows of ImageNet's classes."""
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec(PACKAGE) is None or importlib.util.find_spec("timm") is None, reason="needs the extra `pretrained`"
-)
+pytestmark = pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason="needs the extra `pretrained`")
 
 
 def photographs() -> Tensor:
@@ -35,8 +33,7 @@ def photographs() -> Tensor:
 
 
 def test_names_map_one_to_one_in_the_order_of_both() -> None:
-    import timm
-
+    timm = pytest.importorskip("timm", reason="needs the optional package timm")
     theirs, own = pretrained_weights().tensors, timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
     assert list(theirs) == list(own)
     assert [value.shape for value in theirs.values()] == [value.shape for value in own.values()]

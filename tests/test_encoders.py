@@ -34,7 +34,6 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "torchvision": {"model": "mobilenet_v3_small"},
     "efficientnet_lite0": {"pretrained": False},  # else its weights are the package's and no seed's
 }
-NEEDS_TIMM = ("timm", "efficientnet_lite0")
 
 needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="needs the optional package timm")
 # what an ONNX file gives is fixed, and has no gradient: tests/test_onnx_external.py
@@ -42,7 +41,7 @@ KINDS = {name: accepted_kinds(ENCODERS.get(name)) for name in ENCODERS.names() i
 
 
 def marked(name: str, *more: Any) -> Any:
-    return pytest.param(name, *more, marks=[needs_timm] if name in NEEDS_TIMM else [])
+    return pytest.param(name, *more, marks=[needs_timm] if name == "timm" else [])
 
 
 EACH = [marked(name, spec) for name, kinds in KINDS.items() for kind in kinds for spec in SPECS[kind][:1]]

@@ -70,14 +70,6 @@ def test_a_small_stem_ends_at_eight_by_itself() -> None:
     assert {m.dilation for m in small.modules() if isinstance(m, torch.nn.Conv2d)} == {(1, 1)}
 
 
-@needs_timm
-def test_efficientnet_lite0_keeps_its_weights_at_a_finer_stride() -> None:
-    plain, fine = build("efficientnet_lite0", pretrained=False), build("efficientnet_lite0", pretrained=False, output_stride=8)
-    assert list(plain.state_dict()) == list(fine.state_dict())
-    assert max(fine.strides.values()) == 8
-    assert fine.maps(noise(1, 3, 64, 64), fine.stages[-1:])[0].values.shape[-2:] == (8, 8)
-
-
 @pytest.mark.parametrize(("name", "settings"), [("resnet18", {}), pytest.param("timm", {"model": "resnet10t"}, marks=needs_timm)])
 def test_other_output_strides_are_refused(name: str, settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="output_stride"):

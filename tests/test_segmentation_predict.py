@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -12,9 +13,12 @@ import pytest
 from PIL import Image
 
 from kinshot.cli.segmentation import main
+from kinshot.encoders.efficientnet_lite0 import PACKAGE
 from kinshot.studies.segmentation.prediction_files import shares
 from tests.conftest import cli_environment
 from tests.segmentation_runs import write_run
+
+NEEDS_WEIGHTS = pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason="needs the extra `pretrained`")
 
 
 @pytest.fixture(scope="module")
@@ -168,14 +172,15 @@ def test_shares_of_scores():
     assert np.array_equal(shares(np.full((2, 1, 1), 0.25), "probabilities"), np.full((2, 1, 1), 0.25))
 
 
-def test_what_takes_long_to_load_is_left_alone(run, place):
+@pytest.mark.parametrize("backbone", ["", pytest.param("efficientnet_lite0", marks=NEEDS_WEIGHTS)])
+def test_what_takes_long_to_load_is_left_alone(run, place, backbone):
     """A photograph is segmented within seconds from cold: torchvision and matplotlib alone would take two of them."""
-    line = ["predict", str(run), "q.png", "--support", "a.png:a_mask.png:1", "-o", "out", "-q"]
+    line = ["predict", backbone or str(run), "q.png", "--support", "a.png:a_mask.png:1", "-o", "out", "-q"]
     code = f"""
 import sys
 from kinshot.cli.segmentation import main
 code = main({line!r})
-heavy = {{"torchvision", "matplotlib", "sklearn", "timm", "tensorboard", "pandas"}} & sys.modules.keys()
+heavy = {{"torchvision", "torch._dynamo", "matplotlib", "scipy", "sklearn", "timm", "tensorboard", "pandas"}} & sys.modules.keys()
 sys.exit(f"imported: {{heavy}}" if heavy else code)
 """
     command = [sys.executable, "-c", code]

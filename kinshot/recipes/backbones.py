@@ -168,10 +168,11 @@ def _own_weights(name: str) -> _Found:
     part: Any = ENCODERS.get(name)
     from kinshot.encoders.build import build_encoder
 
-    encoder = build_encoder(name, {"pretrained": True}, part.trained_for)
-    # the weights are the checkpoint's: built again it needs no package
-    weights, rows = encoder.state_dict(), _rows(part.pretrained_rows(), "classifier", encoder.dim)
-    return _Found(Choice(name, {"pretrained": False}), part.trained_for, weights, f"not trained here: {part.trained_on}", rows)
+    choice = Choice(name, {"pretrained": False})  # the weights are the checkpoint's: built again it needs no package
+    encoder: Any = build_encoder(name, choice.settings, part.trained_for)
+    found = matched(encoder.state_dict(), part.pretrained_weights(), encoder.classifier)
+    rows = _rows(found.head, encoder.classifier[0], encoder.dim)
+    return _Found(choice, part.trained_for, found.own, f"not trained here: {part.trained_on}", rows)
 
 
 def _onnx(file: str, mean: Sequence[float], std: Sequence[float]) -> _Found:

@@ -9,8 +9,9 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from PIL import Image
-from scipy.ndimage import maximum_filter, minimum_filter
+from torch.nn import functional as F
 
 from kinshot.samples.class_map import IGNORE
 
@@ -52,9 +53,18 @@ def pixels_of(image: np.ndarray) -> np.ndarray:
 
 def border(values: np.ndarray, width: int = 1) -> np.ndarray:
     """The pixels of classes that are at most `width` from one of another value: bool (H, W). The picture's edge is no border."""
-    side = 2 * width + 1
-    low, high = (extreme(values, size=side, mode="nearest") for extreme in (minimum_filter, maximum_filter))
-    return (low != high) & (values != 0) & (values != IGNORE)
+    whole = values.astype(np.int64)
+    mixed = _highest(whole, width) != -_highest(-whole, width)
+    return mixed & (values != 0) & (values != IGNORE)
+
+
+def _highest(values: np.ndarray, width: int) -> np.ndarray:
+    """The highest value at most `width` pixels away, in rows and in columns: int64 (H, W). torch's, as SciPy's takes long to load."""
+    found = torch.from_numpy(values)[None, None]
+    for axis in (0, 1):
+        reach = [width if axis == along else 0 for along in (0, 1)]
+        found = F.max_pool2d(found, [2 * one + 1 for one in reach], stride=1, padding=reach)
+    return found[0, 0].numpy()
 
 
 def overlay(picture: np.ndarray, values: np.ndarray, *, fill: float = 0.4, width: int | None = None) -> np.ndarray:
@@ -78,7 +88,7 @@ def overlay(picture: np.ndarray, values: np.ndarray, *, fill: float = 0.4, width
     mixed[hatched] = GRAY
     if width:
         edge = border(values, width)
-        around = maximum_filter(inside, size=2 * width + 1, mode="constant") & ~inside & (values != IGNORE)
+        around = (_highest(inside.astype(np.int64), width) > 0) & ~inside & (values != IGNORE)
         mixed[around] *= 0.35
         mixed[edge] = colors[edge]
     return mixed.round().astype(np.uint8)
