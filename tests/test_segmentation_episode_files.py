@@ -58,6 +58,24 @@ def test_a_list_fits_the_same_images_in_any_frame(tmp_path):
     assert read_dense_episodes(path, larger).hash() == drawn(source).episodes.hash()
 
 
+def test_a_picture_counts_for_no_object_that_is_lost_in_the_frame(tmp_path):
+    source, path = scenes(), tmp_path / "list.npz"
+    masks = source.masks.copy()
+    masks[:4] = 0
+    masks[:4, 0, 0] = source.masks[:4, 3, 3]
+    masks[4:, 0:6, 0:6] = source.masks[4:, 3, 3, None, None]
+    native = ArrayScenes(source.images, masks, source.class_names)
+    small = ArrayScenes(source.images, masks, source.class_names, frame=Frame(4))
+    assert native.contains.any(axis=1).all()
+    assert small.contains.any(axis=1).tolist() == [False] * 4 + [True] * 20
+    found = drawn(small, episodes=50).episodes
+    shown = small.load(found.support.ravel(), ("mask",))["mask"].reshape(*found.support.shape, -1)
+    assert (shown.numpy() == found.classes[:, :, None, None]).any(axis=-1).all()
+    write_episode_list(path, drawn(native))
+    with pytest.raises(DataError, match=r"fingerprint .* met in 4 x 4 \(squash\): make the list with --set size=4"):
+        read_dense_episodes(path, small)
+
+
 def test_a_list_made_by_hand_is_checked_against_the_images(tmp_path):
     path, source = tmp_path / "list.json", scenes()
     by_hand = {"format": "kinshot dense episodes 1", "classes": [[1]], "support": [[[0]]], "query": [[3]], "target": [[0]]}

@@ -110,7 +110,7 @@ def test_tables_name_what_they_rest_on(runs, capsys):
         (["--heads", "cosin"], 2, "did you mean 'cosine'"),
         (["--heads", "cosine:alfa=3"], 2, "did you mean 'alpha'"),
         (["--heads", "prototype:cels=3"], 2, "did you mean 'cells'"),
-        (["--heads", "rows"], 2, "nothing that segments is called 'rows'"),
+        (["--heads", "rows"], 2, "'rows' is how few-shot heads segment: name the head"),
         (["--stage", "blok3"], 2, "has no stage 'blok3'"),
         (["--size", "big"], 2, "--size: expected native, frame"),
         (["--fold", "0"], 2, "glyph_scenes has no folds"),
@@ -119,6 +119,7 @@ def test_tables_name_what_they_rest_on(runs, capsys):
         (["--outlines", "2"], 2, "--outlines"),
         (["--ways", "9"], 3, "9-way episodes need 9 classes"),
         (["--shots", "6"], 3, "needs 7 photographs of a class"),
+        (["--shots", "6"], 3, "leave these classes out (--short-classes leave_out"),
         (["--ways", "1,2", "--save-episodes", "list.npz"], 2, "--save-episodes keeps one task"),
         (["--episode-list", "none.npz"], 3, "none.npz"),
         (["--data", "digits"], 3, "digits has no class maps"),
@@ -134,7 +135,8 @@ def test_what_cannot_be_measured_is_refused(runs, args, code, told, capsys, tmp_
 @pytest.mark.parametrize("head", [name for name in SEGMENTERS.names() if takes_network(name)])
 def test_a_head_that_needs_training_is_refused_without_it(head, runs, capsys):
     assert main(["eval", str(runs[0]), *DATA, *QUICK, "--heads", head]) == 2
-    assert f"segmenter {head} needs the network" in capsys.readouterr().err
+    method = {"pfenet": "pfenet", "base_suppressed": "base_classes"}[head]
+    assert f"segmenter {head} needs the network that `segmentation train` with the method {method} learns" in capsys.readouterr().err
 
 
 def counted(seed: int, episodes: int = 30) -> Counts:

@@ -52,8 +52,8 @@ def predict_command(
     A mask is a PNG of numbers: 0 background, 255 nothing, another number the object; of several numbers name the one that is meant.
     For each query the folder gets NAME_mask.png, whose indices are the ways (0 background), NAME_overlay.png and NAME_scores.npz.
     """
-    if frame < 0:
-        raise ConfigError(f"--frame: expected a side in pixels, got {frame}")
+    if frame and not 8 <= frame <= 2048:
+        raise ConfigError(f"--frame: expected a side from 8 to 2048 pixels, or 0 for the encoder's, got {frame}")
     shots, choice = [parse_shots(text) for text in supports], parse_segmenter(head) if head else None
     from kinshot.runs.reached import refuse_unfinished
     from kinshot.studies.segmentation.prediction_files import begin, check_folder, finish, planned, write_prediction
@@ -94,7 +94,8 @@ def predict_command(
             say(f"{query}: {out / files['mask']}")
     result = {**about, "found": found, "failed": failed}
     finish(out, result)
-    show(result, as_json, lambda: "\n".join(lines(one) for one in found))
+    if found or as_json:
+        show(result, as_json, lambda: "\n".join(lines(one) for one in found))
     if failed:
         raise DataError("\n  ".join([f"{len(failed)} of {len(names)} queries could not be segmented:", *failed.values()]))
 

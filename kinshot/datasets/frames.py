@@ -21,6 +21,9 @@ class Frame:
     size: int
     how: Literal["squash", "letterbox"] = "squash"
 
+    def __str__(self) -> str:
+        return f"{self.size} x {self.size} ({self.how})"
+
     def box(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the part of the square that shows a picture."""
         if self.how == "squash":

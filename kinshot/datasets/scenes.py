@@ -27,7 +27,7 @@ class Scenes(Source):
 
     A mask's values are 0 for background, c + 1 for the class `class_names[c]`, `other` for an object of a class that is none of these
     (of another fold, of another split), and 255 where nobody says anything. `contains[:, c]` says which samples count as images of
-    class c. Two samples of one photograph are never support and query of one episode.
+    class c, each of which shows some of it in the frame. Two samples of one photograph are never support and query of one episode.
 
     Args:
         name: used in messages.
@@ -92,7 +92,7 @@ class ArrayScenes(Scenes):
         class_names: of values 1 to C.
         photos: see `Scenes`.
         frame: the square that they are brought into; None for their own size, which then is square.
-        contains: bool (N, C); None takes every class that a mask holds.
+        contains: bool (N, C); None takes every class that a mask shows in the frame, where small objects may be lost.
         name: used in messages.
         more: what every source can say of its samples.
 
@@ -113,10 +113,14 @@ class ArrayScenes(Scenes):
         wrong = masks[(masks > known) & (masks != IGNORE)]
         if len(wrong):
             raise DataError(f"{name}: masks hold 0 to {known} and {IGNORE}, got {int(wrong[0])}: give each class a number of these")
+        frame = frame or Frame(images.shape[2])
         if contains is None:
-            contains = np.stack([(masks == c + 1).any(axis=(1, 2)) for c in range(len(class_names))], axis=1)
+            shown = masks
+            if len(masks) and masks.shape[1:] != (frame.size, frame.size):
+                shown = np.stack([frame.mask(torch.from_numpy(mask), IGNORE).numpy() for mask in masks])
+            contains = np.stack([(shown == c + 1).any(axis=(1, 2)) for c in range(len(class_names))], axis=1)
         sizes = np.full((len(images), 2), images.shape[2:])
-        super().__init__(name, frame or Frame(images.shape[2]), images.shape[1], class_names, contains, photos, sizes, **more)
+        super().__init__(name, frame, images.shape[1], class_names, contains, photos, sizes, **more)
         self.images, self.masks = images, masks
         self._as_they_are = images.shape[2:] == (self.frame.size, self.frame.size)
 

@@ -44,6 +44,8 @@ def parse_segmenter(text: str) -> SegmenterChoice:
         if unknown := [key for key in settings if key not in ours and key not in own]:
             problems.append(f"head {name} has no setting {unknown[0]!r}: {suggest(unknown[0], [*own, *ours])}")
         problems += HEADS.check(name, {key: value for key, value in settings.items() if key in own and key not in ours})[1]
+    elif name == ROWS:
+        raise ConfigError(f"{ROWS!r} is how few-shot heads segment: name the head with its settings, such as prototype:cells=100")
     else:
         known = [one for one in SEGMENTERS.names() if one != ROWS] + HEADS.names()
         raise ConfigError(f"nothing that segments is called {name!r}: {suggest(name, known)}")

@@ -58,8 +58,10 @@ def check_networks(choices: Sequence[SegmenterChoice], runs: Sequence[Loaded]) -
     """Raise ConfigError for a segmenter that is a network which none of the runs learned."""
     for choice in choices:
         if takes_network(choice.name) and all(network_for(choice.name, run) is None for run in runs):
+            those = (name for name in METHODS.names() if getattr(METHODS.get(name), "trains_head", "") == choice.name)
+            methods = " or ".join(f"the method {name}" for name in those) or "a method of its own"
             raise ConfigError(
-                f"segmenter {choice.name} needs the network that a method of `segmentation train` learns for it, and "
+                f"segmenter {choice.name} needs the network that `segmentation train` with {methods} learns for it, and "
                 f"{', '.join(str(run.checkpoint.path) for run in runs[:3])} has none: leave it out, or give a run of that method"
             )
 

@@ -38,7 +38,8 @@ class EpisodeList:
 def fingerprint_of(source: Scenes) -> str:
     """SHA-256 (hex) of what episodes rest on: classes, which images hold them, photographs, and sizes of the images as they are.
 
-    Unlike `Source.fingerprint` it is the same in whatever frame images are met, so that encoders for several sizes share a list.
+    Unlike `Source.fingerprint` it is the same in every frame that shows the same objects, so that encoders for several sizes share a list
+    as long as no picture loses a small object in one of them.
     """
     digest = hashlib.sha256(json.dumps(["kinshot scenes 1", list(source.class_names)]).encode())
     for values, kind in ((source.contains, "u1"), (source.photos, "<i8"), (source.sizes, "<i8")):
@@ -96,11 +97,20 @@ def read_dense_episodes(path: str | Path, source: Scenes) -> DenseEpisodes:
         named = [repr(names[place]) if place < len(names) else "none" for names in (theirs, ours)]
         raise DataError(
             f"{path} was made for {len(theirs)} classes, of which number {place + 1} is {named[0]}; {source.name} has {len(ours)}, "
-            f"and there it is {named[1]}: use the data, split and fold that it was made for"
+            f"and there it is {named[1]}: use the data, split and fold that it was made for{_same_frame(source)}"
         )
-    check_fingerprint(Path(path), found.fingerprint, fingerprint_of(source))
+    try:
+        check_fingerprint(Path(path), found.fingerprint, fingerprint_of(source))
+    except DataError as error:
+        raise DataError(f"{error}{_same_frame(source)}") from error
     try:
         check_episodes(found.episodes, np.asarray(source.contains), source.photos, source.class_names)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     return found.episodes
+
+
+def _same_frame(source: Scenes) -> str:
+    """What to do where it is the frame that differs: a picture does not count for an object that is lost in it."""
+    said = f"a square that loses small objects makes other data, and these are met in {source.frame}"
+    return f"; {said}: make the list with --set size={source.frame.size}"

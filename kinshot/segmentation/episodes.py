@@ -170,7 +170,8 @@ def _served(pool: _Pool, ways: int, shots: int, queries: int, names: Sequence[st
         told = ", ".join(f"{_named(int(c), names)} has {pool.counts[c]}" for c in short[:8]) + (", ..." if len(short) > 8 else "")
         raise DataError(
             f"an episode of {ways} ways needs {needed} photographs of a class ({shots} for the support, {needed - shots} for queries), "
-            f"and {len(short)} of {len(pool.counts)} classes have fewer: {told}; lower shots or queries, or set short_classes=leave_out"
+            f"and {len(short)} of {len(pool.counts)} classes have fewer: {told}; lower shots or queries, or leave "
+            "these classes out (--short-classes leave_out, in a recipe short_classes=leave_out)"
         )
     served = np.flatnonzero(pool.counts >= needed)
     if len(served) < ways:

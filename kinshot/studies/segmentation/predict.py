@@ -152,6 +152,10 @@ def own_pixels(values: np.ndarray, shot: Shot) -> np.ndarray:
     Raises DataError for a mask without that object, or with several of which none was named.
     """
     held = [value for value in np.unique(values).tolist() if value not in (0, IGNORE)]
+    if shot.value in (0, IGNORE):
+        remedy = "name an object's number" + (", or add --binary if 255 is the object" if shot.value == IGNORE else "")
+        meaning = "background" if shot.value == 0 else "what nobody says anything of"
+        raise DataError(f"{shot.image}:{shot.mask}:{shot.value} asks for {meaning}, which is no object: {remedy}")
     if shot.value is not None and shot.value not in held:
         raise DataError(f"mask {shot.mask} holds no {shot.value}, but {_listed(held, values)}: name one of these behind the mask")
     if not held:
