@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kinshot.cli import fewshot, ssl
+from kinshot.cli import fewshot, segmentation, ssl
 from kinshot.datasets import omniglot
 from tests.onnx_files import onnx_file
 
@@ -35,6 +35,7 @@ WALKS = {
         "A checkpoint in your own code",
     ],
     "base classes": ["Train on base classes", "Measure more than episodes", "Shrink an encoder"],
+    "scenes": ["Segment from a few examples"],
 }
 LEFT_OUT = {
     "Results": "training of hours, recorded by these very commands in docs/results",
@@ -68,6 +69,9 @@ SHORTER = {  # by the words that a command begins with
     "fewshot generalized": ["--draws=2"],
     "fewshot imprint": ["--draws=1", "--steps=2", "--lr=0.01", "--views=2", "--shots=1", "--starts=imprinted"],
     "fewshot lowshot": ["--draws=1", "--no-reference"],
+    "segmentation train": ["train.epochs=1", "data.classes=12", "data.per_class=12", "encoder.width=8", "validation.episodes=10"],
+    "segmentation eval": ["--episodes=10"],
+    "segmentation report": ["--episodes=10"],
 }
 
 
@@ -102,7 +106,7 @@ def shortened(words: list[str]) -> list[str]:
 
 def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Run a command; it must end with 0."""
-    main = {"ssl": ssl.main, "fewshot": fewshot.main}[words[0]]
+    main = {"ssl": ssl.main, "fewshot": fewshot.main, "segmentation": segmentation.main}[words[0]]
     code = main(shortened(words)[1:])
     printed = capsys.readouterr()
     assert code == 0, f"{shlex.join(shortened(words))}: exit {code}\n{printed.err[-2000:]}"
@@ -163,7 +167,22 @@ def write_base_classes(folder: Path) -> None:
     write_backbones(folder)
 
 
-DATA = {"own data": write_own_data, "base classes": write_base_classes}
+def write_scenes(folder: Path) -> None:
+    """scenes: images of 40 pixels with a square of one of two kinds each, and their masks."""
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (folder / "scenes" / name).mkdir(parents=True)
+    for number in range(8):
+        mask = np.zeros((40, 40), dtype=np.uint8)
+        row, column = rng.integers(0, 20, 2)
+        mask[row : row + 20, column : column + 20] = number % 2 + 1
+        pixels = np.asarray(picture(rng)).copy()
+        pixels[mask > 0] = (250, 40, 40) if number % 2 else (40, 40, 250)
+        Image.fromarray(pixels).save(folder / "scenes" / "images" / f"{number}.png")
+        Image.fromarray(mask).save(folder / "scenes" / "masks" / f"{number}.png")
+
+
+DATA = {"own data": write_own_data, "base classes": write_base_classes, "scenes": write_scenes}
 
 
 def test_every_block_is_in_a_walk_or_left_out_for_a_reason() -> None:
