@@ -166,6 +166,22 @@ def test_bad_support_is_told_with_what_to_do(run, place, args, code, told, capsy
     assert not Path("out").exists()
 
 
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--support", "a.png:a_mask.png:7"], "holds no 7"),
+        (["--support", "a.png:b_mask.png:1"], "has 32 x 32 pixels"),
+        (["--support", "a.png:a_mask.png:1,b.png:b_mask.png:1", "--support", "a.png:a_mask.png:2"], "every way needs as many images"),
+        (["--support", "a.png:a_mask.png:1", "--head", "cosin"], "did you mean 'cosine'"),
+        (["--support", "a.png:a_mask.png:1", "-o", "a.png"], "a.png"),
+    ],
+)
+def test_bad_support_is_told_before_a_model_is_read(run, place, args, told, capsys, monkeypatch):
+    monkeypatch.setattr("kinshot.recipes.loaded.read", lambda *_, **__: pytest.fail("the model was read"))
+    assert predict(run, "q.png", "-o", "out", *args) in (2, 3)
+    assert told in capsys.readouterr().err
+
+
 def test_shares_of_scores():
     scores = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
     powers = np.exp(scores.astype(np.float64))

@@ -62,6 +62,9 @@ def predict_command(
     every = [name for of in names.values() for name in of.values()]
     check_folder(out, every)
     refuse_unfinished([checkpoint], allow_unfinished)
+    from kinshot.studies.segmentation.support import read_support
+
+    marked = read_support(shots, binary=binary)
     from kinshot.core.runtime import resolve_device
     from kinshot.recipes.loaded import read
     from kinshot.runs.embedder import from_checkpoint
@@ -70,9 +73,7 @@ def predict_command(
 
     run = read(checkpoint, parts=("encoder", "projector", "network"))
     wanted = choice or own_segmenter(run)
-    predictor = Predictor(
-        run, from_checkpoint(run), wanted, shots, stage=stage, side=frame, fit=fit, binary=binary, device=resolve_device(device)
-    )
+    predictor = Predictor(run, from_checkpoint(run), wanted, marked, stage=stage, side=frame, fit=fit, device=resolve_device(device))
     about: dict[str, Any] = {
         "checkpoint": str(checkpoint),
         "head": wanted.text,

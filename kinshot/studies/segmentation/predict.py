@@ -14,7 +14,6 @@ from torch import Tensor
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.frames import Frame
 from kinshot.datasets.images import load_whole
-from kinshot.datasets.mask_files import read_mask
 from kinshot.learn.model import Model
 from kinshot.recipes.loaded import Loaded
 from kinshot.recipes.segmenters import SegmenterChoice
@@ -23,7 +22,7 @@ from kinshot.samples.class_map import IGNORE
 from kinshot.samples.pixels import PixelSpec
 from kinshot.segmentation.dense import Dense
 from kinshot.segmentation.protocol import Protocol
-from kinshot.studies.segmentation.shots import Shot
+from kinshot.studies.segmentation.support import MarkedShot
 
 
 @dataclass(frozen=True)
@@ -61,25 +60,21 @@ class Predictor:
         run: what the model is of.
         model: its encoder.
         choice: the segmenter.
-        shots: of each way, equally many; at least one.
+        shots: of each way, equally many, see `read_support`.
         stage: of the encoder that is compared, see `model_segmenter`.
         side: of the square that images are brought into; 0 for what the encoder was made for.
         fit: how they are brought there, see `Frame`.
-        binary: masks are 0 and 1, or 0 and 255, whose 255 is foreground.
         device: where to compute.
 
     Raises:
-        ConfigError: ways of different numbers of shots, an encoder of other samples than images, or that does not take the size.
-        DataError: an image or a mask that cannot be read, does not fit the other, or shows nothing.
+        ConfigError: an encoder of other samples than images, or that does not take the size.
+        DataError: an image that cannot be read, or an object that is lost at the size.
     """
 
     def __init__(
-        self, run: Loaded, model: Model, choice: SegmenterChoice, shots: Sequence[Sequence[Shot]], *, stage: str = "", side: int = 0,
-        fit: Literal["squash", "letterbox"] = "squash", binary: bool = False, device: torch.device | str = "cpu",
+        self, run: Loaded, model: Model, choice: SegmenterChoice, shots: Sequence[Sequence[MarkedShot]], *, stage: str = "",
+        side: int = 0, fit: Literal["squash", "letterbox"] = "squash", device: torch.device | str = "cpu",
     ) -> None:  # fmt: skip
-        counts = [len(way) for way in shots]
-        if not counts or min(counts) < 1 or len(set(counts)) > 1:
-            raise ConfigError(f"--support: every way needs as many images as the others, at least one, got {counts}")
         if not isinstance(model.input, PixelSpec):
             raise ConfigError(
                 f"{run.checkpoint.path} takes {model.input.describe()}, and images are to be segmented: choose another encoder"
@@ -89,7 +84,7 @@ class Predictor:
         self.model = Model(model.encoder, input=spec).eval().to(device)
         check_networks([choice], [run])
         self.bound = cast(ModelSegmenter, model_segmenter(choice, model, run, stage))
-        self.support = self._support(shots, binary)
+        self.support = self._support(shots)
 
     @property
     def ways(self) -> int:
@@ -105,28 +100,23 @@ class Predictor:
             found = Protocol().scores(scores, self.frame, *image.shape[1:])[0].float().cpu()
         return Segmented(image, found.argmax(dim=0).to(torch.uint8).numpy(), found.numpy())
 
-    def _support(self, shots: Sequence[Sequence[Shot]], binary: bool) -> Support:
+    def _support(self, shots: Sequence[Sequence[MarkedShot]]) -> Support:
         images, masks = [], []
         for number, way in enumerate(shots):
             for shot in way:
-                image = load_whole(shot.image, self.channels)
-                images.append(image)
-                masks.append(self._way_map(shot, image, number, binary))
+                images.append(load_whole(shot.shot.image, self.channels))
+                masks.append(self._way_map(shot, number))
         shape = (1, len(shots), len(shots[0]))
         maps = {stage: values.unflatten(0, shape) for stage, values in self._maps(images).items()}
         device = next(iter(maps.values())).device
         return Support(maps, torch.stack(masks).unflatten(0, shape).to(device))
 
-    def _way_map(self, shot: Shot, image: np.ndarray, way: int, binary: bool) -> Tensor:
+    def _way_map(self, shot: MarkedShot, way: int) -> Tensor:
         """The way map of a shot in the frame."""
-        where = own_pixels(read_mask(shot.mask, binary=binary), shot)
-        if where.shape != image.shape[1:]:
-            sizes = [" x ".join(map(str, shape)) for shape in (where.shape, image.shape[1:])]
-            raise DataError(f"mask {shot.mask} has {sizes[0]} pixels, its image {shot.image} {sizes[1]}: give the mask of this image")
-        found = self.frame.mask(torch.from_numpy(where), IGNORE)
+        found = self.frame.mask(torch.from_numpy(shot.where), IGNORE)
         if not bool((found == 1).any()):
             raise DataError(
-                f"mask {shot.mask}: its object of {int((where == 1).sum())} pixels is lost where images are brought to "
+                f"mask {shot.shot.mask}: its object of {int((shot.where == 1).sum())} pixels is lost where images are brought to "
                 f"{self.frame.size} x {self.frame.size}: give a larger --frame, or an image that shows more of it"
             )
         return torch.where(found == 1, way + 1, found)
@@ -144,31 +134,3 @@ class Predictor:
                 f"the encoder does not take {self.frame.size} x {self.frame.size} pixels ({told}): change --frame"
             ) from problem
         return {stage: one.values for stage, one in zip(self.bound.stages, found, strict=True)}
-
-
-def own_pixels(values: np.ndarray, shot: Shot) -> np.ndarray:
-    """A mask's numbers as 1 where the shot's object is, 255 where nothing is said, 0 elsewhere: int64 (H, W).
-
-    Raises DataError for a mask without that object, or with several of which none was named.
-    """
-    held = [value for value in np.unique(values).tolist() if value not in (0, IGNORE)]
-    if shot.value in (0, IGNORE):
-        remedy = "name an object's number" + (", or add --binary if 255 is the object" if shot.value == IGNORE else "")
-        meaning = "background" if shot.value == 0 else "what nobody says anything of"
-        raise DataError(f"{shot.image}:{shot.mask}:{shot.value} asks for {meaning}, which is no object: {remedy}")
-    if shot.value is not None and shot.value not in held:
-        raise DataError(f"mask {shot.mask} holds no {shot.value}, but {_listed(held, values)}: name one of these behind the mask")
-    if not held:
-        remedy = "; if 255 is the object, add --binary" if IGNORE in values else ": give a mask that shows what to look for"
-        raise DataError(f"mask {shot.mask} has no foreground, it holds {_listed(held, values)}{remedy}")
-    if shot.value is None and len(held) > 1:
-        raise DataError(
-            f"mask {shot.mask} holds several objects, {_listed(held, values)}: say which is meant, {shot.image}:{shot.mask}:{held[0]}"
-        )
-    wanted = held[0] if shot.value is None else shot.value
-    return np.where(values == wanted, 1, np.where(values == IGNORE, IGNORE, 0)).astype(np.int64)
-
-
-def _listed(held: Sequence[int], values: np.ndarray) -> str:
-    known = [0] * bool((values == 0).any()) + list(held)[:8] + [IGNORE] * bool((values == IGNORE).any())
-    return ", ".join(map(str, known))
