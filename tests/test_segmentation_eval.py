@@ -10,13 +10,18 @@ import pytest
 from PIL import Image
 
 from kinshot.cli.segmentation import main
+from kinshot.core.errors import DataError
 from kinshot.datasets import SOURCES
+from kinshot.recipes.recipe import Choice
 from kinshot.runs.trained_segmenters import takes_network
+from kinshot.samples.pixels import PixelSpec
 from kinshot.segmentation import SEGMENTERS
 from kinshot.segmentation.counts import Counts
 from kinshot.segmentation.methods.panet import PANet
 from kinshot.segmentation.rules import miou
+from kinshot.studies.segmentation.evaluate import meet
 from kinshot.studies.segmentation.figures import mean_of_folds, sampled
+from kinshot.studies.segmentation.tasks import SceneDrawing
 from tests.segmentation_runs import DATA, write_run
 
 QUICK = ["--episodes", "12", "--shots", "1", "-q"]
@@ -137,6 +142,26 @@ def test_a_head_that_needs_training_is_refused_without_it(head, runs, capsys):
     assert main(["eval", str(runs[0]), *DATA, *QUICK, "--heads", head]) == 2
     method = {"pfenet": "pfenet", "base_suppressed": "base_classes"}[head]
     assert f"segmenter {head} needs the network that `segmentation train` with the method {method} learns" in capsys.readouterr().err
+
+
+def test_inputs_of_several_sizes_that_lose_other_objects_are_refused_with_what_helps(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    random = np.random.default_rng(0)
+    for number in range(6):
+        mask = np.zeros((64, 64), dtype=np.uint8)
+        mask[8:40, 8:40] = 1
+        if number < 5:
+            mask[60, 60] = 2  # a single pixel, that a square of 16 pixels does not show
+            mask[50:58, 20:28] = 2 if number < 3 else 0
+        Image.fromarray(random.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "images" / f"{number}.png")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+    data, drawing = Choice("mask_folder", {"root": str(tmp_path)}), SceneDrawing([1], [1], episodes=20)
+    inputs = [PixelSpec.unmeasured((3, side, side)) for side in (16, 64)]
+    with pytest.raises(DataError, match=r"16 x 16 \(squash\) and 64 x 64 \(squash\).*--set size=N"):
+        meet(data, inputs, drawing, lambda text: None)
+    one = meet(Choice("mask_folder", {"root": str(tmp_path), "size": 64}), inputs, drawing, lambda text: None)
+    assert {source.frame.size for source in one.sources.values()} == {64}
 
 
 def counted(seed: int, episodes: int = 30) -> Counts:

@@ -177,7 +177,10 @@ def meet(data: Choice, inputs: Sequence[Spec], drawing: SceneDrawing, say: Say) 
     for other in others:
         again = make_tasks(other, replace(drawing, save=None), lambda text: None)
         if other.class_names != first.class_names or any(again[task].hash() != episodes.hash() for task, episodes in tasks.items()):
-            raise DataError(f"{first.name} gives other episodes at another input size: measure checkpoints of one input size at a time")
+            raise DataError(
+                f"{first.name} gives other episodes at another input size, {first.frame} and {other.frame}, as small objects are lost in "
+                "the smaller: bring the images of all to one size (--set size=N), or measure checkpoints of one input size at a time"
+            )
     return Met(sources, tasks)
 
 
