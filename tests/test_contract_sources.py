@@ -54,7 +54,7 @@ def _at(root: Path, write: Callable[[Path], object] | None = None, **settings: A
 CASES: dict[str, Callable[[Path], Settings]] = {
     "cifar10": lambda root: _at(root, write_cifar10),
     "cifar100": lambda root: _at(root, write_cifar100),
-    "coco_20i": lambda root: _at(root, write_coco, split="val", fold=1, size=16),
+    "coco_20i": lambda root: _at(root, write_coco, split="test", fold=1, size=16),
     "digits": lambda root: {"split": "test", "size": 8},
     "fashion_mnist": lambda root: _at(root, write_fashion),
     "folder": lambda root: _at(root, write_folder, split="train", size=8),
@@ -65,7 +65,7 @@ CASES: dict[str, Callable[[Path], Settings]] = {
     "manifold": lambda root: {"nodes": 40, "radius": 0.5, "length": 16},
     "mask_folder": lambda root: _at(root, write_scenes, size=8),
     "omniglot": lambda root: _at(root, lambda place: write_omniglot(place, "val"), split="val", size=14),
-    "pascal_5i": lambda root: _at(root, write_pascal, split="val", fold=2, size=16),
+    "pascal_5i": lambda root: _at(root, write_pascal, split="test", fold=2, size=16),
     "table": lambda root: _at(root / "rows.csv", lambda file: _table(file.parent), label="species", attributes=("site",)),
     "task_topology": lambda root: {"length": 16},
 }

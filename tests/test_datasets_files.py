@@ -40,6 +40,8 @@ CONTRACT = {
 # sources of other samples than images, or without splits, have their own tests
 ELSEWHERE = {"table": "test_samples.py", "task_topology": "test_datasets_reproductions.py", "manifold": "test_datasets_reproductions.py"}
 ELSEWHERE |= {"grocery_store": "test_datasets_grocery.py"}
+ELSEWHERE |= {"glyph_scenes": "test_datasets_glyph_scenes.py", "mask_folder": "test_datasets_scene_files.py"}
+ELSEWHERE |= dict.fromkeys(("pascal_5i", "coco_20i", "fss_1000"), "test_datasets_folds.py")
 
 
 def test_the_contract_covers_every_source():

@@ -63,7 +63,7 @@ def test_folds_are_those_of_the_lists(shared: Path) -> None:
 @pytest.mark.parametrize("fold", range(4))
 @pytest.mark.parametrize("place", [".", "VOCdevkit", "VOCdevkit/VOC2012"])
 def test_pascal(voc: Path, fold: int, place: str) -> None:
-    train, val = (build("pascal_5i", voc / place, split=split, fold=fold) for split in ("train", "val"))
+    train, val = (build("pascal_5i", voc / place, split=split, fold=fold) for split in ("train", "test"))
     held = list(pascal_5i.NAMES[5 * fold : 5 * fold + 5])
     assert val.class_names == held
     assert train.class_names == [name for name in pascal_5i.NAMES if name not in held]
@@ -88,7 +88,7 @@ def test_pascal_with_more_masks(tmp_path: Path) -> None:
     assert "40 pictures of SegmentationClassAug but for val.txt, masks of SegmentationClassAug" in more.notes
     own = build("pascal_5i", tmp_path, masks="voc", split="train", fold=3)
     assert {path.stem[:9] for path in own.files} == {"2007_trai"}
-    assert build("pascal_5i", tmp_path, split="val").notes[0] == "20 pictures of val.txt, masks of SegmentationClass"
+    assert build("pascal_5i", tmp_path, split="test").notes[0] == "20 pictures of val.txt, masks of SegmentationClass"
     lists = tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation"
     (lists / "trainaug.txt").write_text("".join(f"2008_more{c:02d}\n" for c in range(1, 21)))
     assert {path.stem[:9] for path in build("pascal_5i", tmp_path).files} == {"2008_more"}
@@ -107,28 +107,28 @@ def test_pascal_of_which_something_is_missing(voc: Path) -> None:
         build("pascal_5i", voc, masks="augmented")
     (place / "JPEGImages/2007_val03.jpg").rename(place / "kept.jpg")
     with pytest.raises(DataError, match=r"val\.txt names 1 pictures that are not in .*JPEGImages \(2007_val03\): unpack the set again"):
-        build("pascal_5i", voc, split="val")
+        build("pascal_5i", voc, split="test")
     lines = (place / "ImageSets/Segmentation/val.txt").read_text().splitlines()
     (place / "ImageSets/Segmentation/val.txt").write_text("\n".join(line for line in lines if not line.endswith(("01", "02", "03", "20"))))
-    with pytest.raises(DataError, match=r"pascal_5i/val/0: 3 classes of the split are in no mask \(aeroplane, bicycle, bird\)"):
-        build("pascal_5i", voc, split="val")
+    with pytest.raises(DataError, match=r"pascal_5i/test/0: 3 classes of the split are in no mask \(aeroplane, bicycle, bird\)"):
+        build("pascal_5i", voc, split="test")
     (place / "ImageSets/Segmentation/val.txt").write_text("\n")
     with pytest.raises(DataError, match=r"val\.txt names no picture"):
-        build("pascal_5i", voc, split="val")
+        build("pascal_5i", voc, split="test")
     (place / "ImageSets/Segmentation/val.txt").unlink()
     with pytest.raises(DataError, match=r"val\.txt.*set pictures to a list"):
-        build("pascal_5i", voc, split="val")
+        build("pascal_5i", voc, split="test")
 
 
 def test_pascal_whose_masks_were_saved_in_colour(voc: Path) -> None:
     path = voc / "VOCdevkit/VOC2012/SegmentationClass/2007_val05.png"
     Image.open(path).convert("RGB").save(path)
     with pytest.raises(DataError, match=r"2007_val05\.png is a coloured picture, expected numbers"):
-        build("pascal_5i", voc, split="val")
+        build("pascal_5i", voc, split="test")
 
 
 def test_small_objects_of_pascal(voc: Path) -> None:
-    every, large = build("pascal_5i", voc, split="val"), build("pascal_5i", voc, split="val", min_area=41)
+    every, large = build("pascal_5i", voc, split="test"), build("pascal_5i", voc, split="test", min_area=41)
     areas = np.stack([[(every.native_mask(row) == c + 1).sum() for c in range(5)] for row in range(len(every))])
     assert np.array_equal(every.contains, areas > 0)
     kept = [row for row in range(len(every)) if (areas[row] > 40).any()]
@@ -137,43 +137,43 @@ def test_small_objects_of_pascal(voc: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["interleaved", "contiguous"])
-@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("split", ["train", "test"])
 def test_coco(coco: Path, scheme: str, split: str) -> None:
     source = build("coco_20i", coco, scheme=scheme, split=split, fold=2)
     held = [c for c in range(1, 81) if ((c - 1) % 4 == 2 if scheme == "interleaved" else 41 <= c <= 60)]
-    own = held if split == "val" else [c for c in range(1, 81) if c not in held]
+    own = held if split == "test" else [c for c in range(1, 81) if c not in held]
     assert source.class_names == [coco_20i.NAMES[c - 1] for c in own]
-    assert all(path.parent.name == f"{split}2017" for path in source.files)
+    assert all(path.parent.name == ("val2017" if split == "test" else "train2017") for path in source.files)
     for row in range(len(source)):
         k = int(source.files[row].stem)
         expected = np.zeros(source.sizes[row], np.int64)
         for item, c in enumerate([k % 80 + 1, (k + 4) % 80 + 1]):
             expected[1:9, 1 + 4 * item : 5 + 4 * item] = own.index(c) + 1 if c in own else source.other
         assert np.array_equal(source.native_mask(row), expected)
-    assert f"80 pictures of {split}2017, folds {scheme}" in source.notes
+    assert f"80 pictures of {'val' if split == 'test' else split}2017, folds {scheme}" in source.notes
 
 
 def test_coco_from_masks_is_the_same_as_from_annotations(coco: Path) -> None:
-    drawn = build("coco_20i", coco, split="val", fold=0)
+    drawn = build("coco_20i", coco, split="test", fold=0)
     (coco / "maps/val2017").mkdir(parents=True)
     for k in range(80):
         mask = np.zeros((12, 16) if k % 2 else (14, 10), np.uint8)
         mask[1:9, 1:5], mask[1:9, 5:9] = k % 80 + 1, (k + 4) % 80 + 1
         write_mask(coco / "maps/val2017" / f"{k:012d}.png", mask)
-    read = build("coco_20i", coco, split="val", fold=0, masks="maps")
+    read = build("coco_20i", coco, split="test", fold=0, masks="maps")
     assert [path.name for path in read.files] == [path.name for path in drawn.files]
     assert torch.equal(drawn.load(range(len(drawn)), ["mask"])["mask"], read.load(range(len(read)), ["mask"])["mask"])
     with pytest.raises(DataError, match=r"no mask in .*nowhere.*set masks to the folder"):
-        build("coco_20i", coco, split="val", masks="nowhere")
+        build("coco_20i", coco, split="test", masks="nowhere")
 
 
 def test_coco_of_which_something_is_missing(coco: Path) -> None:
     (coco / "val2017/000000000007.jpg").unlink()
     with pytest.raises(DataError, match=r"instances_val2017\.json has 1 pictures that are not in .*val2017 \(000000000007\.jpg\)"):
-        build("coco_20i", coco, split="val")
+        build("coco_20i", coco, split="test")
     (coco / "annotations/instances_val2017.json").unlink()
     with pytest.raises(DataError, match=r"no file .*instances_val2017\.json: unpack COCO's annotations there, or set masks"):
-        build("coco_20i", coco, split="val")
+        build("coco_20i", coco, split="test")
     (coco / "images").mkdir()
     shutil.move(coco / "train2017", coco / "images/train2017")
     assert len(build("coco_20i", coco)) == 60  # in this tree both objects of a picture are of one fold
@@ -187,7 +187,7 @@ def test_coco_s_names_lead_nowhere_else(coco: Path) -> None:
     given["images"][0]["file_name"] = "../secret.jpg"
     path.write_text(json.dumps(given))
     with pytest.raises(DataError, match=r"'\.\./secret\.jpg', which is no plain file name"):
-        build("coco_20i", coco, split="val")
+        build("coco_20i", coco, split="test")
 
 
 def test_fss(tmp_path: Path) -> None:

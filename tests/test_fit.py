@@ -92,7 +92,7 @@ def test_a_run_of_older_rules_keeps_its_stem(tmp_path: Path, photos: Path) -> No
     train_recipe(recipe, Options(tmp_path / "run", quiet=True), lambda text: None)
     checkpoint = load_checkpoint(latest(tmp_path / "run") or tmp_path)
     old = replace(checkpoint, config={**checkpoint.config, "encoder": {**checkpoint.config["encoder"], "stem": "auto"}})
-    assert made_by(with_recipe(old)).encoder == Choice("resnet18", {"stem": "small", "width": 0.125, "depth": 1.0})
+    assert made_by(with_recipe(old)).encoder == Choice("resnet18", {"stem": "small", "width": 0.125, "depth": 1.0, "output_stride": 32})
     assert "conv1 = Conv2d(3, 8, 3, 1, 1, bias=False), maxpool = Identity()" in str(describe(tmp_path / "run"))
     assert kinshot.load(tmp_path / "run").encoder.conv1.kernel_size == (3, 3)
 

@@ -142,3 +142,15 @@ def test_what_cannot_be_trained_is_refused_before_it_begins(more: list[str], mes
         dry_run(recipe, Options(tmp_path / "run"))
     with pytest.raises(ConfigError, match=message):
         train_recipe(recipe, Options(tmp_path / "run", quiet=True), lambda text: None)
+
+
+def test_an_encoder_that_strided_starts_one_that_dilates(tmp_path: Path) -> None:
+    """What was pretrained on whole images gives its weights to dense features."""
+    plain = [text for text in FAST if not text.startswith(("encoder", "train.epochs"))]
+    small = [*plain, "encoder=resnet18", "encoder.width=0.125", "encoder.stem=small", "views.elastic=0", "monitor.tensorboard=false"]
+    train_recipe(load_recipe(str(TINY), [*small, "train.epochs=0"]), Options(tmp_path / "a", quiet=True), lambda text: None)
+    dilated = [*small, "encoder.output_stride=8", f"init={tmp_path / 'a'}", "train.epochs=0"]
+    train_recipe(load_recipe(str(TINY), dilated), Options(tmp_path / "b", quiet=True), lambda text: None)
+    before, after = load_checkpoint(tmp_path / "a").encoder, load_checkpoint(tmp_path / "b").encoder
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())

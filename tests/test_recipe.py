@@ -27,7 +27,7 @@ def test_shipped_recipes_are_valid_and_resolve_to_themselves(name: str) -> None:
     text = path.read_text(encoding="utf-8")
     recipe = load_recipe(name)
     assert recipe.description
-    assert re.match(rf"# (ssl (pretrain|sweep|distill)|fewshot train) {name} ", text)
+    assert re.match(rf"# (ssl (pretrain|sweep|distill)|(fewshot|segmentation) train) {name} ", text)
     assert parse(parse_yaml(to_yaml(recipe.to_dict()), name), name) == recipe
     assert differences(recipe, recipe) == {}
 

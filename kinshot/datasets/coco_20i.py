@@ -34,7 +34,7 @@ _YEAR = "2017"
 def coco_20i(
     *,
     root: str,
-    split: Literal["train", "val"] = "train",
+    split: Literal["train", "test"] = "train",
     fold: int = 0,
     scheme: Literal["interleaved", "contiguous"] = "interleaved",
     size: int = 224,
@@ -46,12 +46,12 @@ def coco_20i(
 ) -> FileScenes:
     """COCO-20i in COCO's layout: train2017 and val2017, with annotations/instances_train2017.json and instances_val2017.json.
 
-    train is the 60 other classes in train2017, val the fold's 20 in val2017. Two schemes of folds are in use and do not compare:
+    train is the 60 other classes in train2017, test the fold's 20 in val2017. Two schemes of folds are in use and do not compare:
     interleaved, classes i + 1, i + 5, ..., i + 77 in fold i (most papers), and contiguous, 20 i + 1 to 20 i + 20 (PANet's). Classes are
     numbered 1 to 80 by the order of COCO's ids. Masks are drawn from polygons and run lengths, larger objects first, crowds are ignored; or
     they are read off PNGs of those numbers in a folder.
 
-    val holds the classes that results are about: a checkpoint chosen on it, as some papers do, is chosen on the answer.
+    There is no split to choose by: a checkpoint chosen on the fold's classes, as some papers do, is chosen on the answer.
 
     Licence: the annotations are CC BY 4.0; each photograph has its own licence, which the JSON names, and many forbid commercial use or
     changes. Get your own copy; nothing of it is shipped here.
@@ -60,7 +60,7 @@ def coco_20i(
 
     Args:
         root: folder that holds train2017, val2017 and annotations, pictures perhaps in a folder images.
-        split: train or val.
+        split: train or test.
         fold: the held out classes, 0 to 3.
         scheme: interleaved or contiguous.
         size: side of the square that images are brought into.
@@ -74,11 +74,11 @@ def coco_20i(
     if not 0 <= fold < FOLDS:
         raise ConfigError(f"coco_20i: fold must be 0 to {FOLDS - 1}, got {fold}")
     place = Path(root).expanduser()
-    photographs = _photographs(place, f"{split}{_YEAR}")
+    photographs = _photographs(place, f"{'val' if split == 'test' else split}{_YEAR}")
     pictures, maps = _from_folder(place / masks / photographs.name, photographs, place) if masks else _drawn(place, photographs)
     names = dict(enumerate(NAMES, start=1))
     held = (interleaved if scheme == "interleaved" else contiguous)(len(NAMES), FOLDS, fold)
-    own = {value: name for value, name in names.items() if (value in held) == (split == "val")}
+    own = {value: name for value, name in names.items() if (value in held) == (split == "test")}
     return chosen_scenes(
         f"coco_20i/{scheme}/{split}/{fold}", Frame(size, fit), pictures, maps, place, own, names, novel=novel, min_area=min_area,
         in_memory_mib=in_memory_mib, notes=[f"{len(pictures)} pictures of {photographs.name}, folds {scheme}"],

@@ -36,7 +36,7 @@ class Named:
 def mask_folder(
     *,
     root: str,
-    split: str = "all",
+    split: str = "",
     fold: int = 0,
     size: int = 128,
     fit: Literal["squash", "letterbox"] = "squash",
@@ -58,8 +58,8 @@ def mask_folder(
 
     Args:
         root: folder with images, masks and, as far as there are, classes.json and photos.csv.
-        split: all classes; train, those of the other folds; test, those of the fold; a list of names or numbers, as cat,dog or 3,7; or
-            FILE.json:PART, a list of names.
+        split: empty or all for all classes; train, those of the other folds; test, those of the fold; a list of names or numbers, as
+            cat,dog or 3,7; or FILE.json:PART, a list of names.
         fold: the fold whose classes are held out.
         size: side of the square that images are brought into.
         fit: squash fills it, letterbox keeps proportions and ignores the rest.
@@ -82,6 +82,7 @@ def mask_folder(
     found = scan(pictures, masks, place, frame)
     if table is None:
         table = {1: Named("foreground")} if binary else _by_number(found.values)
+    split = split or "all"
     own, needed = _own(table, split, fold, foldless == "base", place)
     names = {value: of.name for value, of in table.items()}
     return chosen_scenes(

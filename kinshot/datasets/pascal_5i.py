@@ -28,7 +28,7 @@ _OWN, _AUGMENTED = "SegmentationClass", "SegmentationClassAug"
 def pascal_5i(
     *,
     root: str,
-    split: Literal["train", "val"] = "train",
+    split: Literal["train", "test"] = "train",
     fold: int = 0,
     size: int = 224,
     fit: Literal["squash", "letterbox"] = "squash",
@@ -40,12 +40,12 @@ def pascal_5i(
 ) -> FileScenes:
     """PASCAL-5i in the layout of VOCdevkit/VOC2012: fold i holds out the classes 5 i + 1 to 5 i + 5 in VOC's order.
 
-    train is the other 15 classes in the training pictures, val the fold's five in the validation pictures (val.txt). Papers differ in
+    train is the other 15 classes in the training pictures, test the fold's five in the validation pictures (val.txt). Papers differ in
     their training pictures, as in min_area and in novel, which moves results by points: say which. Where SegmentationClassAug is there
     (masks of SBD, which most papers add), they are those of trainaug.txt, or all that have such a mask and are not in val.txt; else
     train.txt. Pictures are read off JPEGImages and masks by their palette's index.
 
-    val holds the classes that results are about: a checkpoint chosen on it, as some papers do, is chosen on the answer.
+    There is no split to choose by: a checkpoint chosen on the fold's classes, as some papers do, is chosen on the answer.
 
     Licence: the photographs are under the terms of Flickr and their owners, and there is no licence to pass the set on. Get your own copy
     from the organisers; nothing of it is shipped here, and the lists of folds are made by the rule above.
@@ -54,7 +54,7 @@ def pascal_5i(
 
     Args:
         root: folder VOC2012, or one that holds it, or VOCdevkit.
-        split: train or val.
+        split: train or test.
         fold: the held out classes, 0 to 3.
         size: side of the square that images are brought into.
         fit: squash fills it, letterbox keeps proportions and ignores the rest.
@@ -77,7 +77,7 @@ def pascal_5i(
     _all_there(images, maps, where)
     held = contiguous(len(NAMES), FOLDS, fold)
     names = dict(enumerate(NAMES, start=1))
-    own = {value: name for value, name in names.items() if (value in held) == (split == "val")}
+    own = {value: name for value, name in names.items() if (value in held) == (split == "test")}
     note = f"{len(stems)} pictures of {where}, masks of {folder.name}"
     return chosen_scenes(
         f"pascal_5i/{split}/{fold}", Frame(size, fit), images, MaskFiles(maps, place), place, own, names, novel=novel, min_area=min_area,
@@ -98,7 +98,8 @@ def _listed(place: Path, folder: Path, split: str, augmented: bool, given: str) 
     if given:
         return _names(Path(given).expanduser()), given
     if not augmented:
-        return _names(lists / f"{split}.txt"), f"{split}.txt"
+        list_of = "val.txt" if split == "test" else "train.txt"
+        return _names(lists / list_of), list_of
     if (lists / "trainaug.txt").is_file():
         return _names(lists / "trainaug.txt"), "trainaug.txt"
     held = set(_names(lists / "val.txt"))

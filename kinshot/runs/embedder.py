@@ -121,10 +121,15 @@ def initial_input(checkpoint: Checkpoint, source: Source) -> Spec:
     return made_for
 
 
+def _weights_of(encoder: Choice) -> Choice:
+    """An encoder but for what leaves its weights as they are: dilation instead of strides, which dense features are tuned with."""
+    return Choice(encoder.name, {key: value for key, value in encoder.settings.items() if key != "output_stride"})
+
+
 def initialize(encoder: nn.Module, run: Loaded, recipe: Recipe) -> None:
     """Put the weights of `init` into a freshly built encoder. Raises ConfigError naming both where the encoders differ."""
     checkpoint, made = run.checkpoint, made_by(run).encoder
-    if made != recipe.encoder:
+    if _weights_of(made) != _weights_of(recipe.encoder):
         raise ConfigError(
             f"init {checkpoint.path} has the encoder {made.name} {made.settings}, the recipe {recipe.encoder.name} "
             f"{recipe.encoder.settings}: set encoder=auto, which takes that of init"

@@ -37,6 +37,14 @@ def base_suppressed(
     Raises:
         ConfigError: no network, a stage without maps, a negative weight, or an unknown head.
         DataError: weights of another network, or a way that no pixel of its support belongs to.
+
+    >>> from kinshot.segmentation.base_classes import BaseClasses
+    >>> maps = torch.eye(2)[:, None, :].expand(2, 2, 2).view(1, 1, 1, 2, 2, 2)  # two channels, one for each column
+    >>> episodes = kinshot.Dense({"map": maps}, torch.tensor([[0, 1], [0, 1]]).view(1, 1, 1, 2, 2), {"map": maps[:, 0]})
+    >>> learner = BaseClasses("map", dim=2, classes=3)
+    >>> plain, less = (kinshot.segmenters.base_suppressed(episodes, base_weight=w, network=learner).softmax(2) for w in (0.0, 1.0))
+    >>> bool((less[:, :, 1] <= plain[:, :, 1]).all())  # foreground loses what is claimed for base classes
+    True
     """
     if base_weight < 0:
         raise ConfigError(f"head base_suppressed: base_weight must be at least 0, got {base_weight}")

@@ -36,6 +36,13 @@ def pfenet(episodes: Dense, *, base_weight: float | None = None, network: Mappin
     Raises:
         ConfigError: no network, a stage without maps, a negative weight, or a weight where no base learner was trained.
         DataError: weights of another network, maps of other widths, or a way that no pixel of its support belongs to.
+
+    >>> from kinshot.segmentation.pfenet import PFENet
+    >>> maps = {"middle": torch.ones(1, 1, 1, 4, 8, 8), "high": torch.ones(1, 1, 1, 2, 8, 8)}  # one episode of one way and shot
+    >>> masks, query = torch.arange(8).expand(1, 1, 1, 8, 8) // 4, {name: one[:, 0] for name, one in maps.items()}
+    >>> network = PFENet({"middle": 4}, "high", width=8)
+    >>> kinshot.segmenters.pfenet(kinshot.Dense(maps, masks, query), network=network).shape
+    torch.Size([1, 1, 2, 8, 8])
     """
     if network is None:
         raise ConfigError(
