@@ -117,9 +117,37 @@ def test_small_objects_do_not_count_but_stay_in_the_mask(root: Path) -> None:
     save(root / "masks" / "p0.png", small)
     source = build(root)
     assert not source.contains[0, 1]
-    assert "1 times a picture does not count for a class of which a square of 8 pixels shows none" in source.notes
+    where = root / "masks" / "p0.png"
+    assert (
+        f"1 times a picture does not count for a class, as a square of 8 pixels shows nothing of it (thing2 in {where}): "
+        "raise size if it is to count"
+    ) in source.notes
     with pytest.raises(DataError, match=r"in no mask with at least 500 pixels.*lower min_area"):
         build(root, split="test", min_area=500)
+
+
+def test_a_class_that_the_square_loses_everywhere_is_named_with_its_masks(root: Path) -> None:
+    """A needed one is refused, any other is left out with a word: neither is in no mask."""
+    for k in range(6):
+        mask = raw(root, f"p{k}").copy()
+        mask[mask == 4] = 0
+        if mask.shape == (10, 10):
+            mask[2, 2] = 4  # which no pixel of the square is nearest to
+        save(root / "masks" / f"p{k}.png", mask)
+    with pytest.raises(
+        DataError, match=r"a square of 8 pixels shows nothing of 1 classes of the split \(thing4 in .*p0\.png, .*raise size"
+    ):
+        build(root, split="thing2,thing4")
+    source = build(root)
+    assert "thing4" not in source.class_names
+    assert any("a square of 8 pixels shows nothing are left out: thing4" in note for note in source.notes)
+    assert not any("in no mask" in note for note in source.notes)
+    assert "thing4" in build(root, size=10).class_names
+    for k in range(6):
+        save(root / "masks" / f"p{k}.png", np.pad(np.full((1, 1), 1, np.uint8), ((2, 7), (2, 7))))
+        save(root / "images" / f"p{k}.png", noise(k, 10, 10, 3))
+    with pytest.raises(DataError, match=r"a square of 8 pixels shows nothing of any class \(thing1 in .*p0\.png, .*\): raise size"):
+        build(root)
 
 
 def test_a_kind_of_samples(root: Path) -> None:

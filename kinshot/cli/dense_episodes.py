@@ -44,6 +44,8 @@ def make_command(
 
     check_suffix(out, WHAT)
     source = scenes_of(choice)
+    for note in source.said():
+        say(note)
     found = drawn(source, ways, shots, SceneDrawing([ways], [shots], queries, episodes, seed, short_classes), say)
     write_episode_list(out, episode_list(found, source))
     told = {"file": str(out), "data": source.name, "episodes": len(found), "ways": ways, "shots": shots, "queries": queries, "seed": seed}

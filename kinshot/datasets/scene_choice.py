@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -62,7 +62,7 @@ def chosen_scenes(
         found: what a scan of them found, where there was one.
 
     Raises:
-        DataError: maps without any object, numbers without a name, or classes that are in no map.
+        DataError: maps without any object, numbers without a name, or classes that are in no map, or of which the square shows nothing.
     """
     found = scan(pictures, masks, root, frame) if found is None else found
     _check_numbers(name, found, masks, names)
@@ -74,23 +74,12 @@ def chosen_scenes(
         said += (
             [f"{int(held.sum())} of {len(held)} pictures hold other classes and are left out, as novel=remove asks"] if held.any() else []
         )
-    shown = {value: found.shows(value, min_area)[rows] for value in own}
-    absent = [value for value, shows in shown.items() if not shows.any()]
-    if missing := [own[value] for value in absent if needed is None or value in needed]:
-        at_all = f"in no mask{f' with at least {min_area} pixels' if min_area > 1 else ''}{' of those left' if novel == 'remove' else ''}"
-        raise DataError(
-            f"{name}: {len(missing)} classes of the split are {at_all} ({named(missing)}): add pictures of them, choose other classes"
-            f"{', lower min_area' if min_area > 1 else ''}{', or set novel=other' if novel == 'remove' else ''}"
-        )
-    said += [f"classes that are in no mask are left out: {named(own[value] for value in absent)}"] if absent else []
-    own = {value: of for value, of in own.items() if value not in absent}
-    if not own:
-        raise DataError(f"{name}: no mask holds any of the classes: choose others")
+    shown, more = _shown(name, found, rows, masks, own, needed, min_area, frame.size, novel == "remove")
+    said += more
+    own = {value: own[value] for value in shown}
     shows = np.any([shown[value] for value in own], axis=0)
     said += [f"{int((~shows).sum())} of {len(shows)} pictures hold none of the classes and are left out"] if not shows.all() else []
     rows = rows[shows]
-    lost = sum(found.vanished(value, min_area) for value in own)
-    said += [f"{lost} times a picture does not count for a class of which a square of {frame.size} pixels shows none"] if lost else []
     ignored = foreign if novel == "ignore" else ()
     source = FileScenes(
         name, frame, [pictures[row] for row in rows.tolist()], masks.take(rows), root, found.take(rows), own, ignored, min_area,
@@ -98,6 +87,52 @@ def chosen_scenes(
     )  # fmt: skip
     source.notes = [note for note in said if note]
     return source
+
+
+def _shown(
+    name: str, found: Scan, rows: np.ndarray, masks: Masks, own: Mapping[int, str], needed: Sequence[int] | None, min_area: int, size: int,
+    removed: bool,
+) -> tuple[dict[int, np.ndarray], list[str]]:  # fmt: skip
+    """For each class that some picture counts for, which of the rows do, and what is said of other classes and pictures.
+
+    Raises DataError for needed classes that are in no map, or of which the square shows nothing, and where no class is left.
+    """
+    shown = {value: found.shows(value, min_area)[rows] for value in own}
+    lost = {value: rows[found.vanished(value, min_area)[rows]] for value in own}
+    absent = [value for value, shows in shown.items() if not shows.any()]
+    gone = [value for value in absent if len(lost[value])]
+    missing = [value for value in absent if value not in gone]
+    at_all = f"in no mask{f' with at least {min_area} pixels' if min_area > 1 else ''}{' of those left' if removed else ''}"
+    if some := [own[value] for value in missing if needed is None or value in needed]:
+        raise DataError(
+            f"{name}: {len(some)} classes of the split are {at_all} ({named(some)}): add pictures of them, choose other classes"
+            f"{', lower min_area' if min_area > 1 else ''}{', or set novel=other' if removed else ''}"
+        )
+    if refused := [value for value in gone if needed is None or value in needed]:
+        raise DataError(
+            f"{name}: a square of {size} pixels shows nothing of {len(refused)} classes of the split "
+            f"({_places(lost, refused, own, masks)}): raise size, or choose other classes"
+        )
+    if len(absent) == len(own):
+        raise DataError(
+            f"{name}: no mask holds any of the classes: choose others"
+            if not gone
+            else f"{name}: a square of {size} pixels shows nothing of any class ({_places(lost, gone, own, masks)}): raise size"
+        )
+    said = [f"classes that are in no mask are left out: {named(own[value] for value in missing)}"] if missing else []
+    if gone:
+        said.append(f"classes of which a square of {size} pixels shows nothing are left out: {named(own[value] for value in gone)}")
+    if count := sum(map(len, lost.values())):
+        said.append(
+            f"{count} times a picture does not count for a class, as a square of {size} pixels shows nothing of it "
+            f"({_places(lost, own, own, masks)}): raise size if it is to count"
+        )
+    return {value: shows for value, shows in shown.items() if value not in absent}, said
+
+
+def _places(lost: Mapping[int, np.ndarray], values: Iterable[int], own: Mapping[int, str], masks: Masks) -> str:
+    """The first few objects that the square loses: their classes, and the masks that they are in."""
+    return named(f"{own[value]} in {masks.where(row)}" for value in values for row in lost[value].tolist())
 
 
 def _doubtful(found: Scan, masks: Masks, pictures: Sequence[Path], root: Path) -> list[str]:

@@ -71,9 +71,9 @@ class Scan:
         """Which samples count as pictures of a number's class, bool (N,): with so many pixels of it, of which some are in the square."""
         return (self.pixels(value) >= max(1, min_area)) & (self._column(self.framed, value) > 0)
 
-    def vanished(self, value: int, min_area: int) -> int:
-        """In how many samples a class has so many pixels, and none in the square."""
-        return int(((self.pixels(value) >= max(1, min_area)) & (self._column(self.framed, value) == 0)).sum())
+    def vanished(self, value: int, min_area: int) -> np.ndarray:
+        """In which samples a number's class has so many pixels, and none in the square, bool (N,)."""
+        return (self.pixels(value) >= max(1, min_area)) & (self._column(self.framed, value) == 0)
 
     def first(self, value: int) -> int:
         """The first sample whose map holds a number that occurs."""

@@ -66,6 +66,10 @@ class Scenes(Source):
         """The photograph that each sample is of, int64 (N,)."""
         return self.attributes[PHOTO]
 
+    def said(self) -> list[str]:
+        """What is to be said before it is used: what was left out of it, and what of its objects is lost, with its name in front."""
+        return [f"{self.name}: {note}" for note in self.notes]
+
     @abstractmethod
     def native_image(self, row: int) -> Tensor:
         """The image of a sample as it is, uint8 (C, H, W)."""
@@ -97,7 +101,7 @@ class ArrayScenes(Scenes):
         more: what every source can say of its samples.
 
     Raises:
-        DataError: arrays of other types or shapes, or masks with values that are no class.
+        DataError: arrays of other types or shapes, masks with values that are no class, or `contains` of a class that is lost in the frame.
     """
 
     def __init__(
@@ -114,11 +118,14 @@ class ArrayScenes(Scenes):
         if len(wrong):
             raise DataError(f"{name}: masks hold 0 to {known} and {IGNORE}, got {int(wrong[0])}: give each class a number of these")
         frame = frame or Frame(images.shape[2])
-        if contains is None:
-            shown = masks
-            if len(masks) and masks.shape[1:] != (frame.size, frame.size):
-                shown = np.stack([frame.mask(torch.from_numpy(mask), IGNORE).numpy() for mask in masks])
-            contains = np.stack([(shown == c + 1).any(axis=(1, 2)) for c in range(len(class_names))], axis=1)
+        shown = _shown(masks, frame, len(class_names))
+        if contains is not None and contains.shape == shown.shape and len(lost := np.argwhere(contains & ~shown)):
+            row, c = lost[0].tolist()
+            raise DataError(
+                f"{name}: contains says of {len(lost)} images, {row} the first, that they show a class ({class_names[c]!r} there) of which "
+                f"a square of {frame.size} pixels shows nothing: give a larger frame, or leave contains out"
+            )
+        contains = shown if contains is None else contains
         sizes = np.full((len(images), 2), images.shape[2:])
         super().__init__(name, frame, images.shape[1], class_names, contains, photos, sizes, **more)
         self.images, self.masks = images, masks
@@ -141,3 +148,10 @@ class ArrayScenes(Scenes):
         yield repr(self.frame).encode()
         yield np.ascontiguousarray(self.images)
         yield np.ascontiguousarray(self.masks)
+
+
+def _shown(masks: np.ndarray, frame: Frame, classes: int) -> np.ndarray:
+    """Which classes each mask shows in a frame, bool (N, C)."""
+    if len(masks) and masks.shape[1:] != (frame.size, frame.size):
+        masks = np.stack([frame.mask(torch.from_numpy(mask), IGNORE).numpy() for mask in masks])
+    return np.stack([(masks == c + 1).any(axis=(1, 2)) for c in range(classes)], axis=1)

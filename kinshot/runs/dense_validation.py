@@ -49,6 +49,10 @@ class DenseValidator(Validator):
             raise ConfigError(f"{problem}: {error}; choose another head, cosine for example") from error
         return self.episodes.hash()
 
+    def said(self) -> list[str]:
+        """What was left out of the validation classes' images, and what of their objects is lost."""
+        return self.scenes.said()
+
     def measure(self, job: Job, monitor: Monitor) -> float:
         """Mean IoU of all episodes, by the usual protocol; some queries are a picture of the run."""
         if monitor.tensorboard:

@@ -53,6 +53,8 @@ class RunHooks:
         self.resumed_cpu = resumed_cpu
         self.saved_step = -1
         self.validator = validator_of(job, out)
+        for note in self.validator.said() if self.validator is not None else ():
+            say(note)
         self.samples = recorded(job.data.whole)
         # a run that begins anew drops also the records of step 0 that one killed before its first checkpoint left
         self.monitor = Monitor(out, resume_step=-1 if job.begun is None else job.run.step, tensorboard=job.recipe.monitor.tensorboard)

@@ -56,6 +56,10 @@ class Validator(ABC):
     def measure(self, job: Job, monitor: Monitor) -> float:
         """The figure of the weights that the run would export now; may leave pictures with the monitor."""
 
+    def said(self) -> list[str]:
+        """What is to be said of the validation data before anything is measured."""
+        return []
+
     def improved(self, step: int, value: float) -> bool:
         """Whether the run is better than ever, which `best` then says; `write` it once the checkpoint of `step` is complete."""
         if value <= self.best[self.metric] and step != self.best["step"]:

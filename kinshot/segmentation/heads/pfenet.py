@@ -12,7 +12,7 @@ from kinshot.segmentation.dense import Dense
 from kinshot.segmentation.pfenet import PFENet
 
 
-@SEGMENTERS.register("pfenet", scores="logits")
+@SEGMENTERS.register("pfenet", scores="logits", pooling="downsample", align_corners=True)
 def pfenet(episodes: Dense, *, base_weight: float | None = None, network: Mapping[str, Tensor] | nn.Module | None = None) -> Tensor:
     """Log odds by a light PFENet-style decoder, which was trained on episodes of base classes; inductive.
 

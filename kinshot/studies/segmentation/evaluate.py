@@ -35,6 +35,7 @@ from kinshot.studies.references import references
 from kinshot.studies.results import SEEN
 from kinshot.studies.seen import seen_fields
 from kinshot.studies.segmentation.families import FOLD, Family, Fold, families, own_fold, runs_on
+from kinshot.studies.segmentation.lost import lost_notes
 from kinshot.studies.segmentation.rows import Cell, Results, all_rows, class_rows
 from kinshot.studies.segmentation.tasks import Say, SceneDrawing, SceneTasks, make_tasks, scenes_of
 from kinshot.studies.study import Trained, seeds_of
@@ -118,6 +119,8 @@ def evaluate_segmentation(runs: Sequence[Trained], protocol: SegmentationProtoco
     met = {fold: meet(with_fold(data, fold), [run.input for run in runs], protocol.drawing, say) for fold in folds}
     made = families(runs, data, folds)
     known = [one for one in references(runs) if one.model is not None] if protocol.reference else []
+    for note in _lost(runs, data, folds, met, protocol):
+        say(note)
     found: Results = {}
     work = Work(sum(len(runs_on(fold, runs, data, folds)) + len(known) for fold in folds) * len(met[folds[0]].tasks), say, "measuring")
     for fold in folds:
@@ -171,8 +174,8 @@ def meet(data: Choice, inputs: Sequence[Spec], drawing: SceneDrawing, say: Say) 
     """The source as every kind of input has it, and the episodes. Raises DataError where they would differ between inputs."""
     sources = {key: scenes_of(data, spec) for key, spec in distinct_inputs(inputs).items()}
     first, *others = sources.values()
-    for note in first.notes:
-        say(f"{first.name}: {note}")
+    for note in dict.fromkeys(note for source in sources.values() for note in source.said()):
+        say(note)
     tasks = make_tasks(first, drawing, say)
     for other in others:
         again = make_tasks(other, replace(drawing, save=None), lambda text: None)
@@ -182,6 +185,21 @@ def meet(data: Choice, inputs: Sequence[Spec], drawing: SceneDrawing, say: Say) 
                 "the smaller: bring the images of all to one size (--set size=N), or measure checkpoints of one input size at a time"
             )
     return Met(sources, tasks)
+
+
+def _lost(
+    runs: Sequence[Trained], data: Choice, folds: Sequence[Fold], met: Mapping[Fold, Met], protocol: SegmentationProtocol
+) -> list[str]:
+    """What segmenters lose of the support in the maps of the runs, every line once."""
+    return list(
+        dict.fromkeys(
+            note
+            for fold in folds
+            for run in runs_on(fold, runs, data, folds)
+            for choice in protocol.heads
+            for note in lost_notes(choice, run, protocol.stage, met[fold].sources[run.input.meets], met[fold].tasks)
+        )
+    )
 
 
 def _measure(

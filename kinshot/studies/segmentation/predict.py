@@ -20,7 +20,8 @@ from kinshot.recipes.segmenters import SegmenterChoice
 from kinshot.runs.trained_segmenters import ModelSegmenter, check_networks, model_segmenter
 from kinshot.samples.class_map import IGNORE
 from kinshot.samples.pixels import PixelSpec
-from kinshot.segmentation.dense import Dense
+from kinshot.segmentation.dense import BACKGROUND, Dense
+from kinshot.segmentation.lost import convention
 from kinshot.segmentation.protocol import Protocol
 from kinshot.studies.segmentation.support import MarkedShot
 
@@ -83,6 +84,7 @@ class Predictor:
         spec = replace(model.input, height=self.frame.size, width=self.frame.size)
         self.model = Model(model.encoder, input=spec).eval().to(device)
         check_networks([choice], [run])
+        self.choice = choice
         self.bound = cast(ModelSegmenter, model_segmenter(choice, model, run, stage))
         self.support = self._support(shots)
 
@@ -108,8 +110,25 @@ class Predictor:
                 masks.append(self._way_map(shot, number))
         shape = (1, len(shots), len(shots[0]))
         maps = {stage: values.unflatten(0, shape) for stage, values in self._maps(images).items()}
+        sizes = {(one.shape[-2], one.shape[-1]) for one in maps.values()}
+        self._check_seen([shot for way in shots for shot in way], torch.stack(masks), sizes)
         device = next(iter(maps.values())).device
         return Support(maps, torch.stack(masks).unflatten(0, shape).to(device))
+
+    def _check_seen(self, shots: Sequence[MarkedShot], masks: Tensor, sizes: set[tuple[int, int]]) -> None:
+        """Raise DataError for a shot whose object no cell of the maps stands for, as the segmenter brings masks to their size."""
+        how = convention(self.choice.name, self.choice.settings)
+        if how is None:
+            return
+        for height, width in sorted(sizes):
+            lost = how.lost((masks != BACKGROUND) & (masks != IGNORE), (height, width))
+            if bool(lost.any()):
+                shot = shots[int(lost.nonzero()[0])]
+                remedy = ", or --head without pooling" if "pooling" in self.choice.settings else ""
+                raise DataError(
+                    f"mask {shot.shot.mask}: its object is lost where {self.choice.text} brings masks to maps of {height} x {width} cells: "
+                    f"give a larger --frame, or an image that shows more of it{remedy}"
+                )
 
     def _way_map(self, shot: MarkedShot, way: int) -> Tensor:
         """The way map of a shot in the frame."""
