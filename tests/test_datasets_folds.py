@@ -205,6 +205,8 @@ def test_fss(tmp_path: Path) -> None:
     few = build("fss_1000", tmp_path, classes=2)
     assert few.class_names == ["thing00", "thing02"]
     assert "2 of the 4 classes of train are taken, as classes=2 asks" in few.notes
+    (tmp_path / "train.txt").write_text("thing03\nthing01\n")
+    assert build("fss_1000", tmp_path, classes=2).class_names == ["thing01", "thing03"]  # the others
 
 
 def test_fss_without_lists_is_divided_by_keys(tmp_path: Path) -> None:
@@ -218,7 +220,7 @@ def test_fss_without_lists_is_divided_by_keys(tmp_path: Path) -> None:
 
 def test_fss_of_which_something_is_wrong(tmp_path: Path) -> None:
     write_fss(tmp_path)
-    with pytest.raises(ConfigError, match=r"classes must be in 1\.\.250, got 251"):
+    with pytest.raises(ConfigError, match=r"classes must be in 1\.\.250, as class maps of 8 bits .* got 251: name those .* in train\.txt"):
         build("fss_1000", tmp_path, classes=251)
     (tmp_path / "fewshot_data/thing06/2.png").rename(tmp_path / "kept.png")
     with pytest.raises(DataError, match=r"there is no mask .*thing06/2\.png: unpack the class again"):

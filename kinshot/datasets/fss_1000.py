@@ -39,6 +39,11 @@ def fss_1000(
     sorted names are divided by a keyed permutation in the proportions 520 : 240 : 240, which is nobody's published split. Masks are
     black and white pictures with shades between: from a brightness of 128 on a pixel is the class's.
 
+    Not all of train's 520 classes are in one source: a class is a value of class maps of 8 bits, of which 255 says nothing wherever a map
+    goes (files, views, losses, truth), and a second value for it, or a gap among the classes, would have to be known at each of these.
+    `classes` takes some evenly; to choose them, as to train on the others in a second run that starts from the first (`--init`), write
+    their names into train.txt, which may list fewer.
+
     Licence: none is stated for the pictures, which are from the web. Get your own copy; nothing of it is shipped here.
 
     Paper: Li, Wei, Chen, Tai, Tang 2020, FSS-1000: A 1000-Class Dataset for Few-Shot Segmentation, arXiv:1907.12347
@@ -48,12 +53,15 @@ def fss_1000(
         split: train, val or test, which share no class.
         size: side of the square that images are brought into.
         fit: squash fills it, letterbox keeps proportions and ignores the rest.
-        classes: at most so many of the split's, taken evenly from their sorted names: class maps of 8 bits hold up to 250 of train's 520.
+        classes: at most so many of the split's, up to 250, taken evenly from their sorted names.
         in_memory_mib: decode once into memory when the set needs no more than this; otherwise decode on demand.
     """
     check_frame("fss_1000", size, 1, in_memory_mib)
     if not 1 <= classes <= _MOST_CLASSES:
-        raise ConfigError(f"fss_1000: classes must be in 1..{_MOST_CLASSES}, got {classes}")
+        raise ConfigError(
+            f"fss_1000: classes must be in 1..{_MOST_CLASSES}, as class maps of 8 bits hold no more, got {classes}: name those that are "
+            "meant in train.txt to choose others"
+        )
     top = Path(root).expanduser()
     place = _place(top)
     every, whose = _split(top, place, split)
