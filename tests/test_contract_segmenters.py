@@ -141,6 +141,17 @@ def test_scores_have_their_shape_and_the_precision_of_the_input(name: str, setti
     assert torch.isfinite(scores).all()
 
 
+@every_segmenter
+@pytest.mark.parametrize("given", [None, 3, {"map": torch.zeros(1)}])
+def test_what_is_no_dense_episodes_is_refused_with_what_to_do(name: str, given: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"segmenter {name} takes dense episodes and got {type(given).__name__}: make them with kinshot.Dense"
+    ):
+        _segmenter(name, {})(given)
+    with pytest.raises(ConfigError, match="takes dense episodes"):
+        SEGMENTERS.get(name)(given)
+
+
 @every_case
 def test_scores_are_what_the_segmenter_says(name: str, settings: dict[str, Any]) -> None:
     segmenter = _segmenter(name, settings)

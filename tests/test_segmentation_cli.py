@@ -86,6 +86,13 @@ def test_list_names_every_segmenter_and_mistyped_commands_are_helped(capsys):
     assert "did you mean 'make'" in capsys.readouterr().err
 
 
+def test_settings_behind_a_name_are_told_from_a_name(capsys):
+    assert main(["show", "base_suppressed:head=ridge"]) == 2
+    assert "settings are no part of a name, show base_suppressed" in capsys.readouterr().err
+    assert main(["show", "base_supressed:head=ridge"]) == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
 def test_train_runs_recipes_of_its_own_only(capsys):
     assert main(["train", str(TINY)]) == 2
     assert "learns without labels: run it with `ssl pretrain`" in capsys.readouterr().err

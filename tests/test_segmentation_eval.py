@@ -13,12 +13,12 @@ from kinshot.cli.segmentation import main
 from kinshot.core.errors import DataError
 from kinshot.datasets import SOURCES
 from kinshot.recipes.recipe import Choice
-from kinshot.runs.trained_segmenters import takes_network
 from kinshot.samples.pixels import PixelSpec
 from kinshot.segmentation import SEGMENTERS
 from kinshot.segmentation.counts import Counts
 from kinshot.segmentation.methods.panet import PANet
 from kinshot.segmentation.rules import miou
+from kinshot.segmentation.segmenter import takes_network
 from kinshot.studies.segmentation.evaluate import meet
 from kinshot.studies.segmentation.figures import mean_of_folds, sampled
 from kinshot.studies.segmentation.tasks import SceneDrawing
@@ -115,6 +115,12 @@ def test_tables_name_what_they_rest_on(runs, capsys):
         (["--heads", "cosin"], 2, "did you mean 'cosine'"),
         (["--heads", "cosine:alfa=3"], 2, "did you mean 'alpha'"),
         (["--heads", "prototype:cels=3"], 2, "did you mean 'cells'"),
+        (
+            ["--heads", "base_suppressed:head=ridge"],
+            2,
+            "its head must be a segmenter that needs no trained network, got 'ridge': valid names",
+        ),
+        (["--heads", "base_suppressed:head=pfenet"], 2, "needs no trained network, got 'pfenet'"),
         (["--heads", "rows"], 2, "'rows' is how few-shot heads segment: name the head"),
         (["--stage", "blok3"], 2, "has no stage 'blok3'"),
         (["--size", "big"], 2, "--size: expected native, frame"),
@@ -135,6 +141,25 @@ def test_what_cannot_be_measured_is_refused(runs, args, code, told, capsys, tmp_
     data = [] if "--data" in args else DATA
     assert main(["eval", str(runs[0]), *data, *QUICK, *args]) == code
     assert told in capsys.readouterr().err
+
+
+def test_outlines_within_rims_of_which_nothing_is_said_count_where_that_is_asked_for(runs, capsys, tmp_path):
+    """Objects with a rim around, as PASCAL's: they have no outline, or one amid the rim, which a perfect answer has."""
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    random = np.random.default_rng(0)
+    for number in range(6):
+        mask = np.zeros((32, 32), dtype=np.uint8)
+        mask[6:24, 8:26], mask[8:22, 10:24] = 255, 1
+        Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(tmp_path / "images" / f"{number}.png")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+    args = [runs[0], "--data", f"mask_folder:{tmp_path}", *QUICK]
+    wanted = {"model": "perfect_saliency", "rule": "boundary_f"}
+    assert row(measured(capsys, *args), **wanted)["mean"] is None
+    amid = measured(capsys, *args, "--rims", "nearest")
+    assert row(amid, **wanted)["mean"] == pytest.approx(100)
+    assert row(amid, model="all_foreground", rule="boundary_f")["mean"] == 0
+    assert "where the truth says nothing both have the label of the nearest pixel" in amid["protocol"]["outlines"]
 
 
 @pytest.mark.parametrize("head", [name for name in SEGMENTERS.names() if takes_network(name)])

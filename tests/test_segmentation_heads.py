@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from kinshot.core.errors import ConfigError
+from kinshot.core.errors import ConfigError, DataError
 from kinshot.fewshot.evaluate import build_head
 from kinshot.segmentation.cells import cell_labels, cover, even_choice, support_rows
 from kinshot.segmentation.dense import Dense, way_pixels
@@ -284,3 +284,19 @@ def test_way_pixels_are_those_of_dense() -> None:
     episodes = _episodes()
     assert torch.equal(way_pixels(episodes.masks), episodes.own())
     assert torch.equal(episodes.own()[:, 1], episodes.masks[:, 1] == 2)
+
+
+def test_dense_episodes_are_checked_where_they_are_made() -> None:
+    maps, masks, query = torch.zeros(2, 1, 3, 4, 5, 5), torch.zeros(2, 1, 3, 9, 9, dtype=torch.int64), torch.zeros(2, 1, 4, 5, 5)
+    assert Dense({"map": maps}, masks, {"map": query}).shots == 3
+    for support, way_maps, asked, told in (
+        (None, masks, {"map": query}, r"expected support as maps \(E, W, K, C, h, w\) by stage, got NoneType"),
+        ({}, masks, {"map": query}, "expected support as maps .* got none"),
+        (maps, masks, {"map": query}, r"expected support as maps .* got float32 \(2, 1, 3, 4, 5, 5\): give one name to each stage"),
+        ({"map": maps}, masks, {"map": maps}, r"expected query as maps \(E, Q, C, h, w\) by stage, got map: float32 \(2, 1, 3, 4, 5, 5\)"),
+        ({"map": maps}, masks.float(), {"map": query}, r"expected masks as way maps .* got float32 \(2, 1, 3, 9, 9\): 0 is background"),
+        ({"map": maps}, masks[:1], {"map": query}, r"masks are of \(1, 1, 3\) episodes, ways and shots, support maps of \[\(2, 1, 3\)\]"),
+        ({"map": maps}, masks, {"map": query[:1]}, r"queries of \[1\] episodes: give as many of each"),
+    ):
+        with pytest.raises(DataError, match=told):
+            Dense(support, way_maps, asked)  # type: ignore[arg-type]

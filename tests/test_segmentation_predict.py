@@ -206,3 +206,17 @@ sys.exit(f"imported: {{heavy}}" if heavy else code)
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=place, env=cli_environment(), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("query", "support", "told"),
+    [
+        ("q.png", "none.png:a_mask.png:1", "the image of --support names none.png, which is not there: give the path of a file"),
+        ("q.png", "a.png:none.png:1", "the mask of --support names none.png, which is not there: give the path of a file"),
+        ("q.png", ".:a_mask.png:1", "the image of --support names ., which is a folder: give the path of a file"),
+        ("none.png", "a.png:a_mask.png:1", "QUERY names none.png, which is not there: give the path of a file"),
+    ],
+)
+def test_a_file_that_is_not_there_is_told_with_the_argument_that_names_it(run, place, capsys, query, support, told):
+    assert predict(run, query, "--support", support, "-o", "out") == 3
+    assert told in capsys.readouterr().err

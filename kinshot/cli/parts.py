@@ -94,7 +94,9 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
     recipe = kind in (None, "recipe") and (name in recipe_names() or name.endswith((".yaml", ".yml")))
     if not found and not recipe:
         known = [*recipe_names(), *SECTIONS, *(n for registry in REGISTRIES for n in registry.names())]
-        of_kind = f" as {kind}" if kind else ""
+        of_kind, alone = f" as {kind}" if kind else "", name.partition(":")[0]
+        if alone in known and alone != name:
+            raise ConfigError(f"nothing is called {name!r}{of_kind}: settings are no part of a name, show {alone}")
         raise ConfigError(f"nothing is called {name!r}{of_kind}: {suggest(name, known)}")
     data = [{"recipe": load_recipe(name).to_dict()}] if recipe else []
     data += [one.as_dict() for one in found]

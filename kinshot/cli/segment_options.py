@@ -69,6 +69,7 @@ def evaluation_options(*, shots: str, episodes: int, tolerance: float) -> Decora
         click.option("--align-corners", is_flag=True, help="How scores are brought to size: as PFENet, HSNet, BAM do, PANet not."),
         choice("--others", ("background", "ignore"), "What objects of classes that are no way are, in support and truth."),
         click.option("--outlines", default=tolerance, show_default=True, help="Tolerance of boundary F, of the diagonal; 0 leaves it out."),
+        choice("--rims", ("drop", "nearest"), "Outlines where the truth is 255: not counted, or amid such rims, as PASCAL's are."),
         choice("--interval", ("episodes", "classes"), "What ± covers: other episodes of these classes, or other classes."),
         click.option("--no-reference", is_flag=True, help="Leave out the class-blind rules and the untrained encoder."),
         click.option("--memory", default=512, show_default=True, metavar="MIB", help="Of maps that are kept."),
@@ -98,7 +99,7 @@ def evaluation_protocol(
     data: str | None, split: str | None, fold: str, options: tuple[str, ...], ways: str, shots: str, queries: int, episodes: int, seed: int,
     short_classes: Literal["refuse", "leave_out"], episode_list: str, save_episodes: Path | None, heads: str | None, stage: str, size: str,
     protocol: str, argmax: Literal["after", "before"], align_corners: bool, others: Literal["background", "ignore"], outlines: float,
-    interval: Literal["episodes", "classes"], no_reference: bool, memory: int,
+    rims: Literal["drop", "nearest"], interval: Literal["episodes", "classes"], no_reference: bool, memory: int,
 ) -> SegmentationProtocol:  # fmt: skip
     """What the options of `evaluation_options` ask for, checked before anything heavy is imported. Raises ConfigError."""
     if episodes < 2:
@@ -122,7 +123,7 @@ def evaluation_protocol(
     drawing = SceneDrawing(way_list, shot_list, queries, episodes, seed, short_classes, episode_list, save_episodes)
     scoring = Protocol(side, argmax, align_corners, others, others)
     return SegmentationProtocol(
-        choice, folds, drawing, parsed, stage, scoring, protocol, interval, not no_reference, outlines, Limits(memory_mib=memory)
+        choice, folds, drawing, parsed, stage, scoring, protocol, interval, not no_reference, outlines, Limits(memory_mib=memory), rims
     )
 
 

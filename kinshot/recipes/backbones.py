@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,16 @@ def known_data(choice: Choice) -> Choice:
 def pretrained_encoders() -> list[str]:
     """Names of the encoders that bring weights of their own."""
     return [name for name, entry in ENCODERS.entries.items() if "pretrained" in entry.parameters]
+
+
+def backbone_meant(text: str, others: Sequence[str] = ()) -> str | None:
+    """The name of a backbone that a text of no checkpoint is closest to; None where it is closer to one of `others`, or to none."""
+    library, colon, rest = text.partition(":")
+    names = [*pretrained_encoders(), *(f"{known}:{rest}" for known in (*LIBRARIES, ONNX) if colon and rest)]
+    if colon and library in pretrained_encoders():
+        return library
+    close = get_close_matches(text, [*others, *names], n=1, cutoff=0.7)
+    return close[0] if close and close[0] in names else None
 
 
 def read_backbone(text: str, mean: Sequence[float] = (), std: Sequence[float] = ()) -> tuple[Checkpoint, Recipe]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kinshot.core.checkpoint import PARTS, Checkpoint, load_checkpoint
-from kinshot.recipes.backbones import is_backbone, read_backbone
+from kinshot.core.errors import CheckpointError
+from kinshot.recipes.backbones import backbone_meant, is_backbone, read_backbone
 from kinshot.recipes.recipe import Recipe, parse
 
 
@@ -51,4 +53,8 @@ def read(path: Path, parts: Sequence[str] = PARTS) -> Loaded:
     """
     if is_backbone(str(path)):
         return Loaded(*read_backbone(str(path)))
+    if path.parent == Path() and not os.path.lexists(path):  # which takes any text for a path, however long
+        meant = backbone_meant(str(path), [one.name for one in Path().glob("*")])
+        if meant is not None:
+            raise CheckpointError(f"there is no checkpoint {path}: did you mean the backbone {meant!r}?")
     return with_recipe(load_checkpoint(path, parts=parts))

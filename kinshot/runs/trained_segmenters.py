@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,9 +14,9 @@ from kinshot.recipes.loaded import Loaded
 from kinshot.recipes.segmenters import SegmenterChoice, parse_segmenter
 from kinshot.segmentation import SEGMENTERS
 from kinshot.segmentation.planned import stages_of
-from kinshot.segmentation.segmenter import BoundSegmenter, build_segmenter
+from kinshot.segmentation.segmenter import NETWORK, BoundSegmenter, build_segmenter, check_inner, takes_network
 
-NETWORK, STAGE = "network", "stage"
+STAGE = "stage"
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,10 @@ def model_segmenter(choice: SegmenterChoice, model: Model, run: Loaded, stage: s
 
 
 def check_networks(choices: Sequence[SegmenterChoice], runs: Sequence[Loaded]) -> None:
-    """Raise ConfigError for a segmenter that is a network which none of the runs learned."""
+    """Raise ConfigError for a segmenter that is a network which none of the runs learned, or that stands over one that cannot be there."""
     for choice in choices:
+        if choice.name in SEGMENTERS.entries and "head" in choice.settings:
+            check_inner(choice.name, choice.settings["head"])
         if takes_network(choice.name) and all(network_for(choice.name, run) is None for run in runs):
             those = (name for name in METHODS.names() if getattr(METHODS.get(name), "trains_head", "") == choice.name)
             methods = " or ".join(f"the method {name}" for name in those) or "a method of its own"
@@ -70,11 +71,6 @@ def own_segmenter(run: Loaded) -> SegmenterChoice:
     """The segmenter that a run's method trains, or `cosine`."""
     trained = "" if run.checkpoint.origin else str(getattr(METHODS.get(run.recipe.method.name), "trains_head", ""))
     return parse_segmenter(trained if trained in SEGMENTERS.entries else "cosine")
-
-
-def takes_network(name: str) -> bool:
-    """Whether a segmenter can be given a trained network."""
-    return name in SEGMENTERS.entries and NETWORK in inspect.signature(SEGMENTERS.get(name)).parameters
 
 
 def network_for(name: str, run: Loaded) -> Any:

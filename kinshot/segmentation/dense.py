@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kinshot.core.errors import DataError
+from kinshot.core.errors import ConfigError, DataError
 from kinshot.samples.class_map import IGNORE
 
 BACKGROUND = 0
@@ -25,6 +25,9 @@ class Dense:
             way w pixels of another way have that way's value.
         query: maps of the queries by stage, each (E, Q, C, h, w).
 
+    Raises:
+        DataError: what is no such maps, or not as many episodes, ways and shots.
+
     >>> maps, masks = torch.rand(1, 2, 5, 8, 4, 4), torch.tensor([1, 2]).view(1, 2, 1, 1, 1).expand(1, 2, 5, 16, 16)
     >>> episodes = kinshot.Dense({"map": maps}, masks, {"map": torch.rand(1, 3, 8, 4, 4)})
     >>> episodes.ways, episodes.shots, episodes.stage
@@ -34,6 +37,25 @@ class Dense:
     support: Mapping[str, Tensor]
     masks: Tensor
     query: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        parts = {"support": (self.support, 6), "query": (self.query, 5)}
+        for name, (maps, rank) in parts.items():
+            if not isinstance(maps, Mapping) or not maps or not all(isinstance(one, Tensor) and one.ndim == rank for one in maps.values()):
+                axes = "(E, W, K, C, h, w)" if rank == 6 else "(E, Q, C, h, w)"
+                raise DataError(f"dense episodes: expected {name} as maps {axes} by stage, got {_told(maps)}: give one name to each stage")
+        if not isinstance(self.masks, Tensor) or self.masks.ndim != 5 or self.masks.is_floating_point():
+            raise DataError(
+                f"dense episodes: expected masks as way maps (E, W, K, H, W) of whole numbers, got {_told(self.masks)}: 0 is background, "
+                "w + 1 way w"
+            )
+        shapes = [tuple(one.shape[:3]) for one in self.support.values()]
+        counts = [len(one) for one in self.query.values()]
+        if any(shape != self.masks.shape[:3] for shape in shapes) or any(count != len(self.masks) for count in counts):
+            raise DataError(
+                f"dense episodes: masks are of {tuple(self.masks.shape[:3])} episodes, ways and shots, support maps of {shapes} and "
+                f"queries of {counts} episodes: give as many of each"
+            )
 
     @property
     def stage(self) -> str:
@@ -66,6 +88,15 @@ class Dense:
             )
 
 
+def check_dense(segmenter: str, episodes: object) -> None:
+    """Raise ConfigError for what is no dense episodes."""
+    if not isinstance(episodes, Dense):
+        raise ConfigError(
+            f"segmenter {segmenter} takes dense episodes and got {type(episodes).__name__}: make them with "
+            "kinshot.Dense(support maps by stage, way maps, query maps by stage)"
+        )
+
+
 def way_pixels(masks: Tensor) -> Tensor:
     """Where each image of way maps (E, W, ..., height, width) shows its own way: bool of the same shape."""
     way = torch.arange(1, masks.shape[1] + 1, dtype=torch.uint8, device=masks.device)
@@ -87,3 +118,12 @@ def way_maps(masks: Tensor, classes: Tensor, others: str = "background") -> Tens
     for way in range(classes.shape[1]):
         found = found.where(masks != classes[:, way].view(spread), way + 1)
     return found.where(masks != IGNORE, IGNORE)
+
+
+def _told(given: object) -> str:
+    """What was given, in few words."""
+    if isinstance(given, Tensor):
+        return f"{str(given.dtype).removeprefix('torch.')} {tuple(given.shape)}"
+    if isinstance(given, Mapping):
+        return ", ".join(f"{name}: {_told(one)}" for name, one in given.items()) or "none"
+    return type(given).__name__

@@ -14,6 +14,8 @@ from kinshot.core.errors import ConfigError, suggest
 from kinshot.segmentation import SEGMENTERS
 from kinshot.segmentation.dense import Dense
 
+NETWORK = "network"
+"""The parameter that a segmenter has for what its method trains."""
 HeadMaker = Callable[[str, Mapping[str, Any]], Callable[..., Tensor]]
 """What makes a few-shot head of its name and settings, as `kinshot.fewshot.evaluate.build_head` does."""
 
@@ -68,6 +70,18 @@ def build_segmenter(
     if foreign := sorted(injected.keys() - takes):
         raise ConfigError(f"segmenter {name} does not take {foreign[0]!r}: {suggest(foreign[0], takes) if takes else 'leave it out'}")
     return BoundSegmenter(name, partial(function, **checked, **injected), scores_of(name, checked))
+
+
+def takes_network(name: str) -> bool:
+    """Whether a segmenter can be given a trained network."""
+    return name in SEGMENTERS.entries and NETWORK in inspect.signature(SEGMENTERS.get(name)).parameters
+
+
+def check_inner(name: str, head: str) -> None:
+    """Raise ConfigError where a segmenter cannot stand over another one: a few-shot head, or one that needs a network of its own."""
+    if head not in SEGMENTERS.entries or head == "rows" or takes_network(head):
+        fit = [one for one in SEGMENTERS.names() if one != "rows" and not takes_network(one)]
+        raise ConfigError(f"{name}: its head must be a segmenter that needs no trained network, got {head!r}: {suggest(head, fit)}")
 
 
 def scores_of(name: str, settings: Mapping[str, Any]) -> str:

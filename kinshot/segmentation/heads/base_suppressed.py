@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from kinshot.core.errors import ConfigError
 from kinshot.segmentation import SEGMENTERS
 from kinshot.segmentation.base_classes import BaseClasses, base_probability, stage_of, suppress
-from kinshot.segmentation.dense import Dense
+from kinshot.segmentation.dense import Dense, check_dense
+from kinshot.segmentation.segmenter import check_inner
 
 
 @SEGMENTERS.register("base_suppressed", scores="logits")
@@ -27,7 +28,7 @@ def base_suppressed(
 
     Args:
         episodes: E episodes of W ways with maps of the stage that the classifier stands on.
-        head: a head that needs no trained network, with its defaults.
+        head: a segmenter that needs no trained network, with its defaults; no few-shot head.
         base_weight: weight of the base classes' probability in the background's; 0 gives the head's scores as they are.
         network: a `BaseClasses`, or its weights.
 
@@ -35,7 +36,7 @@ def base_suppressed(
         Scores (E, Q, 1 + W, h, w) of the head's size.
 
     Raises:
-        ConfigError: no network, a stage without maps, a negative weight, or an unknown head.
+        ConfigError: no network, a stage without maps, a negative weight, or a head that is no such segmenter.
         DataError: weights of another network, or a way that no pixel of its support belongs to.
 
     >>> from kinshot.segmentation.base_classes import BaseClasses
@@ -46,6 +47,7 @@ def base_suppressed(
     >>> bool((less[:, :, 1] <= plain[:, :, 1]).all())  # foreground loses what is claimed for base classes
     True
     """
+    check_dense("base_suppressed", episodes)
     if base_weight < 0:
         raise ConfigError(f"head base_suppressed: base_weight must be at least 0, got {base_weight}")
     if network is None:
@@ -53,6 +55,7 @@ def base_suppressed(
             "head base_suppressed needs a trained classifier of base classes and none was given: train one with method base_classes "
             f"(network= in Python), or use the head {head} alone"
         )
+    check_inner("base_suppressed", head)
     scores: Tensor = SEGMENTERS.build(head, episodes)
     if base_weight == 0:
         return scores

@@ -12,7 +12,7 @@ from kinshot.samples.class_map import IGNORE
 from kinshot.segmentation import SEGMENTERS
 from kinshot.segmentation.cells import cover
 from kinshot.segmentation.cosine_maps import best_labels, cosine_maps, upsampled
-from kinshot.segmentation.dense import Dense
+from kinshot.segmentation.dense import Dense, check_dense
 from kinshot.segmentation.gram import gram_difference, shot_shares
 from kinshot.segmentation.prototypes import (
     Averaging,
@@ -91,6 +91,7 @@ def cosine(
             [[0., 1.],
              [0., 1.]]])
     """
+    check_dense("cosine", episodes)
     if alpha <= 0 or temperature <= 0 or (eps is not None and eps < 0):
         raise ConfigError(
             f"segmenter cosine: alpha and temperature must be positive and eps at least 0, got {alpha=}, {temperature=} and {eps=}"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.segmentation import SEGMENTERS
-from kinshot.segmentation.dense import Dense
+from kinshot.segmentation.dense import Dense, check_dense
 from kinshot.segmentation.pfenet import PFENet
 
 
@@ -44,6 +44,7 @@ def pfenet(episodes: Dense, *, base_weight: float | None = None, network: Mappin
     >>> kinshot.segmenters.pfenet(kinshot.Dense(maps, masks, query), network=network).shape
     torch.Size([1, 1, 2, 8, 8])
     """
+    check_dense("pfenet", episodes)
     if network is None:
         raise ConfigError(
             "head pfenet needs its trained decoder and none was given: train one with method pfenet (network= in Python), or use the head "

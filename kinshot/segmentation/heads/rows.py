@@ -10,7 +10,7 @@ from torch import Tensor
 from kinshot.core.errors import ConfigError
 from kinshot.segmentation import SEGMENTERS
 from kinshot.segmentation.cells import cell_labels, support_rows
-from kinshot.segmentation.dense import Dense
+from kinshot.segmentation.dense import Dense, check_dense
 
 
 @SEGMENTERS.register("rows", scores="similarities")
@@ -54,6 +54,7 @@ def rows(
     tensor([[0, 1],
             [0, 1]])
     """
+    check_dense("rows", episodes)
     if head is None:
         raise ConfigError(
             "segmenter rows needs a few-shot head and none was given: name the head itself, for example prototype (head= in Python)"

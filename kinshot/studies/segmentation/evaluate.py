@@ -24,6 +24,7 @@ from kinshot.recipes.segmenters import SegmenterChoice
 from kinshot.runs.reached import reached_text
 from kinshot.runs.trained_segmenters import check_networks, model_segmenter, own_segmenter
 from kinshot.samples.spec import Spec
+from kinshot.segmentation.boundary import Unsaid
 from kinshot.segmentation.counts import Counts
 from kinshot.segmentation.evaluate import Limits, Outlines, encoder_maps, evaluate_episodes
 from kinshot.segmentation.intervals import Over
@@ -46,6 +47,7 @@ RULE_SETS: dict[str, tuple[str, ...]] = {
     "image": ("image_iou", "fb_iou", "dice", "boundary_f"),
 }
 """The rules of each `--protocol`, the first one first."""
+_RIMS: dict[Unsaid, str] = {"drop": "", "nearest": "; where the truth says nothing both have the label of the nearest pixel"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class SegmentationProtocol:
         reference: measure the class-blind rules and the untrained encoder too.
         tolerance: of outlines, as a share of the diagonal; 0 leaves them out.
         limits: what may be held at a time.
+        rims: what outlines do where the truth says nothing, see `kinshot.segmentation.boundary.count_edges`.
     """
 
     data: Choice | None
@@ -77,6 +80,7 @@ class SegmentationProtocol:
     reference: bool = True
     tolerance: float = 0.0
     limits: Limits = field(default_factory=Limits)
+    rims: Unsaid = "drop"
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -235,7 +239,7 @@ def _blind(found: Results, fold: Fold, met: Met, protocol: SegmentationProtocol)
 
 
 def _outlines(protocol: SegmentationProtocol) -> Outlines | None:
-    return Outlines(protocol.tolerance) if protocol.tolerance else None
+    return Outlines(protocol.tolerance, protocol.rims) if protocol.tolerance else None
 
 
 def _account(
@@ -269,7 +273,7 @@ def _account(
             "heads": ", ".join(choice.text for choice in protocol.heads),
             **({"stage": protocol.stage} if protocol.stage else {}),
             "rules": protocol.rules, **protocol.scoring.as_dict(),
-            **({"outlines": f"within {protocol.tolerance:g} of the diagonal"} if protocol.tolerance else {}),
+            **({"outlines": f"within {protocol.tolerance:g} of the diagonal{_RIMS[protocol.rims]}"} if protocol.tolerance else {}),
             "interval": f"95 %, bootstrap over {protocol.interval}; of several seeds also over seeds (Student t), in quadrature",
             "support and query": "of different photographs",
             "training": reached_text(checkpoints),

@@ -23,6 +23,7 @@ from kinshot.samples.pixels import PixelSpec
 from kinshot.segmentation.dense import BACKGROUND, Dense
 from kinshot.segmentation.lost import convention
 from kinshot.segmentation.protocol import Protocol
+from kinshot.studies.segmentation.shots import check_there
 from kinshot.studies.segmentation.support import MarkedShot
 
 
@@ -95,6 +96,7 @@ class Predictor:
 
     def segment(self, path: Path) -> Segmented:
         """What of an image of any size is of which way. Raises DataError for a file that cannot be read."""
+        check_there(path, "QUERY")
         image = load_whole(path, self.channels)
         maps = {stage: values[:, None] for stage, values in self._maps([image]).items()}
         with torch.no_grad():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinshot.core.errors import ConfigError
+from kinshot.core.errors import ConfigError, DataError
 
 FORM = "IMAGE:MASK[:NUMBER][,IMAGE:MASK...]"
 
@@ -23,6 +23,13 @@ class Shot:
     image: Path
     mask: Path
     value: int | None = None
+
+
+def check_there(path: Path, argument: str) -> None:
+    """Raise DataError where a path that an argument of the command line names is no file."""
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "is not there"
+        raise DataError(f"{argument} names {path}, which {found}: give the path of a file as it is seen from {Path.cwd()}")
 
 
 def parse_shots(text: str) -> list[Shot]:

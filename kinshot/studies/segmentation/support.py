@@ -11,7 +11,7 @@ from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.images import size_of_image
 from kinshot.datasets.mask_files import read_mask
 from kinshot.samples.class_map import IGNORE
-from kinshot.studies.segmentation.shots import Shot
+from kinshot.studies.segmentation.shots import Shot, check_there
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ def read_support(shots: Sequence[Sequence[Shot]], *, binary: bool = False) -> li
 
 
 def _marked(shot: Shot, binary: bool) -> MarkedShot:
+    check_there(shot.image, "the image of --support")
+    check_there(shot.mask, "the mask of --support")
     size = size_of_image(shot.image)[:2]
     where = _own_pixels(read_mask(shot.mask, binary=binary), shot)
     if where.shape != size:
