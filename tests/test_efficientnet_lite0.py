@@ -63,6 +63,17 @@ def test_other_normalisations_and_gray_give_the_features_that_the_weights_expect
         torch.testing.assert_close(found(other.normalize(pixels)), wanted, rtol=1e-3, atol=1e-4)
 
 
+def test_weights_of_a_checkpoint_meet_the_pixels_that_they_were_trained_with() -> None:
+    """A run that began with the package's weights is loaded without them."""
+    other = PixelSpec.square(3, 224, (0.3, 0.4, 0.5), (0.2, 0.3, 0.1))
+    trained = build_encoder("efficientnet_lite0", {}, other).eval()
+    loaded = build_encoder("efficientnet_lite0", {"pretrained": False}, other).eval()
+    loaded.load_state_dict(trained.state_dict())
+    images = other.normalize(HALF.fit(photographs().float().div(255)))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), trained(images), rtol=0, atol=0)
+
+
 def test_other_numbers_of_channels_are_refused() -> None:
     with pytest.raises(ConfigError, match="1 or 3 channels, got 2"):
         build_encoder("efficientnet_lite0", {}, PixelSpec.square(2, 224, (0.5,) * 2, (0.5,) * 2))

