@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from kinshot.core.errors import ConfigError, KinshotError
+from kinshot.core.errors import ConfigError, DataError, KinshotError
 from kinshot.datasets.scenes import Scenes
 from kinshot.fewshot.evaluate import build_head
 from kinshot.runs.validation import Validator, head_weights
@@ -38,10 +38,13 @@ class DenseValidator(Validator):
         if not isinstance(source, Scenes):
             raise ConfigError(f"validation.split: {source.name} has no class maps, and mIoU needs them: leave validation out")
         self.scenes = source
-        self.episodes = sample_dense_episodes(
-            np.asarray(source.contains), source.photos, ways=v.ways, shots=v.shots, queries=v.queries, episodes=v.episodes,
-            seed=job.recipe.seed, class_names=source.class_names,
-        )  # fmt: skip
+        try:
+            self.episodes = sample_dense_episodes(
+                np.asarray(source.contains), source.photos, ways=v.ways, shots=v.shots, queries=v.queries, episodes=v.episodes,
+                seed=job.recipe.seed, class_names=source.class_names,
+            )  # fmt: skip
+        except DataError as error:
+            raise DataError(f"validation on {source.name}: {error}") from error
         try:
             self._miou(job, slice(0, 1))
         except (KinshotError, RuntimeError, ValueError) as error:

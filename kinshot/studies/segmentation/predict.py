@@ -112,25 +112,27 @@ class Predictor:
                 masks.append(self._way_map(shot, number))
         shape = (1, len(shots), len(shots[0]))
         maps = {stage: values.unflatten(0, shape) for stage, values in self._maps(images).items()}
-        sizes = {(one.shape[-2], one.shape[-1]) for one in maps.values()}
-        self._check_seen([shot for way in shots for shot in way], torch.stack(masks), sizes)
+        largest = max(((one.shape[-2], one.shape[-1]) for one in maps.values()), key=lambda sides: sides[0] * sides[1])
+        self._check_seen([shot for way in shots for shot in way], torch.stack(masks), largest)
         device = next(iter(maps.values())).device
         return Support(maps, torch.stack(masks).unflatten(0, shape).to(device))
 
-    def _check_seen(self, shots: Sequence[MarkedShot], masks: Tensor, sizes: set[tuple[int, int]]) -> None:
-        """Raise DataError for a shot whose object no cell of the maps stands for, as the segmenter brings masks to their size."""
+    def _check_seen(self, shots: Sequence[MarkedShot], masks: Tensor, size: tuple[int, int]) -> None:
+        """Raise DataError for a shot whose object no cell of the largest maps stands for, as the segmenter brings masks to their size.
+
+        A decoder whose prior mask alone loses it, by smaller maps, goes by the others.
+        """
         how = convention(self.choice.name, self.choice.settings)
         if how is None:
             return
-        for height, width in sorted(sizes):
-            lost = how.lost((masks != BACKGROUND) & (masks != IGNORE), (height, width))
-            if bool(lost.any()):
-                shot = shots[int(lost.nonzero()[0])]
-                remedy = ", or --head without pooling" if "pooling" in self.choice.settings else ""
-                raise DataError(
-                    f"mask {shot.shot.mask}: its object is lost where {self.choice.text} brings masks to maps of {height} x {width} cells: "
-                    f"give a larger --frame, or an image that shows more of it{remedy}"
-                )
+        lost = how.lost((masks != BACKGROUND) & (masks != IGNORE), size)
+        if bool(lost.any()):
+            shot, maps = shots[int(lost.nonzero()[0])], f"maps of {size[0]} x {size[1]} cells"
+            remedy = ", or --head without pooling" if "pooling" in self.choice.settings else ""
+            raise DataError(
+                f"mask {shot.shot.mask}: its object is lost where {self.choice.text} brings masks to {maps}: give a larger --frame, or an "
+                f"image that shows more of it{remedy}"
+            )
 
     def _way_map(self, shot: MarkedShot, way: int) -> Tensor:
         """The way map of a shot in the frame."""
