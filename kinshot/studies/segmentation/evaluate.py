@@ -36,7 +36,7 @@ from kinshot.studies.references import references
 from kinshot.studies.results import SEEN
 from kinshot.studies.seen import seen_fields
 from kinshot.studies.segmentation.families import FOLD, Family, Fold, families, own_fold, runs_on
-from kinshot.studies.segmentation.lost import lost_notes
+from kinshot.studies.segmentation.lost import losing, lost_notes
 from kinshot.studies.segmentation.rows import Cell, Results, all_rows, class_rows
 from kinshot.studies.segmentation.tasks import Say, SceneDrawing, SceneTasks, make_tasks, scenes_of
 from kinshot.studies.study import Trained, seeds_of
@@ -194,16 +194,19 @@ def meet(data: Choice, inputs: Sequence[Spec], drawing: SceneDrawing, say: Say) 
 def _lost(
     runs: Sequence[Trained], data: Choice, folds: Sequence[Fold], met: Mapping[Fold, Met], protocol: SegmentationProtocol
 ) -> list[str]:
-    """What segmenters lose of the support in the maps of the runs, every line once."""
-    return list(
-        dict.fromkeys(
-            note
-            for fold in folds
-            for run in runs_on(fold, runs, data, folds)
-            for choice in protocol.heads
-            for note in lost_notes(choice, run, protocol.stage, met[fold].sources[run.input.meets], met[fold].tasks)
-        )
-    )
+    """What segmenters lose of the support in the maps of the runs; what several of them lose alike is looked for once."""
+    alike = {
+        (fold, choice.text, run.input.meets, how, size): choice
+        for fold in folds
+        for run in runs_on(fold, runs, data, folds)
+        for choice in protocol.heads
+        for how, size in losing(choice, run, protocol.stage, met[fold].sources[run.input.meets])
+    }
+    return [
+        note
+        for (fold, _, meets, how, size), choice in alike.items()
+        for note in lost_notes(choice, how, size, met[fold].sources[meets], met[fold].tasks)
+    ]
 
 
 def _measure(
