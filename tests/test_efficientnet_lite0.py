@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from torch import Tensor
 from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.encoders.build import build_encoder
 from kinshot.encoders.efficientnet_lite0 import FILE, PACKAGE, pretrained_weights
+from kinshot.recipes.recipe import Choice
 from kinshot.samples.pixels import PixelSpec
+from kinshot.studies.references import references
+from kinshot.studies.study import load_runs
 
 HALF = PixelSpec.square(3, 224, (0.5,) * 3, (0.5,) * 3, "bicubic")
 PALACE, DAISY = 698, 985
@@ -102,3 +106,13 @@ def test_another_file_in_its_place_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(sys.modules[pretrained_weights.__module__], "PACKAGE", place.name)
     with pytest.raises(CheckpointError, match="expected SHA-256"):
         pretrained_weights()
+
+
+def test_the_reference_of_a_run_that_came_with_weights_is_not_called_untrained() -> None:
+    given = load_runs([Path("efficientnet_lite0")])[0]
+    recipe = replace(given.recipe, encoder=Choice("efficientnet_lite0", {"pretrained": True}))
+    tuned = replace(given, recipe=recipe, checkpoint=replace(given.checkpoint, origin=""))
+    found = [one for run in (given, tuned) for one in references([run]) if one.model is not None]
+    own = given.model.encoder.state_dict()["conv_head.weight"]
+    same = {one.label: torch.equal(one.model.encoder.state_dict()["conv_head.weight"], own) for one in found if one.model is not None}
+    assert same == {"untrained": False, "before training": True}

@@ -10,7 +10,7 @@ from kinshot.learn.features import weights_hash
 from kinshot.learn.model import Model
 from kinshot.runs.embedder import untrained
 from kinshot.studies.study import Trained
-from kinshot.studies.summaries import RAW, UNTRAINED
+from kinshot.studies.summaries import RAW, STARTED, UNTRAINED
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,17 @@ class Reference:
 def references(runs: Sequence[Trained]) -> list[Reference]:
     """One untrained encoder for every architecture and input, raw pixels for every input.
 
+    Of a run whose encoder came with weights of its own it is the encoder with those, and called so: `before training`.
     A backbone that is itself untrained, or an ONNX file, which cannot be otherwise than it is, has no untrained one.
 
     Each is that of the run with the lowest seed among those that share it, whatever the order in which they were given.
     """
     ordered = sorted(runs, key=lambda run: (run.recipe.seed, weights_hash(run.checkpoint.encoder)))
-    found = [Reference(label, model, run) for label, run in _owners(UNTRAINED, ordered, _architecture) if (model := _before(run))]
+    came_with = [bool(run.recipe.encoder.settings.get("pretrained")) for run in ordered]
+    found = []
+    for name, own in ((UNTRAINED, False), (STARTED, True)):
+        runs_so = [run for run, other in zip(ordered, came_with, strict=True) if other == own]
+        found += [Reference(label, model, run) for label, run in _owners(name, runs_so, _architecture) if (model := _before(run))]
     return found + [Reference(label, None, run) for label, run in _owners(RAW, ordered, lambda run: run.input.meets)]
 
 

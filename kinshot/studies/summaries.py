@@ -13,12 +13,13 @@ from kinshot.core.statistics.pairing import tally
 from kinshot.recipes.specs import Task
 from kinshot.studies.intervals import Intervals
 
-UNTRAINED, RAW = "untrained", "raw pixels"
+UNTRAINED, STARTED, RAW = "untrained", "before training", "raw pixels"
+"""Labels of references: an encoder with random weights, one with the weights that it came with, and none."""
 
 
 def is_reference(model: str) -> bool:
     """Whether a row's model is a reference, of all checkpoints or, `untrained (runs/x)`, of one of them."""
-    return model.partition(" (")[0] in (UNTRAINED, RAW)
+    return model.partition(" (")[0] in (UNTRAINED, STARTED, RAW)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from kinshot.studies.report.axes import PAD, curve, histogram_figure, percent_limits, shot_axis
 from kinshot.studies.report.content import Content, EpisodeSpread
 from kinshot.studies.report.theme import MARKERS, Theme, canvas, dress, legend, short
-from kinshot.studies.summaries import Difference, Line
+from kinshot.studies.summaries import RAW, STARTED, UNTRAINED, Difference, Line
 
 SIGNIFICANT = 0.05
 
@@ -48,7 +48,7 @@ def accuracy_figure(content: Content, feature: str, ways: int | str, theme: Them
 
 def _references(content: Content, feature: str, ways: int | str) -> list[tuple[list[Line], str, str]]:
     """Lines of the references with the first head, a label and a style for each."""
-    kinds = (("untrained", feature, "--"), ("raw pixels", "pixels", ":"))
+    kinds = ((UNTRAINED, feature, "--"), (STARTED, feature, "-."), (RAW, "pixels", ":"))
     found = [(lines_of(content, model, own, content.focus.head, ways), model, style) for model, own, style in kinds]
     return [(lines, f"{model}, {short(content.focus.head, 18)}", style) for lines, model, style in found if lines]
 

@@ -18,7 +18,7 @@ class Line:
 
     Args:
         who: the model and the segmenter, or what a rule does.
-        kind: `model`, an `untrained` encoder, or a class-blind `rule` that looks at no support.
+        kind: `model`, an `untrained` encoder (or one as it was before training), or a class-blind `rule` that looks at no support.
         fold: a fold's number, `mean` over several, or empty where there are none.
         ways: of an episode.
         shots: of each way.
