@@ -67,6 +67,9 @@ def test_one_run_stands_beside_its_references(runs, capsys, tmp_path):
     assert document["rows"][0]["mean"] == round(found["rows"][0]["mean"], 3)
     assert {"1-way 1-shot mIoU, %", "1-way 1-shot FB-IoU, %"} <= {one["metric"] for one in document["rows"]}
     assert document["data"]["size"] == "native"
+    tested = [one["p"] for one in document["rows"] if "p" in one]
+    assert tested
+    assert tested == [float(f"{p:.2g}") for p in tested]
 
 
 def test_all_foreground_is_what_the_masks_say(runs, capsys, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def write_results(path: Path, result: dict[str, Any], command: str) -> None:
             "mean": round(d["mean"], 3),
             "ci95": round(d["ci95"], 3),
             "n": d["n"],
-            **_p_values(d),
+            **rounded_p(d),
         }
         for d in result["heads paired"]
     ]
@@ -49,14 +50,14 @@ def write_results(path: Path, result: dict[str, Any], command: str) -> None:
             "mean": round(d["mean"], 3),
             "ci95": round(d["ci95"], 3),
             "n": d["n"],
-            **_p_values(d),
+            **rounded_p(d),
         }
         for d in result.get("models paired", [])
     ]
     write_document(path, result, command, rows)
 
 
-def _p_values(difference: dict[str, Any]) -> dict[str, float]:
+def rounded_p(difference: Mapping[str, Any]) -> dict[str, float]:
     """The p-value of a difference, and that corrected for how many were tested, to two digits."""
     return {name: float(f"{difference[name]:.2g}") for name in ("p", "p_holm") if name in difference}
 

@@ -13,6 +13,7 @@ from kinshot.segmentation.class_blind import CLASS_BLIND, SALIENCY
 from kinshot.segmentation.counts import Counts
 from kinshot.segmentation.intervals import Over
 from kinshot.segmentation.rules import RULES, class_table
+from kinshot.studies.results import rounded_p
 from kinshot.studies.segmentation.families import Family, Fold
 from kinshot.studies.segmentation.figures import Figure, Sampled, mean_of_folds, sampled
 from kinshot.studies.summaries import corrected
@@ -236,7 +237,7 @@ def document_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     def one(row: Mapping[str, Any], label: str) -> dict[str, Any]:
         fold = "" if row["fold"] is None else "mean of folds, " if row["fold"] == MEAN else f"fold {row['fold']}, "
         metric = f"{fold}{row['ways']}-way {row['shots']}-shot {NAMES[row['rule']]}, %"
-        kept = {key: row[key] for key in ("n", "p", "p_holm", "part_of") if row.get(key) not in (None, "")}
+        kept = {key: row[key] for key in ("n", "part_of") if row.get(key) not in (None, "")} | rounded_p(row)
         return {"label": label, "metric": metric, **{key: round(row[key], 3) for key in ("mean", "ci95")}, **kept}
 
     def named(model: str, head: str) -> str:
