@@ -12,6 +12,7 @@ import torch
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.base import ArraySource
 from kinshot.datasets.features import FeatureSource
+from kinshot.datasets.series import SeriesSource
 from kinshot.datasets.text import TextSource
 from kinshot.datasets.views import VIEWS
 from kinshot.encoders import ENCODERS
@@ -19,6 +20,7 @@ from kinshot.encoders.build import build_encoder
 from kinshot.samples import SPECS
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
+from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import accepted_kinds, input_of, spec_from_dict
 from kinshot.samples.tokens import TokenSpec
 
@@ -27,7 +29,10 @@ SOURCES = {
     "image": ArraySource(_rng.integers(0, 256, (7, 3, 16, 12), dtype=np.uint8)),
     "features": FeatureSource(_rng.normal(3, 2, (7, 5))),
     "tokens": TextSource(["some", "longer text", "a", "b", "c", "d", "e"]),
+    "series": SeriesSource(_rng.normal(3, 2, (7, 3, 40)), 50),
 }
+ENCODERS_OF = {"image": ["auto", "conv4"], "features": ["auto", "mlp"], "tokens": ["auto", "text"], "series": []}
+"""Of those that are tried here."""
 KINDS = SPECS.names()
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -50,7 +55,7 @@ def test_plain_data_reads_back(source):
 def test_damaged_plain_data_is_refused(source):
     given = input_of(source).to_dict()
     for key in given.keys() - {"kind"}:
-        for wrong in (None, -1, "3", float("nan"), [float("inf")], {}):
+        for wrong in (None, -1, "3", True, float("nan"), [float("inf")], {}):
             if key == "alphabet":  # any text is one, and what is none becomes one
                 continue
             with pytest.raises((KeyError, TypeError, ValueError)):
@@ -111,8 +116,8 @@ def test_what_is_no_sample_of_the_kind_is_refused(source):
 def test_a_fitted_batch_has_the_form(source):
     spec, batch = source.spec, source.load([0, 1, 2])
     assert torch.equal(spec.fit(batch), batch)
-    other = batch[:, :, :-3, :-2] if batch.ndim == 4 else batch[:, :-1]
-    if spec.resizable or spec.vocabulary:
+    other = batch[:, :, :-3, :-2] if batch.ndim == 4 else batch[..., :-1]
+    if spec.resizable or spec.vocabulary or isinstance(spec, SeriesSpec):
         found = spec.fit(other)
         assert (found.shape, found.dtype) == (batch.shape, batch.dtype)
 
@@ -163,7 +168,7 @@ def test_encoders_of_the_kind_take_blank_samples_and_noise(source):
         source = ArraySource(np.zeros((1, 3, 32, 32), np.uint8))
     spec = input_of(source)
     names = [name for name in ("auto", "conv4", "mlp", "text") if spec.kind in accepted_kinds(ENCODERS.get(name))]
-    assert len(names) == 2
+    assert names == ENCODERS_OF[spec.kind]
     for name in names:
         encoder = build_encoder(name, {}, spec).eval()
         for x in (spec.blank(2), spec.noise(2, GENERATOR)):
@@ -181,6 +186,7 @@ def test_raw_features_have_one_width(source):
 def test_samples_are_described(source):
     spec = input_of(source)
     said = {"image": "images of 3 x 16 x 12", "features": "5 features", "tokens": "texts of 11 characters of 69"}
+    said["series"] = "series of 3 channels and 40 steps at 50 Hz"
     assert spec.describe() == said[spec.kind]
 
 
@@ -189,7 +195,7 @@ def test_there_is_something_to_look_at(source):
     pictures, texts = spec.pictures(batch), spec.texts(batch)
     assert pictures is None or torch.equal(pictures, batch)
     assert texts is None or texts == ["some", "longer text"]
-    assert (pictures is None) + (texts is None) == (2 if spec.kind == "features" else 1)
+    assert (pictures is None) + (texts is None) == (2 if spec.kind in ("features", "series") else 1)
 
 
 def test_images_of_older_files_are_square_and_those_of_today_need_not_be():
@@ -209,7 +215,7 @@ def test_images_of_older_files_are_square_and_those_of_today_need_not_be():
 def test_texts_and_rows_of_older_files_read_back():
     assert spec_from_dict({"kind": "tokens", "length": 5, "alphabet": "ab"}) == TokenSpec(5, "ab")
     assert spec_from_dict({"kind": "features", "dim": 2, "mean": [0, 1], "std": [1, 2]}) == RowSpec(2, (0.0, 1.0), (1.0, 2.0))
-    with pytest.raises(ValueError, match="unknown kind 'sound', known are features, image, tokens"):
+    with pytest.raises(ValueError, match="unknown kind 'sound', known are features, image, series, tokens"):
         spec_from_dict({"kind": "sound"})
 
 

@@ -23,12 +23,19 @@ from kinshot.datasets.views.warp_plan import WarpPlan
 from kinshot.samples.class_map import ClassMapSpec
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
+from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import Spec, accepted_kinds
 from kinshot.samples.tokens import TokenSpec
 
 WIDE = PixelSpec(3, 18, 30, (0.0,) * 3, (1.0,) * 3)
 MAP = ClassMapSpec(18, 30, classes=4)
-SPECS: dict[str, Spec] = {"image": WIDE, "features": RowSpec(6, (1.0,) * 6, (2.0,) * 6), "tokens": TokenSpec(10, "abcdef")}
+SERIES = SeriesSpec(3, 32, 50.0, (1.0,) * 3, (2.0,) * 3)
+SPECS: dict[str, Spec] = {
+    "image": WIDE,
+    "features": RowSpec(6, (1.0,) * 6, (2.0,) * 6),
+    "tokens": TokenSpec(10, "abcdef"),
+    "series": SERIES,
+}
 STRONG = {"rotation": 30.0, "aspect": 0.2, "shear": 0.2, "shift": 0.1, "crop": (0.4, 1.0), "crop_aspect": 0.28, "flip": 0.5}
 COLOURFUL = {"brightness": 0.4, "contrast": 0.4, "hue": 0.1, "gray": 0.2, "blur": 0.5, "erase": 0.5, "thicken": 0.5}
 SETTINGS: dict[str, dict[str, Any]] = {"warp": {**STRONG, **COLOURFUL, "elastic": 0.05}, "clean": {"views": 2}}

@@ -96,7 +96,7 @@ class Source(ABC):
 
     @property
     def kind(self) -> str:
-        """Kind of the samples of the only field: "image" (uint8 (C, H, W)), "features" (float32 (F,)), "tokens" (ids (L,)), ..."""
+        """Kind of the samples of the only field: "image" (uint8 (C, H, W)), "features" (float32 (F,)), "series" (float32 (C, T)), ..."""
         return self.spec.kind
 
     @property

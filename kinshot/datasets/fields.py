@@ -21,7 +21,8 @@ class FieldsSource(Source):
     """Samples of several fields: each field is a source of its own, or an array, with one row to a sample.
 
     A segmentation set is a field of images beside one of masks, with `contains`; sensor streams are a field for each sensor, with `clock`
-    and, where sensors drop out, `present`. Rows of a field that a sample lacks may hold anything, and are loaded as zeros.
+    and, where sensors drop out, `present`. Rows of a field that a sample lacks may hold anything, and are loaded as zeros, or,
+    of a series, as NaN.
 
     Args:
         fields: by name: a source of one field without labels of its own, uint8 images (N, C, H, W), numbers (N, F), or texts.
@@ -56,7 +57,8 @@ class FieldsSource(Source):
         if there is None or there[rows].all():
             return self.parts[field].load(rows)
         some = torch.from_numpy(there[rows])
-        batch = torch.zeros((len(rows), *self.fields[field].shape), dtype=self.parts[field].load(rows[:0]).dtype)
+        spec = self.fields[field]
+        batch = torch.full((len(rows), *spec.shape), spec.absent, dtype=self.parts[field].load(rows[:0]).dtype)
         batch[some] = self.parts[field].load(rows[there[rows]])
         return batch
 

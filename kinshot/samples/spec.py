@@ -40,16 +40,19 @@ class Described(Protocol):
 class Spec(ABC):
     """Samples of one kind and form, and all that is done to them before a network sees them.
 
-    A loaded batch is what a source gives: pixels uint8 (B, C, H, W), rows float32 (B, F), ids (B, L). Its values are the same as numbers
-    with a unit of their own: pixels in [0, 1], rows as they are, ids int64. A normalised batch is what encoders take.
+    A loaded batch is what a source gives: pixels uint8 (B, C, H, W), rows float32 (B, F), ids (B, L), series float32 (B, C, T). Its
+    values are the same as numbers with a unit of their own: pixels in [0, 1], rows and series as they are, ids int64. A normalised batch
+    is what encoders take.
 
     Attributes:
         kind: what sources and encoders call this kind of samples; the name that it is registered under.
         resizable: whether `fit` brings samples of any form into this one without leaving out a part of them.
+        absent: what a loaded batch is filled with where a sample lacks the field; NaN where that says "not measured".
     """
 
     kind: ClassVar[str]
     resizable: ClassVar[bool] = False
+    absent: ClassVar[float] = 0.0
 
     @classmethod
     @abstractmethod

@@ -65,6 +65,29 @@ def feature_statistics(source: Loads) -> Statistics:
     return tuple(mean.tolist()), tuple(torch.where(changes, std, 1.0).tolist())
 
 
+def series_statistics(source: Loads) -> Statistics:
+    """Mean and standard deviation of each channel over what is measured, which is what is not NaN, in all samples (C, T).
+
+    A channel that never changes has standard deviation 1. Two passes in float64: a barometer's spread lies far below its mean.
+
+    Raises:
+        DataError: no samples, a channel that no sample measures, or infinity.
+    """
+    if len(source) == 0:
+        raise DataError(f"{source.name} holds no samples: nothing to measure")
+    sums, counts = _total(torch.stack([batch.nansum(2), (~batch.isnan()).sum(2).double()], dim=1) for batch in _float64(source))
+    if not bool((counts > 0).all()):
+        channel = int((counts == 0).nonzero()[0])
+        raise DataError(f"{source.name}: channel {channel} is not measured in any sample: leave it out")
+    mean = sums / counts
+    if not bool(mean.isfinite().all()):
+        channel = int((~mean.isfinite()).nonzero()[0])
+        raise DataError(f"{source.name}: channel {channel} holds infinity: write NaN where nothing was measured")
+    std = (_total((batch - mean.unsqueeze(1)).square().nansum(2) for batch in _float64(source)) / counts).sqrt()
+    changes = std > (_CONSTANT * mean.abs()).clamp_min(_SMALLEST)
+    return tuple(mean.tolist()), tuple(torch.where(changes, std, 1.0).tolist())
+
+
 def _total(batches: Iterable[torch.Tensor]) -> torch.Tensor:
     return reduce(torch.add, (batch.sum(dim=0) for batch in batches))
 
