@@ -17,6 +17,7 @@ from kinshot.encoders.timm_adapter import TimmEncoder
 from kinshot.samples.characters import PADDING
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
+from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import Spec, accepted_kinds
 from kinshot.samples.tokens import TokenSpec
 
@@ -24,6 +25,7 @@ SPECS: dict[str, Spec] = {
     "image": PixelSpec.square(3, 32, (0.5,) * 3, (0.25,) * 3),
     "features": RowSpec(7, (0.0,) * 7, (1.0,) * 7),
     "tokens": TokenSpec(12, "abcdef"),
+    "series": SeriesSpec(3, 48, 50.0, (0.0,) * 3, (1.0,) * 3),
 }
 LARGE = PixelSpec.square(3, 96, (0.5,) * 3, (0.25,) * 3)
 # a layout each: maps, a last stage behind those of the feature info, channels last, tokens behind class and register tokens
@@ -57,7 +59,10 @@ def samples(spec: Spec, batch: int = 4) -> Tensor:
     if isinstance(spec, TokenSpec):
         ids = torch.randint(1, spec.vocabulary, (batch, spec.length), generator=generator)
         return ids.masked_fill(torch.arange(spec.length) > torch.tensor([[3], [20], [6], [0]])[:batch], PADDING)
-    return spec.noise(batch, generator)
+    x = spec.noise(batch, generator)
+    if isinstance(spec, SeriesSpec):  # a short one, a channel that is missing and a burst, and one without a measured step
+        x[1, :, 20:], x[2, 1], x[2, :, 3:9], x[3] = (float("nan"),) * 4
+    return x
 
 
 def build(name: str, settings: dict[str, Any], spec: Spec) -> Any:
@@ -116,7 +121,7 @@ def test_stages_are_modules_with_the_stated_channels_and_strides(name: str, sett
         if isinstance(spec, PixelSpec):
             sides = zip((spec.height, spec.width), found.values.shape[2:], strict=True)
             assert all(places in (side // found.stride, -(-side // found.stride)) for side, places in sides), stage
-        shown = given[stage].mT if isinstance(spec, TokenSpec) else given[stage]
+        shown = given[stage] if given[stage].shape == found.values.shape else given[stage].mT
         if shown.shape == found.values.shape:
             kept = torch.ones(()) if found.valid is None else found.valid.unsqueeze(1)
             assert torch.equal(found.values, shown * kept), stage

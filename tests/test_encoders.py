@@ -20,6 +20,7 @@ from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.projector import mlp_projector
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
+from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import Spec, accepted_kinds
 from kinshot.samples.tokens import TokenSpec
 
@@ -28,7 +29,8 @@ SMALL = PixelSpec.square(3, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 LARGE = PixelSpec.square(3, 96, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 ROWS = RowSpec(7, (0.0,) * 7, (1.0,) * 7)
 TEXTS = TokenSpec(12, "abcdef")
-SPECS: dict[str, list[Spec]] = {"image": [GRAY, SMALL], "features": [ROWS], "tokens": [TEXTS]}
+SERIES = SeriesSpec(3, 40, 50.0, (0.0,) * 3, (1.0,) * 3)
+SPECS: dict[str, list[Spec]] = {"image": [GRAY, SMALL], "features": [ROWS], "tokens": [TEXTS], "series": [SERIES]}
 REQUIRED: dict[str, dict[str, Any]] = {
     "timm": {"model": "resnet10t"},
     "torchvision": {"model": "mobilenet_v3_small"},
@@ -61,8 +63,7 @@ def samples(spec: Spec, batch: int = 2, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     if isinstance(spec, TokenSpec):
         return torch.randint(1, spec.vocabulary, (batch, spec.length), generator=generator)
-    shape = (batch, spec.dim) if isinstance(spec, RowSpec) else (batch, spec.channels, spec.size, spec.size)
-    return torch.randn(shape, generator=generator)
+    return torch.randn((batch, *spec.shape), generator=generator)
 
 
 def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:

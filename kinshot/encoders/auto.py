@@ -16,16 +16,17 @@ def encoder_for(input: Spec) -> str:
     """The name of the encoder that `auto` is for these samples."""
     if input.kind not in auto.accepts:  # type: ignore[attr-defined]
         raise ConfigError(f"encoder auto knows none for {input.kind}: name one that takes them")
-    return {"image": "conv4" if input.side < CONV4_BELOW else "resnet18", "features": "mlp", "tokens": "text"}[input.kind]
+    small = "conv4" if input.side < CONV4_BELOW else "resnet18"
+    return {"image": small, "features": "mlp", "tokens": "text", "series": "series_cnn"}[input.kind]
 
 
 @ENCODERS.register("auto")
 def auto(input: Spec) -> Any:
-    """Chosen by the samples: conv4 below 64 pixels, resnet18 from 64, mlp for rows of numbers, text for texts.
+    """Chosen by the samples: conv4 below 64 pixels, resnet18 from 64, mlp for rows of numbers, text for texts, series_cnn for series.
 
     A run's config.yaml names the encoder that was chosen.
     """
     return ENCODERS.build(encoder_for(input), input)
 
 
-auto.accepts = ("image", "features", "tokens")  # type: ignore[attr-defined]
+auto.accepts = ("image", "features", "tokens", "series")  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ from kinshot.encoders.efficientnet_lite0 import EfficientNetLite0 as efficientne
 from kinshot.encoders.mlp import MLP as mlp
 from kinshot.encoders.onnx_encoder import OnnxEncoder as onnx
 from kinshot.encoders.resnet12 import ResNet12 as resnet12
+from kinshot.encoders.series_cnn import SeriesCNN as series_cnn
 from kinshot.encoders.text_transformer import TextTransformer as text
 from kinshot.encoders.timm_adapter import TimmEncoder as timm
 from kinshot.encoders.torchvision_model import TorchvisionModel as torchvision
@@ -23,6 +24,7 @@ __all__ = [
     "resnet12",
     "resnet18",
     "resnet50",
+    "series_cnn",
     "text",
     "timm",
     "torchvision",
