@@ -36,7 +36,7 @@ from tests.trees import (
 )
 
 Settings = dict[str, Any]
-WITHOUT_PAPER = {"folder", "table", "glyphs", "glyph_scenes", "mask_folder"}
+WITHOUT_PAPER = {"folder", "table", "glyphs", "glyph_scenes", "mask_folder", "motion"}
 """The user's own data, and what nobody has published."""
 
 
@@ -63,6 +63,7 @@ CASES: dict[str, Callable[[Path], Settings]] = {
     "glyph_scenes": lambda root: {"split": "val", "size": 32, "classes": 6, "per_class": 3},
     "grocery_store": lambda root: _at(root / "set", lambda place: write_grocery(place, official=False), split="test", size=8),
     "manifold": lambda root: {"nodes": 40, "radius": 0.5, "length": 16},
+    "motion": lambda root: {"split": "val", "subjects": 5, "stretch": 5.0},
     "mask_folder": lambda root: _at(root, write_scenes, size=8),
     "omniglot": lambda root: _at(root, lambda place: write_omniglot(place, "val"), split="val", size=14),
     "pascal_5i": lambda root: _at(root, write_pascal, split="test", fold=2, size=16),
@@ -97,6 +98,7 @@ def test_samples_are_what_their_specification_says(source: Source) -> None:
         "image": [torch.uint8],
         "features": [torch.float32],
         "tokens": [torch.uint8, torch.int64],
+        "series": [torch.float32],
         ClassMapSpec.kind: [torch.int64],
     }
     for field, spec in source.fields.items():
@@ -110,6 +112,9 @@ def test_samples_are_what_their_specification_says(source: Source) -> None:
 
 def test_what_is_said_without_building_it_is_true(name: str, source: Source) -> None:
     facts = SOURCES.entry(name).facts
+    if facts.get("kind") == "series":  # one field for each sensor
+        assert {spec.kind for spec in source.fields.values()} == {"series"}
+        return
     assert list(source.fields) == [facts.get("kind", "image"), *(["mask"] if facts.get("masks") else [])]
     assert source.fields[next(iter(source.fields))].kind == facts.get("kind", "image")
     assert (source.contains is not None) == isinstance(source, Scenes) == bool(facts.get("masks"))
@@ -172,9 +177,10 @@ def test_a_subset_is_some_classes_relabelled(source: Source) -> None:
     rows = np.concatenate([np.flatnonzero(source.labels == label) for label in chosen])
     assert len(part) == len(rows)
     assert part.class_names == [source.class_names[label] for label in chosen]
-    assert torch.equal(part.load(range(len(part))), source.load(np.sort(rows)))
+    whole = everything(source, np.sort(rows))
+    assert all(torch.equal(found, whole[field]) for field, found in everything(part, range(len(part))).items())
     assert np.array_equal(np.asarray(chosen)[part.labels], source.labels[np.sort(rows)])
-    assert part.spec == source.spec
+    assert part.fields == source.fields
     assert part.fingerprint() != source.fingerprint()
     with pytest.raises(ConfigError, match="class_ids must be different numbers"):
         source.subset([len(source.class_names)])

@@ -12,6 +12,7 @@ from kinshot.datasets.glyphs import glyphs as glyphs
 from kinshot.datasets.grocery_store import grocery_store as grocery_store
 from kinshot.datasets.manifold import manifold as manifold
 from kinshot.datasets.mask_folder import mask_folder as mask_folder
+from kinshot.datasets.motion import motion as motion
 from kinshot.datasets.omniglot import omniglot as omniglot
 from kinshot.datasets.pascal_5i import pascal_5i as pascal_5i
 from kinshot.datasets.table import table as table
@@ -30,6 +31,7 @@ __all__ = [
     "grocery_store",
     "manifold",
     "mask_folder",
+    "motion",
     "omniglot",
     "pascal_5i",
     "table",
