@@ -31,7 +31,7 @@ SOURCES = {
     "tokens": TextSource(["some", "longer text", "a", "b", "c", "d", "e"]),
     "series": SeriesSource(_rng.normal(3, 2, (7, 3, 40)), 50),
 }
-ENCODERS_OF = {"image": ["auto", "conv4"], "features": ["auto", "mlp"], "tokens": ["auto", "text"], "series": []}
+ENCODERS_OF = {"image": ["auto", "conv4"], "features": ["auto", "mlp"], "tokens": ["auto", "text"], "series": ["auto", "series_cnn"]}
 """Of those that are tried here."""
 KINDS = SPECS.names()
 GENERATOR = torch.Generator().manual_seed(0)
@@ -167,7 +167,7 @@ def test_encoders_of_the_kind_take_blank_samples_and_noise(source):
     if source.kind == "image":
         source = ArraySource(np.zeros((1, 3, 32, 32), np.uint8))
     spec = input_of(source)
-    names = [name for name in ("auto", "conv4", "mlp", "text") if spec.kind in accepted_kinds(ENCODERS.get(name))]
+    names = [name for name in ("auto", "conv4", "mlp", "series_cnn", "text") if spec.kind in accepted_kinds(ENCODERS.get(name))]
     assert names == ENCODERS_OF[spec.kind]
     for name in names:
         encoder = build_encoder(name, {}, spec).eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from typing import Any
 
 import pytest
@@ -15,12 +16,22 @@ from torch import Tensor
 from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.build import build_encoder
+from kinshot.encoders.conv_gru import HeldGRU
 from kinshot.encoders.measured_norm import MeasuredNorm
+from kinshot.encoders.steps import measured
+from kinshot.encoders.text_transformer import Block
 from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import accepted_kinds
 
 SPEC = SeriesSpec(3, 40, 50.0, (0.0,) * 3, (1.0,) * 3)
 NAN = float("nan")
+# as small as they do what they do
+SMALL: dict[str, dict[str, Any]] = {
+    "tcn": {"hidden": 8, "depth": 3, "features": 12},
+    "conv_gru": {"widths": [8, 8], "kernels": [3, 2], "strides": [2, 1], "hidden": 12},
+    "series_resnet": {"width": 0.125, "strides": [1, 2, 1]},
+    "patch_transformer": {"width": 16, "layers": 2},
+}
 NAMES = [name for name in ENCODERS.names() if accepted_kinds(ENCODERS.get(name)) == ("series",)]
 
 
@@ -39,7 +50,7 @@ every = pytest.mark.parametrize(("name", "more"), CASES)
 
 def build(name: str, more: dict[str, Any]) -> Any:
     """With running statistics that are not those of the start."""
-    encoder = build_encoder(name, more, SPEC)
+    encoder = build_encoder(name, {**SMALL.get(name, {}), **more}, SPEC)
     encoder(noise(16, 7))
     return encoder
 
@@ -65,12 +76,12 @@ def probe(z: Tensor) -> Tensor:
 
 
 def test_the_encoders_are_found() -> None:
-    assert {"series_cnn"} <= set(NAMES)
+    assert {"series_cnn", "series_resnet", "tcn", "conv_gru", "patch_transformer"} <= set(NAMES)
     assert build_encoder("auto", {}, SPEC).stages == build_encoder("series_cnn", {}, SPEC).stages
 
 
 @every
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(kept=st.integers(1, 60), padding=st.integers(0, 30))
 def test_padding_changes_nothing(name: str, more: dict[str, Any], kept: int, padding: int) -> None:
     """A window that ends early, padded, is that window: its places, and its feature. Also one of another length than the encoder's."""
@@ -203,8 +214,55 @@ def test_measured_norm_of_less_than_two_places_takes_the_running_statistics(coun
         ("series_cnn", {"widths": [8], "kernels": [2], "strides": [3]}, "a kernel shorter than its stride skips steps"),
         ("series_cnn", {"width": 0.0}, "must be above 0"),
         ("series_cnn", {"pooling": "sum"}, "mean, max"),
+        ("series_resnet", {"widths": [8, 8]}, "a width and a stride of at least 1 for each block"),
+        ("series_resnet", {"kernels": [1, 5], "strides": [2, 1, 1]}, "lengthen the kernel"),
+        ("tcn", {"kernel": 4}, "kernel odd"),
+        ("tcn", {"depth": 0}, "at least 1"),
+        ("conv_gru", {"strides": [1, 1]}, "one number of at least 1 for each layer"),
+        ("conv_gru", {"layers": 0}, "hidden and layers must be at least 1"),
+        ("patch_transformer", {"width": 10}, "heads divide width"),
     ],
 )
 def test_bad_settings_say_what_to_do(name: str, more: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_encoder(name, more, SPEC)
+
+
+def test_a_window_longer_than_the_learned_positions_is_told() -> None:
+    with pytest.raises(ConfigError, match="made for 40 steps, got 41"):
+        build("patch_transformer", {})(noise(1, length=41))
+
+
+def test_a_held_recurrence_against_a_loop() -> None:
+    """The contexts of a row are those of its measured latents alone, each in its place."""
+    layer, x = HeldGRU(3, 5), noise(5)
+    valid = torch.rand(5, 40, generator=torch.Generator().manual_seed(1)) < 0.5
+    valid[3], valid[4] = True, False
+    found = layer(measured(x)[0], valid)
+    for row in range(5):
+        state = torch.zeros(1, 1, 5)
+        for t in range(40):
+            if valid[row, t]:
+                _, state = layer.gru(x[row : row + 1, :, t : t + 1].mT, state)
+                torch.testing.assert_close(found[row, :, t], state[0, 0])
+            else:
+                assert found[row, :, t].abs().max() == 0
+
+
+@torch.no_grad()
+def test_attention_with_key_padding_against_a_loop() -> None:
+    """A layer's attention over the measured patches, one query and one head at a time, in float64."""
+    block, generator = Block(8, 2, 16).double(), torch.Generator().manual_seed(0)
+    x = torch.randn(3, 5, 8, generator=generator, dtype=torch.float64)
+    kept = torch.tensor([[True] * 5, [True, False, True, False, False], [False, True, True, True, False]])
+    found = block(x, kept[:, None, None, :])
+    for row in range(3):
+        query, key, value = block.qkv(block.attention_norm(x[row])).view(5, 3, 2, 4).unbind(1)
+        for place in range(5):
+            heads = []
+            for head in range(2):
+                weights = {t: float((query[place, head] @ key[t, head]) / 4**0.5) for t in range(5) if kept[row, t]}
+                total = sum(math.exp(weight) for weight in weights.values())
+                heads.append(sum(math.exp(weight) / total * value[t, head] for t, weight in weights.items()))
+            y = x[row, place] + block.out(torch.cat(heads))
+            torch.testing.assert_close(found[row, place], y + block.perceptron(y))

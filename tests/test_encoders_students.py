@@ -18,6 +18,7 @@ from kinshot.encoders.scaling import scaled
 from kinshot.encoders.student import student_of
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
+from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import Spec
 from kinshot.samples.tokens import TokenSpec
 
@@ -26,7 +27,9 @@ COLOUR = PixelSpec.square(3, 84, (0.5,) * 3, (0.25,) * 3)
 ROWS = RowSpec(10, (0.0,) * 10, (1.0,) * 10)
 TEXTS = TokenSpec(12, "abcdef")
 IMAGES = ("conv4", "dense_cnn", "resnet12", "resnet18", "resnet50")
-SPEC: dict[str, Spec] = {**dict.fromkeys(IMAGES, GRAY), "mlp": ROWS, "text": TEXTS}
+SERIES = SeriesSpec(3, 40, 50.0, (0.0,) * 3, (1.0,) * 3)
+OF_SERIES = ("series_cnn", "series_resnet", "tcn", "conv_gru", "patch_transformer")
+SPEC: dict[str, Spec] = {**dict.fromkeys(IMAGES, GRAY), "mlp": ROWS, "text": TEXTS, **dict.fromkeys(OF_SERIES, SERIES)}
 
 
 def count(name: str, **settings: Any) -> int:
@@ -37,8 +40,7 @@ def samples(spec: Spec, batch: int = 4) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     if isinstance(spec, TokenSpec):
         return torch.randint(1, spec.vocabulary, (batch, spec.length), generator=generator)
-    shape = (batch, spec.dim) if isinstance(spec, RowSpec) else (batch, spec.channels, spec.size, spec.size)
-    return torch.randn(shape, generator=generator)
+    return torch.randn((batch, *spec.shape), generator=generator)
 
 
 def test_every_encoder_is_scaled_here() -> None:
@@ -129,6 +131,18 @@ def test_mlp_keeps_its_last_layers() -> None:
     assert count("mlp", widths=[40, 20], depth=0.5) == 10 * 20 + 2 * 20
     assert build_encoder("mlp", {"widths": [40, 20], "width": 0.25}, ROWS).dim == 5
     assert count("mlp", widths=[40, 20], depth=3.0) == count("mlp", widths=[40, 20])
+
+
+def test_series_networks_by_hand() -> None:
+    """Narrower, and with the last layers kept."""
+    assert count("series_cnn", width=0.5, depth=0.7) == (3 * 16 * 32 + 32 * 8 * 48) + 2 * (32 + 48)
+    convolutions = 8 * 3 * 64 + (5 + 3) * 64 * 64 + 3 * 64
+    assert count("series_resnet", width=0.5, depth=0.3) == convolutions + 4 * 2 * 64
+    entry, last = 3 * 4 + 4, 3 * 4 * 10 + 10 + 3 * 10 * 10 + 10 + 4 * 10 + 10
+    assert count("tcn", hidden=8, features=20, depth=2, width=0.5) == entry + 2 * (2 * (3 * 4 * 4 + 4)) + last
+    front, gru = 3 * 3 * 16 + 16 + 3 * 16 * 32 + 32 + 3 * 32 * 64 + 64, 2 * 3 * 64 * 64 + 2 * 3 * 64
+    assert count("conv_gru", width=0.5) == front + gru
+    assert count("conv_gru", width=0.5, layers=2) == front + 2 * gru
 
 
 @pytest.mark.parametrize("name", SPEC)

@@ -1,10 +1,11 @@
-"""Batch normalisation of series that takes its statistics from measured steps alone."""
+"""Batch normalisation of series that takes its statistics from measured steps alone, and a convolution with it."""
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinshot.encoders.steps import masked
+from kinshot.encoders.steps import SeriesConv, masked
 
 
 class MeasuredNorm(nn.Module):
@@ -36,6 +37,29 @@ class MeasuredNorm(nn.Module):
         if count == valid.numel() > 1:
             return norm(x)
         if count < 2:
-            return masked(nn.functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps), valid)
+            return masked(F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps), valid)
         columns = x.mT
         return columns.new_zeros(columns.shape).masked_scatter(valid.unsqueeze(2), norm(columns[valid])).mT
+
+
+class ConvNorm(nn.Module):
+    """Convolution along time (no bias: the norm removes it) - batch norm over valid places - ReLU, or none.
+
+    Args:
+        inputs: channels before.
+        outputs: channels behind.
+        kernel: taps.
+        stride: steps between places.
+        relu: whether ReLU follows.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, relu: bool) -> None:
+        super().__init__()
+        self.conv = SeriesConv(inputs, outputs, kernel, stride=stride, bias=False)
+        self.norm = MeasuredNorm(outputs)
+        self.relu = relu
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """(B, inputs, T), zero at invalid steps, to (B, outputs, ceil(T / stride)), zero where the places' `valid` is false."""
+        y = self.norm(self.conv.unmasked(x), valid)
+        return F.relu(y) if self.relu else y

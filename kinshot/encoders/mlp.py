@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.maps import Maps, walk
-from kinshot.encoders.scaling import check_factors, scaled
+from kinshot.encoders.scaling import check_factors, last_layers, scaled
 from kinshot.samples.rows import RowSpec
 
 
@@ -36,7 +36,7 @@ class MLP(nn.Module):
         if not widths or min(widths) < 1:
             raise ConfigError(f"encoder mlp: widths must be positive and at least one, got {list(widths)}: try [256, 128]")
         check_factors("encoder mlp", width=width, depth=depth)
-        kept = [scaled(count, width) for count in widths[-min(len(widths), scaled(len(widths), depth)) :]]
+        kept = [scaled(count, width) for count in last_layers(widths, depth)]
         parts: list[nn.Module] = []
         for before, after in pairwise((input.dim, *kept)):
             parts += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kinshot.core.errors import ConfigError
 
 
@@ -15,3 +17,8 @@ def check_factors(where: str, **factors: float) -> None:
     for name, factor in factors.items():
         if not 0 < factor < float("inf"):
             raise ConfigError(f"{where}: {name} is a factor and must be above 0, got {factor:g}: 0.5 halves it, 1 changes nothing")
+
+
+def last_layers(values: Sequence[int], factor: float) -> tuple[int, ...]:
+    """What remains of one value for each layer where the number of layers is multiplied by a factor: the last ones, all at most."""
+    return tuple(values[-min(len(values), scaled(len(values), factor)) :])

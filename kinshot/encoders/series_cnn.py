@@ -7,29 +7,15 @@ from itertools import accumulate, pairwise
 from operator import mul
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.maps import Maps
-from kinshot.encoders.measured_norm import MeasuredNorm
+from kinshot.encoders.measured_norm import ConvNorm
 from kinshot.encoders.place_pooling import pooling_of
-from kinshot.encoders.scaling import check_factors, scaled
-from kinshot.encoders.steps import SeriesConv, check_layers, walk_series
+from kinshot.encoders.scaling import check_factors, last_layers, scaled
+from kinshot.encoders.steps import check_layers, walk_series
 from kinshot.samples.series import SeriesSpec
-
-
-class ConvNormReLU(nn.Module):
-    """Convolution along time (no bias: the norm removes it) - batch norm over valid places - ReLU."""
-
-    def __init__(self, inputs: int, outputs: int, kernel_size: int, stride: int) -> None:
-        super().__init__()
-        self.conv = SeriesConv(inputs, outputs, kernel_size, stride=stride, bias=False)
-        self.norm = MeasuredNorm(outputs)
-
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """(B, inputs, T) to (B, outputs, ceil(T / stride)), zero where the places' `valid` is false."""
-        return F.relu(self.norm(self.conv(x, valid), valid))
 
 
 @ENCODERS.register("series_cnn")
@@ -48,6 +34,7 @@ class SeriesCNN(nn.Module):
         kernels: taps of every convolution.
         strides: steps between places of every convolution.
         width: factor on all widths, for narrower versions.
+        depth: factor on the number of convolutions, for shallower versions; the last ones are kept, and with them the encoder's width.
         pooling: what becomes of the places: `mean`, `max` or `last`.
 
     >>> from kinshot.samples.series import SeriesSpec
@@ -66,14 +53,16 @@ class SeriesCNN(nn.Module):
         kernels: tuple[int, ...] = (24, 16, 8),
         strides: tuple[int, ...] = (2, 2, 2),
         width: float = 1.0,
+        depth: float = 1.0,
         pooling: Literal["mean", "max", "last"] = "mean",
     ) -> None:
         super().__init__()
         check_layers("encoder series_cnn", kernels, strides, widths=widths)
-        check_factors("encoder series_cnn", width=width)
+        check_factors("encoder series_cnn", width=width, depth=depth)
+        widths, kernels, strides = (last_layers(values, depth) for values in (widths, kernels, strides))
         sizes = [input.channels, *(scaled(count, width) for count in widths)]
         layers = zip(pairwise(sizes), kernels, strides, strict=True)
-        self.layers = nn.Sequential(*(ConvNormReLU(*pair, kernel, stride) for pair, kernel, stride in layers))
+        self.layers = nn.Sequential(*(ConvNorm(*pair, kernel, stride, relu=True) for pair, kernel, stride in layers))
         self.input, self.dim, self._pool = input, sizes[-1], pooling_of("encoder series_cnn", pooling)
         self.stages = tuple(f"layers.{number}" for number in range(len(widths)))
         self.dims = dict(zip(self.stages, sizes[1:], strict=True))

@@ -80,7 +80,11 @@ class SeriesConv(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """(B, inputs, T), zero at invalid steps, to (B, outputs, ceil(T / stride)), zero where the places' `valid` is false."""
-        return masked(convolve(x, self.conv, self.before), valid)
+        return masked(self.unmasked(x), valid)
+
+    def unmasked(self, x: Tensor) -> Tensor:
+        """`forward` with anything at invalid places, for what leaves them out by itself."""
+        return convolve(x, self.conv, self.before)
 
     def start(self, streams: int) -> Tensor:
         """What `step` remembers before anything came: zeros (streams, inputs, before)."""
