@@ -26,7 +26,15 @@ Loss = Callable[..., Tensor]
 DIFFERENT: tuple[Shape, ...] = ((4,), (5,))
 EQUAL: tuple[Shape, ...] = ((4,), (4,))
 MAPS: tuple[Shape, ...] = ((2, 4, 4), (3, 3, 5))
-SHAPES = {"kd": [EQUAL], "seed": [EQUAL], "coss": [EQUAL], "attention_transfer": [MAPS], "compress:variant=1q": [EQUAL]}
+SHAPES = {
+    "vicreg": [EQUAL],
+    "barlow_twins": [EQUAL],
+    "kd": [EQUAL],
+    "seed": [EQUAL],
+    "coss": [EQUAL],
+    "attention_transfer": [MAPS],
+    "compress:variant=1q": [EQUAL],
+}
 ALSO = {"fitnet": [EQUAL, MAPS], "similarity_preserving": [EQUAL, MAPS]}
 # Settings that one choice of another asks for.
 BESIDE: dict[str, dict[str, Any]] = {"margin_contrastive:normalize=True": {"negative_margin": 1.5}}

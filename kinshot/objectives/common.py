@@ -50,6 +50,13 @@ def check_above(name: str, value: float, bound: float = 0) -> None:
         raise ConfigError(f"{name}: expected a number above {bound:g}, got {value}")
 
 
+def check_at_least(bound: float, **given: float) -> None:
+    """Raises ConfigError, naming it, for a number that is below `bound`, or NaN."""
+    for name, value in given.items():
+        if not value >= bound:
+            raise ConfigError(f"{name}: expected a number of at least {bound:g}, got {value}")
+
+
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raises ConfigError unless `value` is one of the choices."""
     if value not in choices:

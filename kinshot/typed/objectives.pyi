@@ -1,8 +1,10 @@
 """The parts of `kinshot.objectives` for type checkers, written by `make api`."""
 
 from kinshot.objectives.alignment import alignment as alignment
+from kinshot.objectives.barlow_twins import barlow_twins as barlow_twins
 from kinshot.objectives.block_repulsion import block_repulsion as block_repulsion
 from kinshot.objectives.class_uniformity import class_uniformity as class_uniformity
+from kinshot.objectives.cocoa import cocoa as cocoa
 from kinshot.objectives.contra_x import contra_x as contra_x
 from kinshot.objectives.cross_entropy import cross_entropy as cross_entropy
 from kinshot.objectives.distillation.attention_transfer import attention_transfer as attention_transfer
@@ -28,12 +30,15 @@ from kinshot.objectives.structural_similarity import structural_similarity as st
 from kinshot.objectives.sup_con import sup_con as sup_con
 from kinshot.objectives.triplet import triplet as triplet
 from kinshot.objectives.uniformity import uniformity as uniformity
+from kinshot.objectives.vicreg import vicreg as vicreg
 
 __all__ = [
     "alignment",
     "attention_transfer",
+    "barlow_twins",
     "block_repulsion",
     "class_uniformity",
+    "cocoa",
     "compress",
     "contra_x",
     "correlation_congruence",
@@ -58,4 +63,5 @@ __all__ = [
     "sup_con",
     "triplet",
     "uniformity",
+    "vicreg",
 ]
