@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from kinshot.kin.constructors import time as time
     from kinshot.kin.constructors import views as views
     from kinshot.kin.constructors import weights as weights
+    from kinshot.kin.recordings import across_modalities as across_modalities
+    from kinshot.kin.recordings import neighborhood as neighborhood
+    from kinshot.kin.recordings import windows as windows
 
 KINS = Registry("kin", "kinshot.kin.kins")
 face(__name__, Declared(__name__, __file__))

@@ -1,0 +1,54 @@
+"""A loss of two sets of rows over the pairs of modalities that samples have, whichever each of them lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from kinshot.core.errors import ConfigError
+from kinshot.objectives.aligned import blanked
+
+PairLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""`(first (B, D), second (B, D2), both bool (B,)) -> scalar`: which samples show both."""
+
+
+def shared_pairs(present: Tensor, core: int | None = None, least: int = 2) -> list[tuple[int, int]]:
+    """Pairs a < b of modalities that at least `least` samples show both of, in order.
+
+    Args:
+        present: bool (M, B), which modalities each sample has.
+        core: a modality that every pair holds ("core view" of CMC); None = every pair ("full graph").
+        least: samples.
+    """
+    if core is not None and not 0 <= core < len(present):
+        raise ConfigError(f"core: expected the number of a modality, 0 to {len(present) - 1}, got {core}")
+    together = (present.float() @ present.float().T).tolist()
+    pairs = [(a, b) for a in range(len(present)) for b in range(a + 1, len(present)) if core is None or core in (a, b)]
+    return [(a, b) for a, b in pairs if together[a][b] >= least]
+
+
+def over_pairs(loss: PairLoss, z: Sequence[Tensor], present: Tensor, *, core: int | None = None, least: int = 2) -> Tensor:
+    """The mean of a loss over the pairs of modalities that at least `least` samples show both of; 0 where there is none.
+
+    `vicreg` and `barlow_twins` across modalities are `over_pairs(lambda a, b, both: vicreg(a, b, present=both), z, present)`.
+
+    Paper: Tian, Krishnan, Isola 2019, arXiv 1906.05849: core view and full graph.
+
+    Args:
+        loss: of two modalities' rows and of which samples show both; absent rows are given as 0.
+        z: embeddings (B, D) of each of M modalities.
+        present: bool (M, B), which modalities each sample has.
+        core: a modality that every pair holds; None = all pairs.
+        least: samples that a pair needs, or it is left out of the mean.
+
+    Raises:
+        ConfigError: not one row of `present` for each modality, or a core that is none.
+    """
+    if len(z) < 2 or present.dtype != torch.bool or present.shape != (len(z), len(z[0])):
+        got = f"{len(z)} modalities {[tuple(one.shape) for one in z]} and present {present.dtype} {tuple(present.shape)}"
+        raise ConfigError(f"present: expected two or more modalities and bool (M, B), got {got}")
+    rows = [blanked(one, there) for one, there in zip(z, present, strict=True)]
+    found = [loss(rows[a], rows[b], present[a] & present[b]) for a, b in shared_pairs(present, core, least)]
+    return torch.stack(found).mean() if found else sum((one.sum() for one in rows), rows[0].new_zeros(())) * 0
