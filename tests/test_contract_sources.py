@@ -22,6 +22,7 @@ from kinshot.datasets.scenes import Scenes
 from kinshot.datasets.stand_ins import sample_keys
 from kinshot.samples import SPECS
 from kinshot.samples.class_map import ClassMapSpec
+from tests.sensor_trees import write_hapt, write_recordings, write_uci_har
 from tests.trees import (
     write_cifar10,
     write_cifar100,
@@ -36,7 +37,7 @@ from tests.trees import (
 )
 
 Settings = dict[str, Any]
-WITHOUT_PAPER = {"folder", "table", "glyphs", "glyph_scenes", "mask_folder", "motion"}
+WITHOUT_PAPER = {"folder", "table", "glyphs", "glyph_scenes", "mask_folder", "motion", "recordings"}
 """The user's own data, and what nobody has published."""
 
 
@@ -65,9 +66,12 @@ CASES: dict[str, Callable[[Path], Settings]] = {
     "manifold": lambda root: {"nodes": 40, "radius": 0.5, "length": 16},
     "motion": lambda root: {"split": "val", "subjects": 5, "stretch": 5.0},
     "mask_folder": lambda root: _at(root, write_scenes, size=8),
+    "recordings": lambda root: _at(root, write_recordings, split="all", seconds=2.0, step=1.0),
     "omniglot": lambda root: _at(root, lambda place: write_omniglot(place, "val"), split="val", size=14),
     "pascal_5i": lambda root: _at(root, write_pascal, split="test", fold=2, size=16),
     "table": lambda root: _at(root / "rows.csv", lambda file: _table(file.parent), label="species", attributes=("site",)),
+    "hapt": lambda root: _at(root, write_hapt, seconds=2.0, step=1.0),
+    "uci_har": lambda root: _at(root, write_uci_har, split="test"),
     "task_topology": lambda root: {"length": 16},
 }
 OURS = [name for name, entry in SOURCES.entries.items() if entry.module.startswith("kinshot.")]

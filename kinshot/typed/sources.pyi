@@ -10,13 +10,16 @@ from kinshot.datasets.fss_1000 import fss_1000 as fss_1000
 from kinshot.datasets.glyph_scenes import glyph_scenes as glyph_scenes
 from kinshot.datasets.glyphs import glyphs as glyphs
 from kinshot.datasets.grocery_store import grocery_store as grocery_store
+from kinshot.datasets.hapt import hapt as hapt
 from kinshot.datasets.manifold import manifold as manifold
 from kinshot.datasets.mask_folder import mask_folder as mask_folder
 from kinshot.datasets.motion import motion as motion
 from kinshot.datasets.omniglot import omniglot as omniglot
 from kinshot.datasets.pascal_5i import pascal_5i as pascal_5i
+from kinshot.datasets.recordings import recordings as recordings
 from kinshot.datasets.table import table as table
 from kinshot.datasets.task_topology import task_topology as task_topology
+from kinshot.datasets.uci_har import uci_har as uci_har
 
 __all__ = [
     "cifar10",
@@ -29,11 +32,14 @@ __all__ = [
     "glyph_scenes",
     "glyphs",
     "grocery_store",
+    "hapt",
     "manifold",
     "mask_folder",
     "motion",
     "omniglot",
     "pascal_5i",
+    "recordings",
     "table",
     "task_topology",
+    "uci_har",
 ]
