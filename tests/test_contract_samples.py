@@ -11,7 +11,9 @@ import torch
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.base import ArraySource
+from kinshot.datasets.bundle import Bundle
 from kinshot.datasets.features import FeatureSource
+from kinshot.datasets.fields import FieldsSource
 from kinshot.datasets.series import SeriesSource
 from kinshot.datasets.text import TextSource
 from kinshot.datasets.views import VIEWS
@@ -30,11 +32,28 @@ SOURCES = {
     "features": FeatureSource(_rng.normal(3, 2, (7, 5))),
     "tokens": TextSource(["some", "longer text", "a", "b", "c", "d", "e"]),
     "series": SeriesSource(_rng.normal(3, 2, (7, 3, 40)), 50),
+    "bundle": Bundle(
+        FieldsSource(
+            {"acc": SeriesSource(_rng.normal(3, 2, (7, 3, 40)), 50), "air": SeriesSource(_rng.normal(9, 4, (7, 1, 8)), 10)},
+            present={"air": np.arange(7) != 2},
+        )
+    ),
 }
-ENCODERS_OF = {"image": ["auto", "conv4"], "features": ["auto", "mlp"], "tokens": ["auto", "text"], "series": ["auto", "series_cnn"]}
+ENCODERS_OF = {
+    "image": ["auto", "conv4"],
+    "features": ["auto", "mlp"],
+    "tokens": ["auto", "text"],
+    "series": ["auto", "series_cnn"],
+    "bundle": ["auto", "fused"],
+}
 """Of those that are tried here."""
 KINDS = SPECS.names()
 GENERATOR = torch.Generator().manual_seed(0)
+
+
+def same(one, other):
+    """Whether tensors are equal, absent values too."""
+    return torch.equal(one.isnan(), other.isnan()) and torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 @pytest.fixture(params=KINDS)
@@ -80,25 +99,26 @@ def test_normalised_samples_have_no_mean_and_unit_spread(source):
         assert x.dtype == torch.int64
         assert 0 <= int(x.min()) <= int(x.max()) < spec.vocabulary
     else:
-        channels = x.double().transpose(0, 1).flatten(1)
-        torch.testing.assert_close(channels.mean(1), torch.zeros(len(channels)).double(), atol=1e-5, rtol=0)
-        torch.testing.assert_close(channels.std(1, correction=0), torch.ones(len(channels)).double(), atol=1e-4, rtol=0)
-    torch.testing.assert_close(spec.denormalize(x), spec.values(batch), check_dtype=False)
-    torch.testing.assert_close(source.spec.normalize(batch), spec.values(batch))
+        for part in spec.split(x).values() if spec.kind == "bundle" else [x]:
+            channels = part[~part.flatten(1).isnan().all(1)].double().transpose(0, 1).flatten(1)
+            torch.testing.assert_close(channels.mean(1), torch.zeros(len(channels)).double(), atol=1e-5, rtol=0)
+            torch.testing.assert_close(channels.std(1, correction=0), torch.ones(len(channels)).double(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(spec.denormalize(x), spec.values(batch), check_dtype=False, equal_nan=True)
+    torch.testing.assert_close(source.spec.normalize(batch), spec.values(batch), equal_nan=True)
 
 
 def test_normalisation_leaves_its_batch_alone(source):
     batch = source.load(range(7))
     before = batch.clone()
     input_of(source).prepare(batch)
-    assert torch.equal(batch, before)
+    assert same(batch, before)
 
 
 def test_prepared_samples_are_normalised(source):
     spec, batch = input_of(source), source.load(range(7))
-    assert torch.equal(spec.prepare(batch), spec.normalize(batch))
+    assert same(spec.prepare(batch), spec.normalize(batch))
     if not spec.vocabulary:
-        torch.testing.assert_close(spec.prepare(spec.values(batch)), spec.normalize(batch))
+        torch.testing.assert_close(spec.prepare(spec.values(batch)), spec.normalize(batch), equal_nan=True)
 
 
 def test_what_is_no_sample_of_the_kind_is_refused(source):
@@ -115,7 +135,7 @@ def test_what_is_no_sample_of_the_kind_is_refused(source):
 
 def test_a_fitted_batch_has_the_form(source):
     spec, batch = source.spec, source.load([0, 1, 2])
-    assert torch.equal(spec.fit(batch), batch)
+    assert same(spec.fit(batch), batch)
     other = batch[:, :, :-3, :-2] if batch.ndim == 4 else batch[..., :-1]
     if spec.resizable or spec.vocabulary or isinstance(spec, SeriesSpec):
         found = spec.fit(other)
@@ -124,7 +144,7 @@ def test_a_fitted_batch_has_the_form(source):
 
 def test_a_normalised_batch_is_fitted_by_its_values(source):
     spec, values = input_of(source), input_of(source).values(source.load(range(3)))
-    assert torch.equal(spec.fit_normalized(spec.normalize(values)), spec.normalize(values))
+    assert same(spec.fit_normalized(spec.normalize(values)), spec.normalize(values))
     if isinstance(spec, PixelSpec):
         small = replace(spec, height=5, width=6, interpolation="bicubic")
         torch.testing.assert_close(small.fit_normalized(spec.normalize(values)), small.normalize(small.fit(values)), atol=1e-5, rtol=0)
@@ -159,15 +179,15 @@ def test_noise_is_drawn_from_the_generator(source):
     spec = input_of(source)
     first, again, other = (spec.noise(3, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert first.shape == (3, *spec.shape)
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    assert same(first, again)
+    assert not same(first, other)
 
 
 def test_encoders_of_the_kind_take_blank_samples_and_noise(source):
     if source.kind == "image":
         source = ArraySource(np.zeros((1, 3, 32, 32), np.uint8))
     spec = input_of(source)
-    names = [name for name in ("auto", "conv4", "mlp", "series_cnn", "text") if spec.kind in accepted_kinds(ENCODERS.get(name))]
+    names = [name for name in ("auto", "conv4", "fused", "mlp", "series_cnn", "text") if spec.kind in accepted_kinds(ENCODERS.get(name))]
     assert names == ENCODERS_OF[spec.kind]
     for name in names:
         encoder = build_encoder(name, {}, spec).eval()
@@ -187,15 +207,16 @@ def test_samples_are_described(source):
     spec = input_of(source)
     said = {"image": "images of 3 x 16 x 12", "features": "5 features", "tokens": "texts of 11 characters of 69"}
     said["series"] = "series of 3 channels and 40 steps at 50 Hz"
+    said["bundle"] = "bundles of acc (series of 3 channels and 40 steps at 50 Hz) and air (series of 1 channels and 8 steps at 10 Hz)"
     assert spec.describe() == said[spec.kind]
 
 
 def test_there_is_something_to_look_at(source):
     spec, batch = source.spec, source.load([0, 1])
     pictures, texts = spec.pictures(batch), spec.texts(batch)
-    assert pictures is None or torch.equal(pictures, batch)
+    assert pictures is None or same(pictures, batch)
     assert texts is None or texts == ["some", "longer text"]
-    assert (pictures is None) + (texts is None) == (2 if spec.kind in ("features", "series") else 1)
+    assert (pictures is None) + (texts is None) == (2 if spec.kind in ("bundle", "features", "series") else 1)
 
 
 def test_images_of_older_files_are_square_and_those_of_today_need_not_be():
@@ -215,7 +236,7 @@ def test_images_of_older_files_are_square_and_those_of_today_need_not_be():
 def test_texts_and_rows_of_older_files_read_back():
     assert spec_from_dict({"kind": "tokens", "length": 5, "alphabet": "ab"}) == TokenSpec(5, "ab")
     assert spec_from_dict({"kind": "features", "dim": 2, "mean": [0, 1], "std": [1, 2]}) == RowSpec(2, (0.0, 1.0), (1.0, 2.0))
-    with pytest.raises(ValueError, match="unknown kind 'sound', known are features, image, series, tokens"):
+    with pytest.raises(ValueError, match="unknown kind 'sound', known are bundle, features, image, series, tokens"):
         spec_from_dict({"kind": "sound"})
 
 

@@ -20,6 +20,7 @@ from kinshot.datasets.views.plan import Plan, Views
 from kinshot.datasets.views.token_mask import TokenMask
 from kinshot.datasets.views.warp import Warp
 from kinshot.datasets.views.warp_plan import WarpPlan
+from kinshot.samples.bundle import BundleSpec
 from kinshot.samples.class_map import ClassMapSpec
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
@@ -35,6 +36,7 @@ SPECS: dict[str, Spec] = {
     "features": RowSpec(6, (1.0,) * 6, (2.0,) * 6),
     "tokens": TokenSpec(10, "abcdef"),
     "series": SERIES,
+    "bundle": BundleSpec(("acc", "gyro", "air"), (SERIES, SERIES, SeriesSpec(1, 8, 12.5, (1.0,), (2.0,)))),
 }
 STRONG = {"rotation": 30.0, "aspect": 0.2, "shear": 0.2, "shift": 0.1, "crop": (0.4, 1.0), "crop_aspect": 0.28, "flip": 0.5}
 COLOURFUL = {"brightness": 0.4, "contrast": 0.4, "hue": 0.1, "gray": 0.2, "blur": 0.5, "erase": 0.5, "thicken": 0.5}

@@ -161,6 +161,10 @@ class Source(ABC):
             found.update(chunk if isinstance(chunk, bytes) else chunk.data)
         return found.hexdigest()
 
+    def said(self) -> list[str]:
+        """What is to be said before it is used, with its name in front, of `notes` that were not said when it was built."""
+        return []
+
     def beside(self, rows: np.ndarray) -> dict[str, Any]:
         """What is known of the samples at `rows` beside their classes, as keywords for a source of them; the graph is no part of it."""
         return {

@@ -124,6 +124,10 @@ class WindowSource(Source):
         )
         self.notes = [*notes, *(note for recording in kept for note in recording.notes), *said]
 
+    def said(self) -> list[str]:
+        """What was left out and what some samples lack."""
+        return [f"{self.name}: {note}" for note in self.notes]
+
     def _load(self, rows: np.ndarray, field: str) -> torch.Tensor:
         values, placed = self.values[field], self._placed[field].at(rows)
         steps = placed.first[:, None] + np.arange(self.fields[field].shape[1])

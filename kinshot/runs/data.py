@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from kinshot.core.errors import ConfigError
 from kinshot.datasets.base import Source
+from kinshot.datasets.bundle import Bundle
 from kinshot.samples import SPECS
 
 
@@ -40,13 +42,17 @@ def data_of(source: Source, beside: tuple[str, ...], method: str) -> Data:
         method: its name, for messages.
 
     Raises:
-        ConfigError: a source without these fields, or that lacks them for some samples, or with several that an encoder could take.
+        ConfigError: a source without these fields, or that lacks them for some samples, or with several that an encoder could take, unless
+            these are sensors, of which an encoder of bundles takes all.
     """
     missing = [name for name in beside if name not in source.fields]
     if missing:
         known = ", ".join(source.fields)
         raise ConfigError(f"method {method} learns from the field {missing[0]}, and {source.name} has {known}: choose data with class maps")
     able = [name for name, spec in source.fields.items() if name not in beside and spec.kind in SPECS.entries]
+    if len(able) > 1 and not beside and all(math.isnan(source.fields[name].absent) for name in able):
+        seen = Bundle(source)
+        return Data(source, seen, seen.field)
     if len(able) != 1:
         known = ", ".join(able) or "none"
         raise ConfigError(f"data: an encoder takes one field, and {source.name} has {known} that one could take: choose data with one")

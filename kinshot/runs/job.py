@@ -26,7 +26,7 @@ from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
 from kinshot.datasets.loader import Order, batches
 from kinshot.datasets.orders import ORDERS
-from kinshot.datasets.scenes import PHOTO, Scenes
+from kinshot.datasets.scenes import PHOTO
 from kinshot.datasets.views import VIEWS
 from kinshot.encoders.freezing import freeze
 from kinshot.kin.graph import RelationGraph
@@ -153,7 +153,7 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     make_batch = _batch_maker(recipe, data, input, learner)
     threads = f"device: {device}, {torch.get_num_threads()} threads"
     notes = [threads, f"precision: {precision} ({reason})", allocator or f"allocator: {allocator_obstacle()}"]
-    notes += data.whole.said() if isinstance(data.whole, Scenes) else []
+    notes += (data.whole if data.beside else data.seen).said()
     notes += stand_in_notes(data.whole) + filled_in(written, recipe) + unfinished_notes([recipe.init, *recipe.teachers])
     computed = [describe_compute(precision, device)]
     order, run = _order(recipe, method, source, steps), Run(learner, optimizer, average)

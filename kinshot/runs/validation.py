@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.run_folder import checkpoint_path, is_complete, read_best, write_best
 from kinshot.datasets import SOURCES
+from kinshot.datasets.bundle import as_taken
 from kinshot.recipes.recipe import Recipe, ValidationConfig
 from kinshot.recipes.splits import validation_data
 
@@ -42,7 +43,7 @@ class Validator(ABC):
     def __init__(self, job: Job, out: Path) -> None:
         self.settings: ValidationConfig = job.recipe.validation
         self.out = out
-        self.source = validation_source(job.recipe)
+        self.source = as_taken(validation_source(job.recipe), job.input)
         self.drawn = self.prepare(job)
         self.best = _best(out, self.metric, job.begun)
         if self.best["step"] >= 0 and is_complete(checkpoint_path(out, self.best["step"])):

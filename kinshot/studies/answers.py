@@ -14,6 +14,7 @@ from kinshot.core.errors import DataError
 from kinshot.core.progress import Work
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
+from kinshot.datasets.bundle import as_taken
 from kinshot.fewshot.base_statistics import BaseStatistics, base_statistics
 from kinshot.fewshot.evaluate import takes
 from kinshot.fewshot.groups import grouped
@@ -78,7 +79,7 @@ def build_source(data: Choice, input: Spec) -> Source:
     for key, value in input.rendering.items():
         if key in known and key not in settings:
             settings[key] = value
-    source: Source = SOURCES.build(data.name, settings=settings)
+    source = as_taken(SOURCES.build(data.name, settings=settings), input)
     input.check_source(source)
     return source
 

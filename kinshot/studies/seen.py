@@ -16,6 +16,7 @@ import numpy as np
 from kinshot.core.errors import KinshotError
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
+from kinshot.datasets.bundle import as_taken
 from kinshot.datasets.files import content_digests, regular_file
 from kinshot.recipes.loaded import Loaded
 from kinshot.recipes.recipe import Choice, Recipe, knows_labels
@@ -141,7 +142,7 @@ class SeenInTraining:
             try:
                 built = SOURCES.build(data.name, settings=settings)
                 shared = len(like.fields) == 1 and len(built.fields) > 1 and like.field in built.fields
-                self._built[key] = built.only(like.field) if shared else built
+                self._built[key] = built.only(like.field) if shared else as_taken(built, like.spec)
             except (KinshotError, OSError) as error:
                 self._built[key] = f"its training data {data.name} cannot be read now ({error})"
         return self._built[key]

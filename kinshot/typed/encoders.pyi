@@ -5,6 +5,7 @@ from kinshot.encoders.conv4 import Conv4 as conv4
 from kinshot.encoders.conv_gru import ConvGRU as conv_gru
 from kinshot.encoders.dense_cnn import DenseCNN as dense_cnn
 from kinshot.encoders.efficientnet_lite0 import EfficientNetLite0 as efficientnet_lite0
+from kinshot.encoders.fused_bundle import FusedBundle as fused
 from kinshot.encoders.mlp import MLP as mlp
 from kinshot.encoders.onnx_encoder import OnnxEncoder as onnx
 from kinshot.encoders.patch_transformer import PatchTransformer as patch_transformer
@@ -24,6 +25,7 @@ __all__ = [
     "conv_gru",
     "dense_cnn",
     "efficientnet_lite0",
+    "fused",
     "mlp",
     "onnx",
     "patch_transformer",

@@ -1,0 +1,93 @@
+"""The encoder of bundles: an encoder for each modality, and their features as one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from kinshot.core.errors import ConfigError, suggest
+from kinshot.core.part_text import example_of, read_settings, split_text
+from kinshot.encoders import ENCODERS
+from kinshot.encoders.build import Encoder
+from kinshot.encoders.fused import Fused
+from kinshot.samples.bundle import BundleSpec
+from kinshot.samples.spec import Spec, check_kind
+
+_EXAMPLE = "series_cnn:widths=[32, 64]"
+
+
+@ENCODERS.register("fused")
+class FusedBundle(nn.Module):
+    """An encoder for each modality of a bundle, and one feature of unit length of those that a sample has (`Fused`).
+
+    Any non-empty subset of the modalities will do, sample by sample: what is absent (NaN all over) passes no network, enters no statistic
+    of a batch, and says nothing in the feature.
+
+    Args:
+        each: the encoder of every modality, as text: its name and perhaps settings, `series_cnn:widths=[32, 64]`.
+        other: for modalities that need another one, `name=encoder`: `barometer=series_cnn:strides=[1, 2, 2]`.
+        fusion: `concat` keeps features side by side, in the order of the modalities; `mean` and `attention` make one of one width.
+
+    Attributes:
+        modalities: the encoder of each modality by name.
+        dims: features of each.
+
+    >>> from kinshot.samples.bundle import BundleSpec
+    >>> from kinshot.samples.series import SeriesSpec
+    >>> spec = BundleSpec(("acc", "air"), (SeriesSpec.unmeasured((3, 100), 50.0), SeriesSpec.unmeasured((1, 20), 10.0)))
+    >>> encoder = kinshot.encoders.fused(spec, each="series_cnn:widths=[8, 16]:kernels=[8, 4]:strides=[2, 2]")
+    >>> encoder(spec.blank(3)).shape, encoder(spec.without(spec.blank(3), ["air"]))[:, 16:].abs().sum()
+    (torch.Size([3, 32]), tensor(0., grad_fn=<SumBackward0>))
+    """
+
+    accepts = ("bundle",)
+
+    def __init__(
+        self,
+        input: BundleSpec,
+        *,
+        each: str = "auto",
+        other: tuple[str, ...] = (),
+        fusion: Literal["concat", "mean", "attention"] = "concat",
+    ) -> None:
+        super().__init__()
+        own = dict(_assigned(text, input) for text in other)
+        if len(own) < len(other):
+            raise ConfigError(f"encoder fused: other names a modality twice: {', '.join(other)}: keep one")
+        encoders = {name: _encoder(own.get(name, each), part) for name, part in input.modalities.items()}
+        self.input, self.fused = input, Fused(encoders, fusion=fusion)
+        self.dim, self.dims, self.fusion = self.fused.dim, self.fused.dims, fusion
+
+    @property
+    def modalities(self) -> dict[str, Encoder]:
+        """The encoder of each modality by name."""
+        return dict(self.fused.encoders.items())  # type: ignore[arg-type]  # they keep the contract without inheriting it
+
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        """Each modality's own features (B, dims[name]) of normalised rows (B, N), zero for samples that lack it."""
+        return self.fused.features(self.input.split(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, dim) of normalised rows (B, N). Raises DataError for a row without any modality."""
+        return self.fused(self.input.split(x))
+
+
+def _assigned(text: str, input: BundleSpec) -> tuple[str, str]:
+    """Modality and encoder of `name=encoder`."""
+    name, equals, encoder = (piece.strip() for piece in text.partition("="))
+    if not equals or not encoder:
+        raise ConfigError(f"encoder fused: other must be modality=encoder, got {text!r}: write for example {input.names[0]}={_EXAMPLE}")
+    if name not in input.names:
+        raise ConfigError(f"encoder fused: there is no modality {name!r}: {suggest(name, input.names)}")
+    return name, encoder
+
+
+def _encoder(text: str, part: Spec) -> Encoder:
+    """The encoder that a text names, for a modality."""
+    name, *assignments = split_text(text, ":", "encoder", _EXAMPLE)
+    entry = ENCODERS.entry(name)
+    check_kind(ENCODERS, name, part)
+    settings = read_settings(text, assignments, "encoder", example_of(name, entry.parameters))
+    encoder: Encoder = ENCODERS.build(name, part, settings=settings)
+    return encoder
