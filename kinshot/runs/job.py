@@ -157,6 +157,7 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     notes += stand_in_notes(data.whole) + filled_in(written, recipe) + unfinished_notes([recipe.init, *recipe.teachers])
     computed = [describe_compute(precision, device)]
     order, run = _order(recipe, method, source, steps), Run(learner, optimizer, average)
+    notes += getattr(order, "notes", [])
     return Job(recipe, data, input, run, plan, make_batch, notes, graph, computed, order=order)
 
 
@@ -198,8 +199,10 @@ def _order(recipe: Recipe, method: Method, source: Source, steps: int) -> Order 
         raise ConfigError(f"order: method {recipe.method.name} chooses its own batches: leave order out")
     if recipe.order is None:
         return method.order
-    labels = np.full(len(source), -1) if source.labels is None else np.asarray(source.labels)
-    order: Order = ORDERS.build(recipe.order.name, labels, recipe.train.batch_size, steps, recipe.seed, settings=recipe.order.settings)
+    known: Any = np.full(len(source), -1) if source.labels is None else np.asarray(source.labels)
+    if ORDERS.entry(recipe.order.name).facts.get("takes") == "clock":
+        known = source.clock
+    order: Order = ORDERS.build(recipe.order.name, known, recipe.train.batch_size, steps, recipe.seed, settings=recipe.order.settings)
     return order
 
 

@@ -1,9 +1,13 @@
 """The parts of `kinshot.orders` for type checkers, written by `make api`."""
 
 from kinshot.datasets.orders.classes import classes as classes
+from kinshot.datasets.orders.consecutive import consecutive as consecutive
+from kinshot.datasets.orders.one_per_recording import one_per_recording as one_per_recording
 from kinshot.datasets.orders.shuffled import shuffled as shuffled
 
 __all__ = [
     "classes",
+    "consecutive",
+    "one_per_recording",
     "shuffled",
 ]
