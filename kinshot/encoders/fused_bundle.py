@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.core.part_text import example_of, read_settings, split_text
-from kinshot.encoders import ENCODERS
+from kinshot.encoders import ENCODERS, fused_stream
 from kinshot.encoders.build import Encoder
 from kinshot.encoders.fused import Fused
+from kinshot.encoders.fused_stream import FusedState, FusedStreamed
+from kinshot.encoders.streaming import stream_of
 from kinshot.samples.bundle import BundleSpec
 from kinshot.samples.spec import Spec, check_kind
 
@@ -22,7 +25,7 @@ class FusedBundle(nn.Module):
     """An encoder for each modality of a bundle, and one feature of unit length of those that a sample has (`Fused`).
 
     Any non-empty subset of the modalities will do, sample by sample: what is absent (NaN all over) passes no network, enters no statistic
-    of a batch, and says nothing in the feature.
+    of a batch, and says nothing in the feature. Where the encoders of all modalities are causal it streams (`streaming.StreamingBundle`).
 
     Args:
         each: the encoder of every modality, as text: its name and perhaps settings, `series_cnn:widths=[32, 64]`.
@@ -32,6 +35,7 @@ class FusedBundle(nn.Module):
     Attributes:
         modalities: the encoder of each modality by name.
         dims: features of each.
+        causal: whether the encoders of all modalities see nothing of the future.
 
     >>> from kinshot.samples.bundle import BundleSpec
     >>> from kinshot.samples.series import SeriesSpec
@@ -71,6 +75,20 @@ class FusedBundle(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim) of normalised rows (B, N). Raises DataError for a row without any modality."""
         return self.fused(self.input.split(x))
+
+    @property
+    def causal(self) -> bool:
+        """Whether the encoders of all modalities stream."""
+        return all(getattr(encoder, "causal", False) for encoder in self.modalities.values())
+
+    def start(self, streams: int) -> FusedState:
+        """The state of so many streams before anything came; see `streaming.StreamingBundle`."""
+        stream_of("fused", self)
+        return fused_stream.start(self.fused, streams)
+
+    def step(self, chunks: Mapping[str, Tensor], state: FusedState) -> tuple[FusedStreamed, FusedState]:
+        """What the next normalised steps of some modalities give, and the state behind them; see `streaming.StreamingBundle`."""
+        return fused_stream.step(self.fused, chunks, state)
 
 
 def _assigned(text: str, input: BundleSpec) -> tuple[str, str]:

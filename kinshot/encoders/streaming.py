@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.encoders.maps import Maps
 from kinshot.encoders.place_pooling import Pooled
+from kinshot.samples.bundle import BundleSpec
 from kinshot.samples.series import SeriesSpec
+
+if TYPE_CHECKING:
+    from kinshot.encoders.fused_stream import FusedState, FusedStreamed
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,46 @@ class Streaming(Protocol):
         """What a chunk (streams, C, t) gives, and the state behind it. Raises ConfigError unless `causal`, DataError for a bad chunk."""
 
 
-def stream_of(name: str, encoder: Any) -> Streaming:
+class StreamingBundle(Protocol):
+    """An encoder of bundles whose modalities all stream, each at its own rate: `step` takes the next steps of those that have any.
+
+    However the chunks are cut, and whichever modality is ahead, the feature is what the encoder gives of the chunks put together, to 1e-5
+    of values of unit size: fused from the modalities that have measured anything so far.
+
+    Attributes:
+        causal: whether it streams as it was built.
+        input: the samples that it was made for.
+        dim: features.
+    """
+
+    @property
+    def causal(self) -> bool: ...  # noqa: D102 - the class says it
+
+    input: BundleSpec
+    dim: int
+
+    def start(self, streams: int) -> FusedState:
+        """The state of so many streams before anything came. Raises ConfigError unless `causal`."""
+
+    def step(self, chunks: Mapping[str, Tensor], state: FusedState) -> tuple[FusedStreamed, FusedState]:
+        """What chunks (streams, C, t) by modality give, and the state behind them. Raises DataError for a bad chunk."""
+
+
+def stream_of(name: str, encoder: Any) -> Streaming | StreamingBundle:
     """The encoder, called `name`, as a stream. Raises ConfigError for one that looks ahead, or takes something else than series."""
-    if not getattr(encoder, "causal", False):
+    if getattr(encoder, "causal", False):
+        found: Streaming | StreamingBundle = encoder
+        return found
+    ahead = [part for part, own in getattr(encoder, "modalities", {}).items() if not getattr(own, "causal", False)]
+    if ahead:
         raise ConfigError(
-            f"encoder {name} needs its whole window and cannot stream: train one that sees nothing of the future, encoder=conv_gru, or "
-            "encoder=tcn with encoder.causal=true"
+            f"encoder {name} cannot stream: its encoder of {', '.join(ahead)} needs a whole window; train one of encoders that see nothing "
+            "of the future, encoder.each=conv_gru, or encoder.each=tcn:causal=true"
         )
-    return encoder
+    raise ConfigError(
+        f"encoder {name} needs its whole window and cannot stream: train one that sees nothing of the future, encoder=conv_gru, or "
+        "encoder=tcn with encoder.causal=true"
+    )
 
 
 def check_chunk(name: str, encoder: Streaming, chunk: Tensor, state: StreamState) -> None:
