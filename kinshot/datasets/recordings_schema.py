@@ -1,10 +1,10 @@
-"""The schema of a folder of recordings: which columns are a sensor's, and at which rate it measures."""
+"""The schema of a folder of recordings: which columns, or which files, are a sensor's, and at which rate it measures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kinshot.core.errors import DataError, suggest
@@ -14,6 +14,9 @@ SCHEMA = "recordings.json"
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _KEYS = ("sensors", "time", "time_unit", "subject", "subjects", "label", "classes")
 _SENSOR_KEYS = ("columns", "rate", "time")
+_SOUND_KEYS = ("wav", "mels", "window", "hop", "low", "high")
+NAME = "{name}"
+"""What stands for the name of a recording's table, without its ending, in the names of files beside it."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,18 @@ class Sensor:
     columns: tuple[str, ...]
     rate: float
     time: str = ""
+
+
+@dataclass(frozen=True)
+class SoundSensor:
+    """A microphone: the WAV file beside a table, by a pattern with `NAME`, and what `kinshot.datasets.log_mel` makes of it."""
+
+    wav: str
+    mels: int = 64
+    window: float = 0.025
+    hop: float = 0.01
+    low: float = 125.0
+    high: float = 7500.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +54,7 @@ class Schema:
         classes: their order; empty for sorted.
     """
 
-    sensors: Mapping[str, Sensor]
+    sensors: Mapping[str, Sensor | SoundSensor]
     time: str = ""
     seconds: float = 1.0
     subject: str = ""
@@ -75,17 +90,46 @@ def read_schema(place: Path) -> Schema:
     )
 
 
-def _sensor(path: Path, name: str, given: Any) -> Sensor:
+def _sensor(path: Path, name: str, given: Any) -> Sensor | SoundSensor:
     what = f"sensors.{name}"
     if not name.isidentifier():
         raise DataError(f"{path}: {what}: names of sensors have letters, digits and _ alone: rename it")
+    if isinstance(given, dict) and "wav" in given:
+        return _sound(path, what, given)
     _check_keys(path, what, given, _SENSOR_KEYS, ("columns", "rate"))
-    columns, rate = _texts(path, f"{what}.columns", given["columns"]), given["rate"]
+    columns = _texts(path, f"{what}.columns", given["columns"])
     if not columns:
         raise DataError(f"{path}: {what}.columns names none: give the columns of its channels")
-    if type(rate) not in (int, float) or not 0 < rate < 1e9:
-        raise DataError(f"{path}: {what}.rate must be a number of Hz above 0, got {rate!r}: correct it")
-    return Sensor(columns, float(rate), _text(path, f"{what}.time", given.get("time", "")))
+    return Sensor(columns, _positive(path, f"{what}.rate", given["rate"], "Hz"), _text(path, f"{what}.time", given.get("time", "")))
+
+
+def _sound(path: Path, what: str, given: Mapping[str, Any]) -> SoundSensor:
+    _check_keys(path, what, given, _SOUND_KEYS, ("wav",))
+    mels, low = given.get("mels", SoundSensor.mels), given.get("low", SoundSensor.low)
+    if type(mels) is not int or not 1 <= mels <= 1024:
+        raise DataError(f"{path}: {what}.mels must be a whole number of bands from 1 to 1024, got {mels!r}: correct it")
+    if low != 0 or type(low) is bool:
+        low = _positive(path, f"{what}.low", low, "Hz")
+    window, hop = (_positive(path, f"{what}.{key}", given.get(key, getattr(SoundSensor, key)), "seconds") for key in ("window", "hop"))
+    high = _positive(path, f"{what}.high", given.get("high", SoundSensor.high), "Hz")
+    if low >= high:
+        raise DataError(f"{path}: {what}.low must lie below high, got {low:g} and {high:g} Hz: correct one")
+    return SoundSensor(_pattern(path, f"{what}.wav", given["wav"]), mels, window, hop, float(low), high)
+
+
+def _pattern(path: Path, what: str, value: Any) -> str:
+    """The name of files beside tables."""
+    pattern = PurePosixPath(_text(path, what, value))
+    if NAME not in pattern.as_posix() or pattern.is_absolute() or ".." in pattern.parts:
+        need = f"a name relative to a table's folder, with {NAME} for the table's own"
+        raise DataError(f"{path}: {what} must be {need}, got {value!r}: write for example {NAME}{pattern.suffix}")
+    return pattern.as_posix()
+
+
+def _positive(path: Path, what: str, value: Any, unit: str) -> float:
+    if type(value) not in (int, float) or not 0 < value < 1e9:
+        raise DataError(f"{path}: {what} must be a number of {unit} above 0, got {value!r}: correct it")
+    return float(value)
 
 
 def _check_keys(path: Path, what: str, given: Any, known: tuple[str, ...] | None, needed: tuple[str, ...]) -> None:
