@@ -40,7 +40,13 @@ N, B, D = 24, 6, 5
 SPEC = RowSpec(3, (0.0,) * 3, (1.0,) * 3)
 LABELS = np.arange(N) % 3
 CONTEXT = RunContext(N, B, N // B, 100, 0)
-WANTED = {"time": {"time": "at", "max_lag": 4.0}, "shared_labels": {"attribute": "marks"}, "teacher": {"checkpoint": "T", "k": 2}}
+WANTED = {
+    "time": {"time": "at", "max_lag": 4.0},
+    "shared_labels": {"attribute": "marks"},
+    "teacher": {"checkpoint": "T", "k": 2},
+    "windows": {"length": 2.0},
+    "neighborhood": {"spread": 1.0, "reach": 2.0},
+}
 
 
 class Encoder(nn.Module):
@@ -69,6 +75,7 @@ def samples() -> Tensor:
 
 def known() -> Known:
     attributes = {"at": np.arange(N, dtype=np.float64), "marks": np.stack([c == LABELS for c in range(3)], axis=1).astype(np.int64)}
+    attributes |= {"start": np.arange(N, dtype=np.float64), "recording": np.arange(N) // 4}
     return Known(CONTEXT, LABELS, attributes, lambda text: from_labels(LABELS), lambda *given, **more: Said())
 
 
