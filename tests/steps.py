@@ -7,10 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from kinshot.learn import METHODS
 from kinshot.learn.learner import Learner
 from kinshot.learn.method import Method
 from kinshot.learn.model import Model
 from kinshot.samples.batch import Batch, Partners
+from kinshot.samples.spec import accepted_kinds
 
 
 def batch_of(
@@ -19,18 +21,24 @@ def batch_of(
     indices: Tensor,
     partners: dict[int, Partners] | None = None,
     beside: Mapping[str, Sequence[Tensor]] | None = None,
+    step: int = 0,
 ) -> Batch:
     """`views` are as many as the method takes, and then the clean samples if there is one more; `beside` are fields such as class maps."""
     count = method.view_count
-    return Batch(indices, list(views[:count]), views[count] if len(views) > count else None, partners or {}, beside or {})
+    return Batch(indices, list(views[:count]), views[count] if len(views) > count else None, partners or {}, beside or {}, step)
 
 
 def loss_of(what: Method | Learner, views: Sequence[Tensor], indices: Tensor, step: int = 0, **more: Any) -> dict[str, Tensor]:
     """The loss and its terms."""
+    batch = batch_of(what.method if isinstance(what, Learner) else what, views, indices, step=step, **more)
     if isinstance(what, Learner):
-        return what.loss(batch_of(what.method, views, indices, **more), step)
-    batch = batch_of(what, views, indices, **more)
+        return what.loss(batch, step)
     return what.loss(what.outputs(batch), batch, step)
+
+
+def of_images(method: str) -> bool:
+    """Whether a registered method learns from images."""
+    return "image" in accepted_kinds(METHODS.get(method))
 
 
 def model_of(encoder: nn.Module, projector: nn.Module | None = None) -> Model:

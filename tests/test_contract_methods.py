@@ -13,17 +13,25 @@ from torch import nn
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
 from kinshot.encoders.dense_cnn import DenseCNN
+from kinshot.encoders.fused_bundle import FusedBundle
 from kinshot.encoders.mlp import MLP
+from kinshot.encoders.modality_projector import ModalityProjector
 from kinshot.encoders.paths import PathProjector
+from kinshot.encoders.series_cnn import SeriesCNN
 from kinshot.encoders.text_transformer import TextTransformer
 from kinshot.learn import METHODS
+from kinshot.samples.bundle import BundleSpec
 from kinshot.samples.characters import MASK
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
+from kinshot.samples.series import SeriesSpec
+from kinshot.samples.spec import accepted_kinds
 from kinshot.samples.tokens import TokenSpec
 from tests.steps import loss_of, model_of
 
 N, B = 48, 8
+JOINED: tuple[str, ...] = ()
+"""Methods of bundles that learn on the fused feature, with one projector for all modalities."""
 # a method that only teachers give a loss has none to look at: tests/test_distill.py
 ALONE = [name for name in METHODS.names() if not METHODS.entry(name).flags.get("taught_only")]
 VARIANTS = {
@@ -51,6 +59,10 @@ VARIANTS = {
 }
 
 
+SERIES = SeriesSpec(3, 24, 50.0, (0.0,) * 3, (1.0,) * 3)
+BUNDLE = BundleSpec(("acc", "gyro", "air"), (SERIES, SERIES, SeriesSpec(1, 8, 50 / 3, (0.0,), (1.0,))))
+
+
 class Case(NamedTuple):
     name: str
     kind: str
@@ -73,9 +85,15 @@ def settings_of(name):
     return [{**episodes, **settings} for settings in [{}, *VARIANTS.get(name, [])]]
 
 
+def kinds_of(name):
+    """Kinds of samples that a method is tried on, the one that all its variants are tried on first."""
+    known = ("image",) if dense(name) else ("image", "features", "tokens", "series", "bundle")
+    return [kind for kind in known if kind in accepted_kinds(METHODS.get(name))]
+
+
 def cases():
-    found = [Case(name, "image", settings) for name in ALONE for settings in settings_of(name)]
-    found += [Case(name, kind, settings_of(name)[0]) for name in ALONE if not dense(name) for kind in ("features", "tokens")]
+    found = [Case(name, kinds_of(name)[0], settings) for name in ALONE for settings in settings_of(name)]
+    found += [Case(name, kind, settings_of(name)[0]) for name in ALONE for kind in kinds_of(name)[1:]]
     return [pytest.param(case, id=f"{case.name}-{case.kind}" + "".join(f"-{k}={v}" for k, v in case.settings.items())) for case in found]
 
 
@@ -101,6 +119,10 @@ def encoder_for(kind, name=""):
         return MLP(RowSpec(10, (0.0,) * 10, (1.0,) * 10), widths=(16, 12))
     if kind == "tokens":
         return TextTransformer(TokenSpec(9, "abcd"), width=12, layers=1, heads=2)
+    if kind == "series":
+        return SeriesCNN(SERIES, widths=(8, 12), kernels=(4, 4), strides=(2, 2))
+    if kind == "bundle":
+        return FusedBundle(BUNDLE, each="series_cnn:widths=[8, 12]:kernels=[4, 4]:strides=[2, 2]")
     return TinyEncoder()
 
 
@@ -113,6 +135,10 @@ def samples(kind):
     if kind == "tokens":
         letters = torch.randint(3, 7, (N, 9), generator=torch.Generator().manual_seed(5))
         return letters.masked_fill(torch.arange(9) >= 2 + torch.arange(N)[:, None] % 8, 0)
+    if kind in ("series", "bundle"):  # bursts, and, of bundles, modalities that are absent: every sixth sample lacks the second one
+        x = {name: noise(5 + place, N, *part.shape) for place, (name, part) in enumerate(BUNDLE.modalities.items())}
+        x["acc"][1::6, :, 4:7], x["gyro"][2::6] = float("nan"), float("nan")
+        return BUNDLE.join(x) if kind == "bundle" else x["acc"]
     return noise(5, N, 10) if kind == "features" else noise(5, N, 3, 8, 8)
 
 
@@ -166,23 +192,33 @@ def supervised(name):
     return METHODS.entry(name).flags.get("supervised", False)
 
 
-def projector_for(name):
+def projector_for(name, encoder):
+    if kinds_of(name) == ["bundle"] and name not in JOINED:
+        return ModalityProjector(encoder.dims, 16, 8, 2, last_norm=False)
+    dim = encoder.dim
     if name == "dual_path":
-        return PathProjector(12, 16, 8, 2, ("structural", "contrastive"), last_norm=False)
+        return PathProjector(dim, 16, 8, 2, ("structural", "contrastive"), last_norm=False)
     if supervised(name) or dense(name):  # recipes of methods that learn from labels have no projector
         return nn.Identity()
-    return nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8))
+    return nn.Sequential(nn.Linear(dim, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8))
 
 
 def build(case, batch=B, count=N, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         encoder = encoder_for(case.kind, case.name)
-        projector = projector_for(case.name)
+        projector = projector_for(case.name, encoder)
     labels = torch.arange(count) % 6 if supervised(case.name) else None
     maps = of_maps(class_maps()[:count]) if dense(case.name) else {}
-    context = RunContext(count, batch, steps_per_epoch=count // batch, total_steps=100, seed=seed, labels=labels, **maps)
+    context = RunContext(
+        count, batch, steps_per_epoch=count // batch, total_steps=100, seed=seed, labels=labels, **maps, clock=clock_of(count)
+    )
     return METHODS.build(case.name, model_of(encoder, projector), context, settings=case.settings)
+
+
+def clock_of(count):
+    """Recordings of sixteen windows that overlap by half."""
+    return (torch.arange(count) % 16 * SERIES.length / SERIES.rate / 2).double().numpy(), (torch.arange(count) // 16).numpy()
 
 
 def extractor(method):

@@ -27,7 +27,7 @@ from kinshot.runs.terms import terms_of
 from kinshot.runs.train import train_recipe
 from kinshot.samples.batch import Batch, Partners, Shown
 from kinshot.samples.rows import RowSpec
-from tests.steps import model_of
+from tests.steps import model_of, of_images
 from tests.tiny import STRUCTURE, TINY
 
 N, B, D = 24, 6, 5
@@ -202,7 +202,10 @@ def test_gradient_ratio_is_measured_and_changes_no_gradient():
     assert "gradient_ratio" not in silent.after_step(0)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS.names() if not METHODS.entry(name).flags.keys() & {"taught_only", "fields"}])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in METHODS.names() if not METHODS.entry(name).flags.keys() & {"taught_only", "fields"} and of_images(name)],
+)
 def test_every_method_can_be_wrapped(name, tmp_path):
     extra = {
         "interclr": ["method.clusters=12", "method.min_cluster=3", "method.negatives=16", "method.pool=64"],

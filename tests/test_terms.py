@@ -33,7 +33,7 @@ from kinshot.runs.terms import terms_of
 from kinshot.runs.train import train_recipe
 from kinshot.samples.batch import Batch, Partners
 from kinshot.samples.rows import RowSpec
-from tests.steps import model_of
+from tests.steps import model_of, of_images
 from tests.tiny import TINY
 
 N, B, D = 24, 6, 5
@@ -253,7 +253,7 @@ def test_a_method_without_a_loss_learns_from_a_term_alone(tmp_path: Path) -> Non
     assert weights_hash(begun) != weights_hash(ended)
 
 
-ALONE = [name for name in METHODS.names() if not METHODS.entry(name).flags.get("taught_only")]
+ALONE = [name for name in METHODS.names() if not METHODS.entry(name).flags.get("taught_only") and of_images(name)]
 
 
 @pytest.mark.parametrize("name", ALONE)

@@ -21,9 +21,11 @@ class RunContext:
         labels: class of every sample, int64 (N,), 0..C-1, for a method that is `supervised`; None for all others.
         contains: which classes the class map of every sample holds, bool (N, C), for a method that learns from class maps, else None.
         photos: the photograph that every sample is of, int64 (N,), where `contains` is.
+        clock: when every sample was taken, float64 (N,), and in which recording, int64 (N,), where the data says so, else None.
 
     >>> kinshot.RunContext(num_samples=100, batch_size=32, steps_per_epoch=3, total_steps=30, seed=0)
-    RunContext(num_samples=100, batch_size=32, steps_per_epoch=3, total_steps=30, seed=0, labels=None, contains=None, photos=None)
+    RunContext(num_samples=100, batch_size=32, steps_per_epoch=3, total_steps=30, seed=0, labels=None, contains=None, photos=None,
+    clock=None)
     """
 
     num_samples: int
@@ -34,3 +36,4 @@ class RunContext:
     labels: Tensor | None = None
     contains: np.ndarray | None = None
     photos: np.ndarray | None = None
+    clock: tuple[np.ndarray, np.ndarray] | None = None

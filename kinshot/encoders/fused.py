@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from kinshot.core.errors import ConfigError, DataError, suggest
 from kinshot.encoders.build import Encoder
 from kinshot.encoders.fusion import FUSIONS
+from kinshot.encoders.present import through
 from kinshot.objectives.common import check_choice, unit
 from kinshot.samples.spec import Spec
 
@@ -108,15 +108,9 @@ class Fused(nn.Module):
         return {name: self._of_field(name, x.get(name), rows, device) for name, rows in there.items()}
 
     def _of_field(self, name: str, x: Tensor | None, rows: Tensor, device: torch.device) -> Tensor:
-        kept = rows.nonzero().squeeze(1).to(device)
-        if x is None or not len(kept):
+        if x is None:
             return torch.zeros(len(rows), self.dims[name], device=device)
-        encoder = self.encoders[name]
-        if len(kept) == len(rows) > 1:
-            return encoder(x)
-        with _evaluating(encoder) if len(kept) == 1 else nullcontext():
-            z = encoder(x[kept])
-        return z.new_zeros(len(rows), self.dims[name]).index_copy(0, kept, z)
+        return through(self.encoders[name], x, rows, self.dims[name])
 
     def _join(self, features: Fields, there: Fields) -> Tensor:
         device = next(iter(features.values())).device
@@ -152,15 +146,3 @@ class Fused(nn.Module):
         if empty:
             raise DataError(f"fused: samples {empty[:8]} of the batch have none of {', '.join(self.dims)}: leave them out")
         return there
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; each submodule's own mode comes back afterwards."""
-    before = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in before.items():
-            part.training = training

@@ -37,6 +37,8 @@ class Method(nn.Module):
         model: encoder and projector; a method that learns rows of classes or the network of a head puts them there.
     """
 
+    accepts: ClassVar[tuple[str, ...] | None] = None
+    """Kinds of samples that it learns from; None for all."""
     supervised: ClassVar[bool] = False
     """Whether it learns from class labels: it is then given `context.labels`, and `fewshot train` runs it."""
     taught_only: ClassVar[bool] = False

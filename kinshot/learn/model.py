@@ -66,23 +66,24 @@ class Model(nn.Module):
         """Numbers in a backbone feature."""
         return int(cast(int, self.encoder.dim))
 
-    def prepare(self, samples: Tensor | Sequence[str]) -> Tensor:
+    def prepare(self, samples: Tensor | Sequence[str] | Mapping[str, Tensor]) -> Tensor:
         """Samples as the encoder expects them.
 
         Images, uint8 or [0, 1] float (B, C, H, W), get its channels, size and normalisation; features (B, F) its normalisation;
-        texts, as strings or as ids (B, L) of its alphabet, are cut or padded to its length.
+        texts, as strings or as ids (B, L) of its alphabet, are cut or padded to its length; modalities of a bundle come by name, and those
+        that are left out are absent.
 
         Raises:
             DataError: samples of another kind, features of another number, images beyond [0, 1], or values that are not finite.
         """
-        x = self.input.prepare(samples)
+        x = self.input.prepare(samples)  # type: ignore[arg-type]  # bundles take tensors by name, others say that they do not
         return x if isinstance(samples, Tensor) else x.to(next(self.parameters()).device)
 
-    def embed(self, samples: Tensor | Sequence[str]) -> dict[str, Tensor]:
+    def embed(self, samples: Tensor | Sequence[str] | Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Features of samples as `prepare` takes them: `backbone` (B, dim), `projector` (B, D) and its outputs by name."""
         return self.features(self.prepare(samples))
 
-    def forward(self, samples: Tensor | Sequence[str]) -> Tensor:
+    def forward(self, samples: Tensor | Sequence[str] | Mapping[str, Tensor]) -> Tensor:
         """Backbone features of samples as `prepare` takes them, with gradients, for fine-tuning."""
         found: Tensor = self.encoder(self.prepare(samples))
         return found

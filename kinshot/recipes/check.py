@@ -91,23 +91,26 @@ def _kinds(values: dict[str, Any]) -> Iterator[str]:
     from kinshot.samples.spec import accepted_kinds
 
     source, method = values["data"], values["method"]
-    kind = _kind_of(source)
-    for section, registry in (("views", VIEWS), ("encoder", ENCODERS)):
+    kinds = _kinds_of(source)
+    for section, registry in (("views", VIEWS), ("encoder", ENCODERS), ("method", METHODS)):
         part = values[section]
-        if kind and part.name and kind not in (accepted := accepted_kinds(registry.get(part.name))):
-            yield f"{section}: {part.name} takes {' or '.join(accepted)}, and {source.name} gives {kind}: choose another"
+        if kinds and part.name and not set(kinds) & set(accepted := accepted_kinds(registry.get(part.name))):
+            yield f"{section}: {part.name} takes {' or '.join(accepted)}, and {source.name} gives {' or '.join(kinds)}: choose another"
     supervised = bool(method.name) and METHODS.entry(method.name).flags.get("supervised", False)
     if supervised and source.settings.get("labels") == "none":
         yield f"data.labels: method {method.name} learns from class labels, got none: set data.labels=folders"
 
 
-def _kind_of(source: Choice) -> str:
+def _kinds_of(source: Choice) -> tuple[str, ...]:
+    """Kinds of samples, one of which the source gives; none where nothing is known of it."""
     if source.name == "table" and source.settings.get("text"):
-        return "tokens"
+        return ("tokens",)
     if not source.name:
-        return ""
+        return ()
     entry = SOURCES.entry(source.name)
-    return str(entry.facts.get("kind", "image" if entry.module.startswith("kinshot.") else ""))
+    kind = str(entry.facts.get("kind", "image" if entry.module.startswith("kinshot.") else ""))
+    # which it is of sensors, one or several, is known once their files are read
+    return ("series", "bundle") if kind == "series" else (kind,) if kind else ()
 
 
 def _paths(values: dict[str, Any], shipped: Recipe | None) -> Iterator[str]:
@@ -141,7 +144,7 @@ def _parts(values: dict[str, Any]) -> Iterator[str]:
     from kinshot.samples.pixels import PixelSpec
 
     source, views, encoder, method = (values[name] for name in ("data", "views", "encoder", "method"))
-    if _kind_of(source) != "image":
+    if _kinds_of(source) != ("image",):
         return
     size, channels = source.settings.get("size", 0), source.settings.get("channels", 3)
     input = PixelSpec.square(channels, size or 32, (0.5,) * channels, (0.25,) * channels)

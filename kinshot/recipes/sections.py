@@ -16,6 +16,7 @@ class ProjectorConfig:
         dim: width of the output.
         last_norm: batch-normalise the output too.
         paths: names of several such networks side by side, each ending at unit length; empty for a single one.
+        modalities: one such network for each modality of a bundle, on that modality's own features; what methods across modalities compare.
     """
 
     layers: int = 2
@@ -23,6 +24,7 @@ class ProjectorConfig:
     dim: int = 128
     last_norm: bool = False
     paths: tuple[str, ...] = ()
+    modalities: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from kinshot.core.misfit import misfit
 from kinshot.datasets.base import Source
 from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.cosine_rows import CosineRows
+from kinshot.encoders.modality_projector import modality_projector
 from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.projector import mlp_projector
 from kinshot.learn.model import Model
@@ -30,8 +31,10 @@ def build_model(recipe: Recipe, input: Spec) -> tuple[nn.Module, nn.Module]:
     encoder = build_encoder(recipe.encoder.name, recipe.encoder.settings, input, seed=recipe.seed)
     p = recipe.projector
     with keyed_initialisation(recipe.seed, "init projector"):
-        if p.paths:
-            projector: nn.Module = PathProjector(encoder.dim, p.hidden, p.dim, p.layers, p.paths, last_norm=p.last_norm)
+        if p.modalities:
+            projector: nn.Module = modality_projector(encoder, p.hidden, p.dim, p.layers, last_norm=p.last_norm)
+        elif p.paths:
+            projector = PathProjector(encoder.dim, p.hidden, p.dim, p.layers, p.paths, last_norm=p.last_norm)
         else:
             projector = mlp_projector(encoder.dim, p.hidden, p.dim, p.layers, last_norm=p.last_norm)
     return encoder, projector

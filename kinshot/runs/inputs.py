@@ -67,7 +67,7 @@ class BatchMaker:
                 as_view = term.kin.partner_input == "view"
                 x = self.shown(rows, which, seed=seed, epoch=epoch)[0] if as_view else self.clean(rows)
                 found[number] = Partners(which.to(own.device), x)
-        return Batch(ids.to(own.device), drawn[self.field], clean, found, {name: drawn[name] for name in self.beside})
+        return Batch(ids.to(own.device), drawn[self.field], clean, found, {name: drawn[name] for name in self.beside}, step)
 
     def shown(self, samples: Tensor, indices: Tensor, *, seed: int, epoch: int) -> list[Tensor]:
         """Views of samples (B, ...) of the encoder's field alone."""

@@ -47,7 +47,7 @@ from kinshot.runs.embedder import build_model, initial_input, initialize
 from kinshot.runs.inputs import BatchMaker, companions_of
 from kinshot.runs.reached import unfinished_notes
 from kinshot.runs.terms import learner_of
-from kinshot.samples.spec import Spec, input_of
+from kinshot.samples.spec import Spec, check_kind, input_of
 
 
 @dataclass
@@ -121,6 +121,7 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     source = data.seen
     if input is None:
         input = input_of(source) if given is None else initial_input(given.checkpoint, source)
+    check_kind(METHODS, recipe.method.name, input)
     written, recipe = recipe, fit(recipe, input, len(source), given)
     t = recipe.train
     device = resolve_device(t.device)
@@ -138,7 +139,7 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     if steps == 0:
         raise ConfigError(f"train.batch_size is {t.batch_size} but {source.name} has {len(source)} samples; lower train.batch_size")
     context = RunContext(
-        len(source), t.batch_size, steps, sum(_parts(recipe, steps)), recipe.seed, _labels(recipe, source), *_contents(data)
+        len(source), t.batch_size, steps, sum(_parts(recipe, steps)), recipe.seed, _labels(recipe, source), *_contents(data), source.clock
     )
     method = METHODS.build(recipe.method.name, Model(encoder, projector), context, settings=recipe.method.settings)
     graph = GRAPHS.build(recipe.graph.name, source, settings=recipe.graph.settings) if recipe.graph else None

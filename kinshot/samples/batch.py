@@ -45,6 +45,7 @@ class Batch:
         clean: the same samples as evaluation sees them, (B, ...), where somebody asked for them.
         partners: what each term asked for, by the term's number.
         beside: fields that the networks do not take, class maps for example, as tensors (B, ...) for each view: what `Method.fields` names.
+        step: 0-based step of the whole run, by which a method keys what it draws.
     """
 
     indices: Tensor
@@ -52,6 +53,7 @@ class Batch:
     clean: Tensor | None = None
     partners: Mapping[int, Partners] = field(default_factory=dict)
     beside: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
+    step: int = 0
 
 
 def moved(samples: Loaded, device: torch.device) -> Loaded:

@@ -229,8 +229,9 @@ def given_as(samples: object) -> str:
 
 
 def accepted_kinds(part: Any) -> tuple[str, ...]:
-    """Kinds of samples that a registered encoder or views take, as its `accepts` says; images where it says nothing."""
-    return tuple(getattr(part, "accepts", ("image",)))
+    """Kinds of samples that a registered encoder, views or method take, as its `accepts` says: images if nothing, all if None."""
+    accepted = getattr(part, "accepts", ("image",))
+    return tuple(SPECS.names()) if accepted is None else tuple(accepted)
 
 
 def check_kind(registry: Registry, name: str, spec: Spec) -> None:

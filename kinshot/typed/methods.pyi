@@ -11,6 +11,7 @@ from kinshot.segmentation.methods.base_classes import BaseClassesMethod as base_
 from kinshot.segmentation.methods.dual_prototype import DualPrototype as dual_prototype
 from kinshot.segmentation.methods.panet import PANet as panet
 from kinshot.segmentation.methods.pfenet import PFENetMethod as pfenet
+from kinshot.ssl.methods.cmc import CMC as cmc
 from kinshot.ssl.methods.interclr import InterCLR as interclr
 from kinshot.ssl.methods.moco import MoCo as moco
 from kinshot.ssl.methods.reconstruction import Reconstruction as reconstruction
@@ -21,6 +22,7 @@ __all__ = [
     "anil",
     "base_classes",
     "classifier",
+    "cmc",
     "dual_path",
     "dual_prototype",
     "feat",

@@ -38,6 +38,7 @@ class Reconstruction(Method):
         hidden: width of the decoder of features and images.
     """
 
+    accepts = ("image", "features", "tokens")
     view_count = 1
     needs_clean = True
 

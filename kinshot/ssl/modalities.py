@@ -1,0 +1,70 @@
+"""What methods across modalities share: what a model says of each of them, who has which, and which windows are told apart."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinshot.core.context import RunContext
+from kinshot.core.errors import ConfigError
+from kinshot.encoders.modality_projector import ModalityProjector
+from kinshot.kin import constructors
+from kinshot.kin.recordings import windows
+from kinshot.kin.relation import Relation
+from kinshot.learn.model import Model
+from kinshot.objectives.common import widest
+from kinshot.samples.bundle import BundleSpec
+from kinshot.samples.series import SeriesSpec
+from kinshot.samples.spec import Spec
+
+
+def compared(model: Model, method: str) -> tuple[str, ...]:
+    """The modalities that a model has a projector each for, whose outputs have their names.
+
+    Raises:
+        ConfigError: samples of one modality, or one projector for all.
+    """
+    if len(getattr(model.input, "names", ())) < 2:
+        raise ConfigError(f"method {method} compares modalities, got {model.input.describe()}: take data of several sensors")
+    if not isinstance(model.projector, ModalityProjector):
+        raise ConfigError(f"method {method} compares modalities, and the projector is one for all: set projector.modalities=true")
+    return model.projector.names
+
+
+def present(model: Model, x: Tensor) -> Tensor:
+    """Which samples of normalised bundles (B, N) have which modality: bool (M, B)."""
+    return torch.stack(list(cast(BundleSpec, model.input).present(x).values()))
+
+
+class Windows:
+    """Which samples of a batch are told apart: windows of one recording that overlap are not.
+
+    Args:
+        context: of the run; without a clock all samples are told apart.
+        input: what the samples are; its longest window says what overlaps.
+    """
+
+    def __init__(self, context: RunContext, input: Spec) -> None:
+        self.seconds = seconds(input)
+        self.clock: tuple[Tensor, Tensor] | None = None
+        if context.clock is not None and self.seconds:
+            start, recording = (torch.from_numpy(np.asarray(values)) for values in context.clock)
+            self.clock = start.double(), recording
+
+    def of(self, indices: Tensor) -> Relation:
+        """The relation of the samples at int64 `indices` (B,) to themselves, (B, B), on their device."""
+        if self.clock is None:
+            return constructors.views(indices, copies=1)
+        rows = indices.cpu()
+        start, recording = (values[rows] for values in self.clock)
+        device = indices.device
+        return windows(recording.to(device), start.to(device, widest(device)), self.seconds)
+
+
+def seconds(input: Spec) -> float:
+    """How long a sample is: the longest of its modalities; 0 for samples that have no length in time."""
+    parts = input.parts if isinstance(input, BundleSpec) else (input,)
+    return max((part.length / part.rate for part in parts if isinstance(part, SeriesSpec)), default=0.0)
