@@ -127,3 +127,12 @@ def test_settings_out_of_range_are_named():
             motion.motion(**wrong)
     with pytest.raises(ConfigError, match="there is no subject 'nobody' to hold out"):
         motion.motion(held_out=("nobody",))
+
+
+def test_some_sensors_measure_what_they_do_beside_the_others():
+    whole, some = motion.motion(split="all", **SMALL), motion.motion(split="all", sensors=("barometer", "gyroscope"), **SMALL)
+    assert list(some.fields) == ["barometer", "gyroscope"]
+    for field, values in some.load(range(len(some)), some.fields).items():
+        assert torch.equal(values, whole.load(range(len(whole)), (field,))[field])
+    with pytest.raises(ConfigError, match="motion: expected sensors of accelerometer, gyroscope, barometer, each once, got compass"):
+        motion.motion(sensors=("compass",))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets import SOURCES
@@ -146,3 +147,14 @@ def test_real_windows_pass_through_the_official_layout(tmp_path):
         np.testing.assert_allclose(found.numpy(), real[sensor][order].astype(np.float32), rtol=1e-6)
     assert source.labels.tolist() == real["label"][order].tolist()
     assert source.inputs()["total_acc"].std[0] < 1  # in g
+
+
+def test_hapt_reads_the_sensors_that_are_wanted(tmp_path):
+    write_hapt(tmp_path)
+    whole, some = (build("hapt", tmp_path, seconds=2.0, step=1.0, **more) for more in ({}, {"sensors": ("body_gyro",)}))
+    assert list(whole.fields) == ["total_acc", "body_gyro"]
+    assert list(some.fields) == ["body_gyro"]
+    assert torch.equal(some.load(range(len(some))), whole.load(range(len(whole)), ("body_gyro",))["body_gyro"])
+    for wrong in (("body_acc",), (), ("body_gyro", "body_gyro")):
+        with pytest.raises(ConfigError, match="hapt: expected sensors of total_acc, body_gyro, each once"):
+            build("hapt", tmp_path, sensors=wrong)

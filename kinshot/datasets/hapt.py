@@ -12,7 +12,7 @@ import numpy as np
 from kinshot.core.errors import DataError
 from kinshot.datasets import SOURCES
 from kinshot.datasets.people import Division, part_of
-from kinshot.datasets.recording import Recording, Track
+from kinshot.datasets.recording import Recording, Track, check_sensors
 from kinshot.datasets.uci_har import RATE, read_activities, read_numbers
 from kinshot.datasets.windows import Cut, WindowSource
 
@@ -29,6 +29,7 @@ def hapt(
     root: str,
     split: Literal["all", "train", "val", "test"] = "train",
     classes: Literal["split", "activities", "transitions", "all"] = "split",
+    sensors: tuple[str, ...] = ("total_acc", "body_gyro"),
     seconds: float = 2.56,
     step: float = 1.28,
     grid: Literal["stretches", "recording"] = "stretches",
@@ -50,6 +51,7 @@ def hapt(
         root: folder with RawData, or the one that holds it.
         split: train and test as published, by person (21 and 9); val is a share of the people of train, which train then lacks; or all.
         classes: activities, transitions or all of them; split is activities for train and val, transitions for test, all for all.
+        sensors: of total_acc and body_gyro those to take, in order.
         seconds: length of a window.
         step: seconds from the begin of a window to that of the next.
         grid: the first window begins anew with every labelled stretch, or with the recording.
@@ -60,8 +62,10 @@ def hapt(
         split_seed: of the draw of people for validation.
 
     Raises:
+        ConfigError: sensors that there are not.
         DataError: files that are missing, or that do not fit one another.
     """
+    check_sensors("hapt", sensors, list(_FILES))
     place = _place(Path(root).expanduser())
     names = read_activities(place / "activity_labels.txt")
     table = read_numbers(place / "RawData" / "labels.txt", 5, np.int64)
@@ -70,8 +74,8 @@ def hapt(
     files = _experiments(place / "RawData")
     people = [Recording(f"{experiment:02d}", {}, str(user)) for experiment, user in files]
     kept = _people(people, split, Division("subject", tuple(held_out), val_share, 0.0, split_seed))
-    recordings = [_recording(place / "RawData", int(one.name), int(one.subject), table, first, last) for one in kept]
-    return WindowSource(recordings, Cut(seconds, step, labels, grid, short=short), names[first:last], f"hapt/{split}", list(_FILES))
+    recordings = [_recording(place / "RawData", one, sensors, table, first, last) for one in kept]
+    return WindowSource(recordings, Cut(seconds, step, labels, grid, short=short), names[first:last], f"hapt/{split}", sensors)
 
 
 def _place(root: Path) -> Path:
@@ -99,11 +103,12 @@ def _people(recordings: Sequence[Recording], split: str, division: Division) -> 
     return part_of(rest, split, division, "hapt")[0]
 
 
-def _recording(folder: Path, experiment: int, user: int, table: np.ndarray, first: int, last: int) -> Recording:
-    """One recording with the stretches of some classes."""
+def _recording(folder: Path, one: Recording, sensors: Sequence[str], table: np.ndarray, first: int, last: int) -> Recording:
+    """One recording, known by experiment and user, with the stretches of some classes."""
+    experiment, user = int(one.name), int(one.subject)
     tracks: Mapping[str, Track] = {
-        sensor: Track(read_numbers(folder / f"{stem}_exp{experiment:02d}_user{user:02d}.txt", 3, np.float32), RATE)
-        for sensor, stem in _FILES.items()
+        sensor: Track(read_numbers(folder / f"{_FILES[sensor]}_exp{experiment:02d}_user{user:02d}.txt", 3, np.float32), RATE)
+        for sensor in sensors
     }
     own = table[(table[:, 0] == experiment) & (table[:, 1] == user)]
     own = own[(own[:, 2] > first) & (own[:, 2] <= last)]

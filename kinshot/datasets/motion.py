@@ -10,7 +10,7 @@ from kinshot.core.errors import ConfigError
 from kinshot.core.rng import keyed_numpy
 from kinshot.datasets import SOURCES
 from kinshot.datasets.people import Division, part_of
-from kinshot.datasets.recording import Recording, Track, runs
+from kinshot.datasets.recording import Recording, Track, check_sensors, runs
 from kinshot.datasets.rigid_body import angular_rate, pressure, rotated, specific_force, turned
 from kinshot.datasets.windows import Cut, WindowSource
 
@@ -71,6 +71,7 @@ def motion(
     *,
     split: Literal["all", "train", "val", "test"] = "train",
     classes: Literal["split", "base", "novel", "all"] = "split",
+    sensors: tuple[str, ...] = ("accelerometer", "gyroscope", "barometer"),
     subjects: int = 24,
     seconds: float = 2.56,
     step: float = 1.28,
@@ -90,6 +91,7 @@ def motion(
     Args:
         split: train, val or test, people that have nobody in common (three fifths, a fifth, a fifth), or all.
         classes: base (8), novel (6) or all activities; split is base for train and val, novel for test, all for all.
+        sensors: of accelerometer, gyroscope and barometer those to take, in order.
         subjects: people in all splits together.
         seconds: length of a window.
         step: seconds from a window to the next; windows lie within one activity.
@@ -101,6 +103,7 @@ def motion(
     if not 3 <= subjects <= 1000 or not 4 <= stretch <= 600 or not 0 <= missing < 1:
         wanted = "subjects must be in 3..1000, stretch in 4..600 seconds and missing from 0 to below 1"
         raise ConfigError(f"motion: {wanted}, got {subjects}, {stretch:g} and {missing:g}")
+    check_sensors("motion", sensors, list(RATES))
     chosen = {"train": "base", "val": "base", "test": "novel", "all": "all"}[split] if classes == "split" else classes
     names = list({"base": BASE, "novel": NOVEL, "all": BASE | NOVEL}[chosen])
     everyone = [f"person {number:03d}" for number in range(subjects)]
@@ -109,7 +112,7 @@ def motion(
     numbers = tuple(everyone.index(recording.subject) for recording in kept)
     recordings = [_recording(number, names, stretch, missing, seed) for number in numbers]
     cut = Cut(seconds, step, "pure", "stretches")
-    return WindowSource(recordings, cut, names, f"motion/{split}", list(RATES))
+    return WindowSource(recordings, cut, names, f"motion/{split}", sensors)
 
 
 def _person(number: int, seed: int) -> dict[str, np.ndarray]:

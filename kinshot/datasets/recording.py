@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from kinshot.core.errors import DataError
+from kinshot.core.errors import ConfigError, DataError
 
 RATE_TOLERANCE = 0.02
 """How far the rate that timestamps say may lie from the declared one, as a share of it."""
@@ -85,6 +85,13 @@ def checked(recording: Recording) -> Recording:
         second = float(begins[1:][begins[1:] < ends[:-1] - 1e-9][0])
         raise DataError(f"recording {recording.name}: the stretch from {second:g} s begins before the last one ends: correct its labels")
     return recording
+
+
+def check_sensors(name: str, given: Sequence[str], known: Sequence[str]) -> None:
+    """Raises ConfigError, naming the source, unless some of the known sensors are given, each once."""
+    if not given or len(set(given)) != len(given) or not set(given) <= set(known):
+        got = ", ".join(given) or "none"
+        raise ConfigError(f"{name}: expected sensors of {', '.join(known)}, each once, got {got}: choose of these")
 
 
 def track_at(times: np.ndarray, values: np.ndarray, rate: float, where: str, tolerance: float = RATE_TOLERANCE) -> tuple[Track, list[str]]:

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kinshot.core.errors import ConfigError, DataError
+from kinshot.core.errors import DataError
 from kinshot.core.small_files import read_text
 from kinshot.datasets import SOURCES
 from kinshot.datasets.fields import FieldsSource
 from kinshot.datasets.people import Division, part_of
-from kinshot.datasets.recording import Recording
+from kinshot.datasets.recording import Recording, check_sensors
 from kinshot.datasets.series import SeriesSource
 
 RATE, LENGTH = 50.0, 128
@@ -54,11 +54,7 @@ def uci_har(
         ConfigError: sensors that there are not.
         DataError: files that are missing, or that do not fit one another.
     """
-    wrong = [sensor for sensor in sensors if sensor not in SENSORS]
-    if wrong or not sensors or len(set(sensors)) != len(sensors):
-        raise ConfigError(
-            f"uci_har: expected sensors of {', '.join(SENSORS)}, each once, got {', '.join(sensors) or 'none'}: choose of these"
-        )
+    check_sensors("uci_har", sensors, SENSORS)
     place = _place(Path(root).expanduser())
     names = read_activities(place / "activity_labels.txt")
     published = {part: _table(place, part, len(names)) for part in _PARTS}
