@@ -35,6 +35,10 @@ JOINED: tuple[str, ...] = ()
 # a method that only teachers give a loss has none to look at: tests/test_distill.py
 ALONE = [name for name in METHODS.names() if not METHODS.entry(name).flags.get("taught_only")]
 VARIANTS = {
+    "cmc": [{"core": "air"}],
+    "cocoa": [{"form": "ratio"}],
+    "vicreg_x": [{"intra": 0.5}],
+    "barlow_x": [{"intra": 0.5, "core": "acc"}],
     "moco": [{"symmetric": True, "queue": 16}, {"bn_splits": 2}],
     "interclr": [
         {"intra": "simclr"},

@@ -79,11 +79,7 @@ def cocoa(
     >>> round(kinshot.objectives.cocoa(z, kinshot.kin.labels(y)).item(), 3)
     2.897
     """
-    check_above("temperature", temperature)
-    check_choice("form", form, ("sum", "ratio"))
-    check_at_least(0, alpha=alpha, lam=lam)
-    if form == "sum" and temperature < _COLDEST:
-        raise ConfigError(f"temperature: expected at least {_COLDEST} for form=sum, got {temperature}: raise it, or take form=ratio")
+    check_cocoa(form, temperature, alpha, lam)
 
     def some(rows: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
         cosine, kin, others = side_by_side(rows, sets, products)
@@ -97,6 +93,15 @@ def cocoa(
     with full_precision(z):
         losses, valid = by_chunks(some, *prepare(z, relation, refs, True), chunk)
         return reduce(losses, valid, reduction)
+
+
+def check_cocoa(form: str, temperature: float, alpha: float, lam: float) -> None:
+    """Raises ConfigError, naming it, for a setting of `cocoa` that is out of range."""
+    check_above("temperature", temperature)
+    check_choice("form", form, ("sum", "ratio"))
+    check_at_least(0, alpha=alpha, lam=lam)
+    if form == "sum" and temperature < _COLDEST:
+        raise ConfigError(f"temperature: expected at least {_COLDEST} for form=sum, got {temperature}: raise it, or take form=ratio")
 
 
 def _log_sum(logs: Tensor, weights: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,9 @@ from kinshot.kin import constructors
 from kinshot.kin.recordings import windows
 from kinshot.kin.relation import Relation
 from kinshot.learn.model import Model
+from kinshot.learn.outputs import Outputs
 from kinshot.objectives.common import widest
+from kinshot.samples.batch import Batch
 from kinshot.samples.bundle import BundleSpec
 from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import Spec
@@ -25,18 +27,48 @@ def compared(model: Model, method: str) -> tuple[str, ...]:
     """The modalities that a model has a projector each for, whose outputs have their names.
 
     Raises:
-        ConfigError: samples of one modality, or one projector for all.
+        ConfigError: samples of one modality, one projector for all, or outputs that are not equally wide.
     """
     if len(getattr(model.input, "names", ())) < 2:
         raise ConfigError(f"method {method} compares modalities, got {model.input.describe()}: take data of several sensors")
     if not isinstance(model.projector, ModalityProjector):
         raise ConfigError(f"method {method} compares modalities, and the projector is one for all: set projector.modalities=true")
+    widths = model.projector.outs
+    if len(set(widths.values())) > 1:
+        shown = ", ".join(f"{name} {width}" for name, width in widths.items())
+        raise ConfigError(
+            f"method {method} compares modalities, whose outputs are not equally wide, got {shown}: set projector.layers=1 or more"
+        )
     return model.projector.names
+
+
+def core_of(core: str, names: tuple[str, ...], method: str) -> int | None:
+    """The number of the modality that every pair holds; None for an empty name, which is for all pairs.
+
+    Raises:
+        ConfigError: a name that is none of `names`.
+    """
+    if core and core not in names:
+        raise ConfigError(f"{method}: core is a modality of {', '.join(names)}, got {core!r}: choose one of these")
+    return names.index(core) if core else None
 
 
 def present(model: Model, x: Tensor) -> Tensor:
     """Which samples of normalised bundles (B, N) have which modality: bool (M, B)."""
     return torch.stack(list(cast(BundleSpec, model.input).present(x).values()))
+
+
+class Seen(NamedTuple):
+    """What a view of a batch says: embeddings (B, D) of each of M modalities, and bool (M, B), which samples have which."""
+
+    z: list[Tensor]
+    present: Tensor
+
+
+def seen(model: Model, outputs: Outputs, batch: Batch, names: tuple[str, ...]) -> list[Seen]:
+    """The outputs of those names, which are modalities, for every view."""
+    blocks = zip(*(outputs.blocks(name) for name in names), strict=True)
+    return [Seen(list(z), present(model, batch.views[view])) for view, z in zip(outputs.shown.views, blocks, strict=True)]
 
 
 class Windows:

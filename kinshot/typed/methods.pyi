@@ -11,18 +11,23 @@ from kinshot.segmentation.methods.base_classes import BaseClassesMethod as base_
 from kinshot.segmentation.methods.dual_prototype import DualPrototype as dual_prototype
 from kinshot.segmentation.methods.panet import PANet as panet
 from kinshot.segmentation.methods.pfenet import PFENetMethod as pfenet
+from kinshot.ssl.methods.barlow_x import BarlowX as barlow_x
 from kinshot.ssl.methods.cmc import CMC as cmc
+from kinshot.ssl.methods.cocoa import Cocoa as cocoa
 from kinshot.ssl.methods.interclr import InterCLR as interclr
 from kinshot.ssl.methods.moco import MoCo as moco
 from kinshot.ssl.methods.reconstruction import Reconstruction as reconstruction
 from kinshot.ssl.methods.simclr import SimCLR as simclr
 from kinshot.ssl.methods.student import Student as student
+from kinshot.ssl.methods.vicreg_x import VICRegX as vicreg_x
 
 __all__ = [
     "anil",
+    "barlow_x",
     "base_classes",
     "classifier",
     "cmc",
+    "cocoa",
     "dual_path",
     "dual_prototype",
     "feat",
@@ -36,4 +41,5 @@ __all__ = [
     "reconstruction",
     "simclr",
     "student",
+    "vicreg_x",
 ]

@@ -12,7 +12,7 @@ from kinshot.learn.model import Model
 from kinshot.learn.outputs import Outputs
 from kinshot.objectives.temporal.cmc import cmc
 from kinshot.samples.batch import Batch
-from kinshot.ssl.modalities import Windows, compared, present
+from kinshot.ssl.modalities import Windows, compared, core_of, present
 
 
 @METHODS.register("cmc")
@@ -38,9 +38,7 @@ class CMC(Method):
         self.uses = compared(model, "cmc")
         if not temperature > 0:
             raise ConfigError(f"temperature: expected a number above 0, got {temperature}")
-        if core and core not in self.uses:
-            raise ConfigError(f"cmc: core is a modality of {', '.join(self.uses)}, got {core!r}: choose one of these")
-        self.temperature, self.core = temperature, self.uses.index(core) if core else None
+        self.temperature, self.core = temperature, core_of(core, self.uses, "cmc")
         self.windows = Windows(context, model.input)
 
     def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
