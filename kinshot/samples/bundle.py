@@ -32,6 +32,8 @@ class BundleSpec(Spec):
 
     kind: ClassVar[str] = "bundle"
     absent: ClassVar[float] = math.nan
+    raw_label: ClassVar[str] = "hand-made statistics"
+    raw_feature: ClassVar[str] = "statistics"
     names: tuple[str, ...]
     parts: tuple[Spec, ...]
 

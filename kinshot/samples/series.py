@@ -37,6 +37,8 @@ class SeriesSpec(Normalized):
 
     kind: ClassVar[str] = "series"
     absent: ClassVar[float] = math.nan
+    raw_label: ClassVar[str] = "hand-made statistics"
+    raw_feature: ClassVar[str] = "statistics"
     channels: int
     length: int
     rate: float

@@ -48,11 +48,15 @@ class Spec(ABC):
         kind: what sources and encoders call this kind of samples; the name that it is registered under.
         resizable: whether `fit` brings samples of any form into this one without leaving out a part of them.
         absent: what a loaded batch is filled with where a sample lacks the field; NaN where that says "not measured".
+        raw_label: what tables call the reference that `raw` is, a model of its own.
+        raw_feature: what they call its feature.
     """
 
     kind: ClassVar[str]
     resizable: ClassVar[bool] = False
     absent: ClassVar[float] = 0.0
+    raw_label: ClassVar[str] = "raw pixels"
+    raw_feature: ClassVar[str] = "pixels"
 
     @classmethod
     @abstractmethod

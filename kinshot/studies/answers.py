@@ -28,14 +28,10 @@ from kinshot.recipes.specs import Task
 from kinshot.runs.embedder import input_spec
 from kinshot.runs.trained_heads import INPUT, flat_inputs, trained_heads
 from kinshot.samples.spec import Spec
-from kinshot.studies.summaries import Measured, is_reference
+from kinshot.studies.summaries import RAW, Measured, is_reference
 from kinshot.studies.tasks import Drawing, Tasks
 
 Say = Callable[[str], None]
-PIXELS = "pixels"
-"""The feature of samples that no encoder has seen."""
-
-
 @dataclass(frozen=True)
 class Protocol:
     """What is measured.
@@ -66,7 +62,7 @@ class Protocol:
 
     def wants(self, head: str, feature: str) -> bool:
         """Whether a head is measured on a feature; raw pixels are met by every head."""
-        return not self.only or feature == PIXELS or (head, feature) in self.only
+        return not self.only or feature in RAW.values() or (head, feature) in self.only
 
 
 def build_source(data: Choice, input: Spec) -> Source:
@@ -96,7 +92,7 @@ def measure(
 ) -> list[Measured]:
     """Accuracy of every head on every feature of one model, or of raw pixels, in every task."""
     measured = []
-    work = Work(len(_features(model, protocol)) * len(protocol.heads) * len(tasks), say, f"measuring {label}")
+    work = Work(len(_features(model, protocol, source)) * len(protocol.heads) * len(tasks), say, f"measuring {label}")
     for answered in answers(label, model, run, source, tasks, protocol, device):
         accuracy = grouped(tasks[answered.task]).in_order([100 * records.accuracy for records in answered.records])
         measured.append(Measured(label, answered.feature, answered.head, *answered.task, accuracy))
@@ -129,7 +125,7 @@ def answers(
     found = features_of(model, source, device)
     bases = _base_statistics(model, run, protocol, device)
     heads = trained_heads(run, None if is_reference(label) else model)
-    for feature in _features(model, protocol):
+    for feature in _features(model, protocol, source):
         if feature == INPUT and model is not None:
             found[INPUT] = flat_inputs(model, source)
         for text, name, settings in protocol.heads:
@@ -140,10 +136,10 @@ def answers(
                 yield Answered(feature, text, task, group_records(found[feature], grouped(episodes), head))
 
 
-def _features(model: Model | None, protocol: Protocol) -> list[str]:
+def _features(model: Model | None, protocol: Protocol, source: Source) -> list[str]:
     """The features to measure on, with the samples themselves where a head takes the encoder."""
     if model is None:
-        return [PIXELS]
+        return [source.spec.raw_feature]
     whole = any(takes(name, "encoder") for _, name, _ in protocol.heads)
     return [*protocol.features, INPUT] if whole else protocol.features
 
@@ -158,14 +154,14 @@ def _base_statistics(model: Model | None, run: Loaded, protocol: Protocol, devic
         raise DataError(f"{source.name} has no labels, and a head needs the base classes: give --base with one folder per class")
     labels = np.zeros(len(source), dtype=np.int64) if source.labels is None else np.asarray(source.labels)
     found = features_of(model, source, device)
-    return {name: base_statistics(found[name], labels, covariances=whole) for name in found if name in (*protocol.features, "pixels")}
+    return {name: base_statistics(found[name], labels, covariances=whole) for name in found if name in (*protocol.features, *RAW.values())}
 
 
 def features_of(model: Model | None, source: Source, device: torch.device) -> dict[str, Tensor]:
-    """Features of every image by name: a model's (cached) with `joint`, see `Model.features` and `joint_feature`, or the raw pixels."""
+    """Features of every image by name: a model's (cached) with `joint`, see `Model.features` and `joint_feature`, or the raw samples."""
     if model is None:
         raw = source.spec.raw
-        return {"pixels": torch.cat([raw(source.load(part)) for part in torch.arange(len(source)).split(1024)])}
+        return {source.spec.raw_feature: torch.cat([raw(source.load(part)) for part in torch.arange(len(source)).split(1024)])}
     spec = model.input
     parts = {
         "weights": weights_hash(model.state_dict()),

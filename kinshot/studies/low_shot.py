@@ -146,7 +146,7 @@ def _rows(
     features = features_of(model, source, device)
     others = None if test is None else features_of(model, test.source, device)
     rows: list[Row] = []
-    for feature in wanted.features if model is not None else ["pixels"]:
+    for feature in wanted.features if model is not None else [source.spec.raw_feature]:
         asked = None if test is None or others is None else (others[feature][test.rows], test.labels)
         for text, head, settings in wanted.heads:
             rows += _probed(f"{feature}, {text}", features[feature], source, asked, shots, wanted, build_head(head, settings), work)

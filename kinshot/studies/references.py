@@ -1,4 +1,4 @@
-"""What any training must beat: the encoder as it was before training, and raw pixels, each measured on data as that encoder sees it."""
+"""What any training must beat: the encoder as it was before training, and no encoder, each measured on data as that encoder sees it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Reference:
 
     Args:
         label: what rows call it; the run's name is in it where runs have different ones.
-        model: the untrained encoder; None for raw pixels.
+        model: the untrained encoder; None for the samples without any.
         run: the run whose encoder or input it is.
     """
 
@@ -29,7 +29,7 @@ class Reference:
 
 
 def references(runs: Sequence[Trained]) -> list[Reference]:
-    """One untrained encoder for every architecture and input, raw pixels for every input.
+    """One untrained encoder for every architecture and input, what `Spec.raw` makes of the samples for every input.
 
     Of a run whose encoder came with weights of its own it is the encoder with those, and called so: `before training`.
     A backbone that is itself untrained, or an ONNX file, which cannot be otherwise than it is, has no untrained one.
@@ -42,7 +42,10 @@ def references(runs: Sequence[Trained]) -> list[Reference]:
     for name, own in ((UNTRAINED, False), (STARTED, True)):
         runs_so = [run for run, other in zip(ordered, came_with, strict=True) if other == own]
         found += [Reference(label, model, run) for label, run in _owners(name, runs_so, _architecture) if (model := _before(run))]
-    return found + [Reference(label, None, run) for label, run in _owners(RAW, ordered, lambda run: run.input.meets)]
+    for name in RAW:
+        runs_so = [run for run in ordered if run.input.raw_label == name]
+        found += [Reference(label, None, run) for label, run in _owners(name, runs_so, lambda run: run.input.meets)]
+    return found
 
 
 def _before(run: Trained) -> Model | None:

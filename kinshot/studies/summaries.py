@@ -13,13 +13,15 @@ from kinshot.core.statistics.pairing import tally
 from kinshot.recipes.specs import Task
 from kinshot.studies.intervals import Intervals
 
-UNTRAINED, STARTED, RAW = "untrained", "before training", "raw pixels"
-"""Labels of references: an encoder with random weights, one with the weights that it came with, and none."""
+UNTRAINED, STARTED = "untrained", "before training"
+"""Labels of references: an encoder with random weights, and one with the weights that it came with."""
+RAW = {"raw pixels": "pixels", "hand-made statistics": "statistics"}
+"""Labels of the reference without an encoder, and what its feature is called (`Spec.raw_label`, `Spec.raw_feature`)."""
 
 
 def is_reference(model: str) -> bool:
     """Whether a row's model is a reference, of all checkpoints or, `untrained (runs/x)`, of one of them."""
-    return model.partition(" (")[0] in (UNTRAINED, STARTED, RAW)
+    return model.partition(" (")[0] in (UNTRAINED, STARTED, *RAW)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def accuracy_figure(content: Content, feature: str, ways: int | str, theme: Them
 
 def _references(content: Content, feature: str, ways: int | str) -> list[tuple[list[Line], str, str]]:
     """Lines of the references with the first head, a label and a style for each."""
-    kinds = ((UNTRAINED, feature, "--"), (STARTED, feature, "-."), (RAW, "pixels", ":"))
+    kinds = ((UNTRAINED, feature, "--"), (STARTED, feature, "-."), *((label, own, ":") for label, own in RAW.items()))
     found = [(lines_of(content, model, own, content.focus.head, ways), model, style) for model, own, style in kinds]
     return [(lines, f"{model}, {short(content.focus.head, 18)}", style) for lines, model, style in found if lines]
 
