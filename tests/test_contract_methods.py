@@ -202,7 +202,8 @@ def projector_for(name, encoder):
     dim = encoder.dim
     if name == "dual_path":
         return PathProjector(dim, 16, 8, 2, ("structural", "contrastive"), last_norm=False)
-    if supervised(name) or dense(name):  # recipes of methods that learn from labels have no projector
+    # recipes of methods that learn from labels, or on the encoder's own features, have no projector
+    if supervised(name) or dense(name) or METHODS.entry(name).flags.get("uses") == ():
         return nn.Identity()
     return nn.Sequential(nn.Linear(dim, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8))
 

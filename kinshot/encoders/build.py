@@ -54,8 +54,8 @@ class Encoder(nn.Module):
 
     if TYPE_CHECKING:
 
-        def maps(self, x: Tensor, stages: Sequence[str]) -> list[Maps]:
-            """What the named stages give of normalised samples, from one pass."""
+        def maps(self, x: Tensor, stages: Sequence[str], **more: Tensor) -> list[Maps]:
+            """What the named stages give of normalised samples, from one pass; some take `more`, a row for each sample."""
 
         def pool(self, maps: Maps) -> Tensor:
             """Features (B, dim) of the last stage's maps."""

@@ -69,7 +69,7 @@ class ConvGRU(nn.Module):
 
     A place stands at a step and sees no later one; it is valid where something was measured at that step. Where a place is invalid the
     GRU holds its state. Nothing is normalised over a batch or over time, so that it can stream as it is. The latents are stage
-    `front.<last>`, the contexts stage `recurrent.<last>`.
+    `front.<last>`, which `latents` names, the contexts stage `recurrent.<last>`.
 
     Paper: van den Oord, Li, Vinyals, 2018, arXiv 1807.03748 (CPC); on sensors of activity Haresamudram, Essa, Plötz, 2020, arXiv
     2012.05333. Widths and strides are ours, as is holding the state; no dropout, whose masks would not be keyed.
@@ -121,6 +121,7 @@ class ConvGRU(nn.Module):
         self.pooling, self._pool = pooling, pooling_of("encoder conv_gru", pooling)
         parts = {"front": len(widths), "recurrent": layers}
         self.stages = tuple(f"{part}.{number}" for part, count in parts.items() for number in range(count))
+        self.latents = f"front.{len(widths) - 1}"
         self.dims = dict(zip(self.stages, [*widths, *[hidden] * layers], strict=True))
         self.strides = dict(zip(self.stages, accumulate([*strides, *[1] * layers], mul), strict=True))
 

@@ -114,7 +114,14 @@ class SeriesConv(nn.Module):
 
 
 def walk_series(
-    network: nn.Module, stages: Sequence[str], strides: dict[str, int], x: Tensor, wanted: Sequence[str], *, causal: bool = False
+    network: nn.Module,
+    stages: Sequence[str],
+    strides: dict[str, int],
+    x: Tensor,
+    wanted: Sequence[str],
+    *,
+    causal: bool = False,
+    hidden: Tensor | None = None,
 ) -> list[Maps]:
     """Pass normalised series through stages as far as the last wanted one.
 
@@ -125,6 +132,7 @@ def walk_series(
         x: (B, C, T), NaN where nothing was measured.
         wanted: some of `stages`, in any order.
         causal: whether a place is valid where its own step was, which is known at once, or where any step of its cell was.
+        hidden: bool (B, T'), places of the first stage whose values become 0 and which stay valid; None = none.
     """
     x, valid = measured(x)
     found, stride = {}, 1
@@ -132,6 +140,8 @@ def walk_series(
         ratio, stride = strides[name] // stride, strides[name]
         valid = valid[:, ::ratio] if causal else cells(valid, ratio)
         x = network.get_submodule(name)(x, valid)
+        if hidden is not None and name == stages[0]:
+            x = masked(x, ~hidden)
         if name in wanted:
             found[name] = Maps(x, stride, valid)
     return [found[name] for name in wanted]

@@ -57,7 +57,7 @@ class TCN(nn.Module):
     Paper: Yue, Wang, Duan, Yang, Huang, Tong, Xu, 2022, arXiv 2106.10466 (TS2Vec; its public code's network), after Bai, Kolter, Koltun,
     2018, arXiv 1803.01271. Departures: without dropout, whose masks would not be keyed; one channel that was not measured leaves a step its
     others; invalid steps are zero before every convolution, not before the first alone, so that padding never comes back from the
-    blocks' biases. The random mask over steps that TS2Vec trains with is its method's and not the network's.
+    blocks' biases. Which steps the random mask that TS2Vec trains with hides is its method's to say, and `maps` hides them.
 
     Args:
         hidden: channels of all blocks but the last.
@@ -78,6 +78,7 @@ class TCN(nn.Module):
     """
 
     accepts = ("series",)
+    hides_steps = True  # `maps` takes steps to hide
 
     def __init__(
         self,
@@ -109,9 +110,12 @@ class TCN(nn.Module):
         self.dims = dict(zip(self.stages, [hidden, *widths], strict=True))
         self.strides = dict.fromkeys(self.stages, 1)
 
-    def maps(self, x: Tensor, stages: Sequence[str]) -> list[Maps]:
-        """What stages give of every step of normalised windows (B, C, T): (B, dims[stage], T), zero at invalid steps."""
-        return walk_series(self, self.stages, self.strides, x, stages, causal=self.causal)
+    def maps(self, x: Tensor, stages: Sequence[str], hidden: Tensor | None = None) -> list[Maps]:
+        """What stages give of every step of normalised windows (B, C, T): (B, dims[stage], T), zero at invalid steps.
+
+        `hidden`, bool (B, T), are steps whose projection is 0 for all blocks, and which stay valid: they are told by their neighbours.
+        """
+        return walk_series(self, self.stages, self.strides, x, stages, causal=self.causal, hidden=hidden)
 
     def pool(self, maps: Maps) -> Tensor:
         """Features (B, dim) of the last block: pooled over valid steps, zero for a window without any."""

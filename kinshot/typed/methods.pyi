@@ -14,6 +14,7 @@ from kinshot.segmentation.methods.pfenet import PFENetMethod as pfenet
 from kinshot.ssl.methods.barlow_x import BarlowX as barlow_x
 from kinshot.ssl.methods.cmc import CMC as cmc
 from kinshot.ssl.methods.cocoa import Cocoa as cocoa
+from kinshot.ssl.methods.cpc import CPC as cpc
 from kinshot.ssl.methods.interclr import InterCLR as interclr
 from kinshot.ssl.methods.moco import MoCo as moco
 from kinshot.ssl.methods.reconstruction import Reconstruction as reconstruction
@@ -28,6 +29,7 @@ __all__ = [
     "classifier",
     "cmc",
     "cocoa",
+    "cpc",
     "dual_path",
     "dual_prototype",
     "feat",
