@@ -218,7 +218,9 @@ def test_settings_out_of_range_are_named(name: str, settings: dict[str, Any], me
 
 
 def test_outputs_of_different_widths_are_refused() -> None:
-    encoder = build_encoder("fused", {"each": "series_cnn:widths=[8, 12]", "other": ["air=tcn:hidden=4:depth=1:features=5"]}, SPEC)
+    encoder = build_encoder(
+        "fused", {"each": "series_cnn:widths=[8, 12]:kernels=[4, 4]:strides=[2, 2]", "other": ["air=tcn:hidden=4:depth=1:features=5"]}, SPEC
+    )
     network = Model(encoder, modality_projector(encoder, 16, 8, 0, last_norm=False))
     with pytest.raises(ConfigError, match=r"not equally wide, got acc 12, gyro 12, air 5: set projector\.layers=1"):
         METHODS.build("cocoa", network, RunContext(24, B, 3, 30, 0), settings={})
