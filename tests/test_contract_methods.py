@@ -30,13 +30,14 @@ from kinshot.samples.tokens import TokenSpec
 from tests.steps import loss_of, model_of
 
 N, B = 48, 8
-JOINED: tuple[str, ...] = ()
+JOINED: tuple[str, ...] = ("masked_vicreg",)
 """Methods of bundles that learn on the fused feature, with one projector for all modalities."""
 # a method that only teachers give a loss has none to look at: tests/test_distill.py
 ALONE = [name for name in METHODS.names() if not METHODS.entry(name).flags.get("taught_only")]
 VARIANTS = {
     "cmc": [{"core": "air"}],
     "cocoa": [{"form": "ratio"}],
+    "masked_vicreg": [{"hide": 0.0}],
     "vicreg_x": [{"intra": 0.5}],
     "barlow_x": [{"intra": 0.5, "core": "acc"}],
     "moco": [{"symmetric": True, "queue": 16}, {"bn_splits": 2}],

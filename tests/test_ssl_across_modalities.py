@@ -12,13 +12,16 @@ from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
 from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.modality_projector import modality_projector
+from kinshot.encoders.projector import mlp_projector
 from kinshot.learn import METHODS
 from kinshot.learn.method import Method
 from kinshot.learn.model import Model
 from kinshot.learn.outputs import Outputs
 from kinshot.samples.batch import Batch
 from kinshot.samples.bundle import BundleSpec
+from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.series import SeriesSpec
+from kinshot.ssl.methods.masked_vicreg import kept
 from tests import reference_temporal as reference
 from tests.steps import batch_of
 
@@ -40,14 +43,21 @@ METHOD_SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("barlow_x", {"redundancy": 0.1}),
     ("barlow_x", {"intra": 0.5, "core": "gyro"}),
 ]
-every_method = pytest.mark.parametrize(("name", "settings"), METHOD_SETTINGS)
+# one projector for all modalities
+JOINED: list[tuple[str, dict[str, Any]]] = [("masked_vicreg", {"fusion": fusion}) for fusion in ("concat", "mean", "attention")]
+every_method = pytest.mark.parametrize(("name", "settings"), [*METHOD_SETTINGS, *JOINED])
+by_modality = pytest.mark.parametrize(("name", "settings"), METHOD_SETTINGS)
 
 
-def method(name: str, **settings: Any) -> Method:
+def method(name: str, fusion: str = "concat", **settings: Any) -> Method:
     with keyed_initialisation(0, "encoder"):
-        encoder = build_encoder("fused", {"each": "series_cnn:widths=[8, 12]:kernels=[4, 4]:strides=[2, 2]"}, SPEC)
+        encoder = build_encoder("fused", {"each": "series_cnn:widths=[8, 12]:kernels=[4, 4]:strides=[2, 2]", "fusion": fusion}, SPEC)
     with keyed_initialisation(0, "projector"):
-        network = Model(encoder, modality_projector(encoder, 16, 8, 2, last_norm=False))
+        joined = name == "masked_vicreg"
+        projector = (
+            mlp_projector(encoder.dim, 16, 8, 2, last_norm=False) if joined else modality_projector(encoder, 16, 8, 2, last_norm=False)
+        )
+        network = Model(encoder, projector)
     return METHODS.build(name, network, RunContext(24, B, 3, 30, 0, clock=CLOCK), settings=settings).train()
 
 
@@ -149,6 +159,56 @@ def test_agreement_is_the_formula_of_what_its_networks_say(name: str, intra: flo
     assert terms["loss"].item() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("fusion", ["concat", "mean", "attention"])
+def test_masked_vicreg_is_the_formula_of_two_subsets_of_modalities(fusion: str) -> None:
+    what = method("masked_vicreg", fusion=fusion, invariance=3.0, variance=2.0, covariance=0.5)
+    batch = shown(what)
+    found, terms = losses(what, batch)
+    first, second = (block.detach().double().numpy() for block in found.blocks("projector"))
+    expected = reference.vicreg(first, second)
+    assert {name: terms[name].item() for name in expected} == pytest.approx(expected, rel=1e-4)
+    assert terms["loss"].item() == pytest.approx(
+        3 * expected["invariance"] + 2 * expected["variance"] + 0.5 * expected["covariance"], rel=1e-4
+    )
+    # what either half shows is the feature of the subset alone: the encoder says the same of a sample that has no more
+    subsets = what.subsets(batch, torch.from_numpy(there()))  # type: ignore[operator]  # the method's own
+    assert torch.equal(
+        torch.cat([torch.stack(list(SPEC.present(x).values())) for x in found.shown.inputs[0].chunk(2)]), subsets.flatten(0, 1)
+    )
+    what.eval()
+    whole = what.outputs(batch)
+    torch.testing.assert_close(whole["backbone"], what.encoder(whole.shown.inputs[0]), rtol=1e-4, atol=1e-5)
+    assert len(whole["backbone"]) == 2 * B
+
+
+def test_hidden_modalities_are_drawn_by_step_and_sample() -> None:
+    what = method("masked_vicreg", hide=0.5)
+    has = torch.from_numpy(there())
+
+    def drawn(samples: torch.Tensor, step: int) -> torch.Tensor:
+        return what.subsets(batch_of(what, [], samples, step=step), has)  # type: ignore[operator, no-any-return]
+
+    assert torch.equal(drawn(SHOWN, 3), drawn(SHOWN, 3))
+    assert not torch.equal(drawn(SHOWN, 3), drawn(SHOWN, 4))
+    assert not torch.equal(*drawn(SHOWN, 3))
+    # each sample by itself, whatever stands beside it
+    one = what.subsets(batch_of(what, [], SHOWN[5:6], step=3), has[:, 5:6])  # type: ignore[operator]
+    assert torch.equal(drawn(SHOWN, 3)[..., 5:6], one)
+
+
+def test_modalities_are_hidden_as_often_as_asked_and_never_all() -> None:
+    draws = torch.rand(3, 20_000, generator=torch.Generator().manual_seed(0))
+    has = torch.ones(3, 20_000, dtype=torch.bool)
+    has[0, ::2] = False
+    for hide in (0.0, 0.3, 0.9):
+        found = kept(draws, has, hide)
+        assert bool(found.any(0).all())
+        assert not bool((found & ~has).any())
+        # of three, hidden each by itself, unless all were: then one of them is kept
+        share = found[:, 1::2].float().mean(1)
+        torch.testing.assert_close(share, torch.full((3,), 1 - hide + hide**3 / 3), atol=0.02, rtol=0)
+
+
 @every_method
 def test_what_a_sample_lacks_has_no_gradient_and_all_else_has_a_finite_one(name: str, settings: dict[str, Any]) -> None:
     what = method(name, **settings)
@@ -184,7 +244,7 @@ def test_samples_of_one_modality_alone_have_nothing_to_learn_across(name: str, s
     assert not any(p.grad.any() for p in what.parameters() if p.grad is not None)
 
 
-@every_method
+@by_modality
 def test_an_absent_modality_changes_nothing_but_itself(name: str, settings: dict[str, Any]) -> None:
     what, less = method(name, **settings), {**ABSENT, "air": [0, 3, 5]}
     before, after = (losses(what, shown(what, absent))[0] for absent in (ABSENT, less))
@@ -210,11 +270,26 @@ def test_the_order_of_samples_does_not_matter(name: str, settings: dict[str, Any
         ("vicreg_x", {"covariance": -1.0}, "covariance"),
         ("vicreg_x", {"core": "heart"}, "core is a modality of acc, gyro, air, got 'heart'"),
         ("barlow_x", {"intra": -0.5}, "intra"),
+        ("masked_vicreg", {"hide": 1.0}, "hide is a probability"),
+        ("masked_vicreg", {"variance": -1.0}, "variance"),
     ],
 )
 def test_settings_out_of_range_are_named(name: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         method(name, **settings)
+
+
+def test_masked_vicreg_wants_one_projector_and_the_fused_encoder() -> None:
+    network = method("cmc").model
+    with pytest.raises(ConfigError, match=r"got a projector for each: set projector\.modalities=false"):
+        METHODS.build("masked_vicreg", network, RunContext(24, B, 3, 30, 0), settings={})
+    with pytest.raises(ConfigError, match=r"compares modalities, got images"):
+        METHODS.build(
+            "masked_vicreg",
+            Model(build_encoder("conv4", {}, PixelSpec.square(3, 8, (0.0,) * 3, (1.0,) * 3))),
+            RunContext(24, B, 3, 30, 0),
+            settings={},
+        )
 
 
 def test_outputs_of_different_widths_are_refused() -> None:

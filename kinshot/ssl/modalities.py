@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
+from kinshot.encoders.fused_bundle import FusedBundle
 from kinshot.encoders.modality_projector import ModalityProjector
 from kinshot.kin import constructors
 from kinshot.kin.recordings import windows
@@ -29,8 +30,7 @@ def compared(model: Model, method: str) -> tuple[str, ...]:
     Raises:
         ConfigError: samples of one modality, one projector for all, or outputs that are not equally wide.
     """
-    if len(getattr(model.input, "names", ())) < 2:
-        raise ConfigError(f"method {method} compares modalities, got {model.input.describe()}: take data of several sensors")
+    _check_several(model, method)
     if not isinstance(model.projector, ModalityProjector):
         raise ConfigError(f"method {method} compares modalities, and the projector is one for all: set projector.modalities=true")
     widths = model.projector.outs
@@ -40,6 +40,25 @@ def compared(model: Model, method: str) -> tuple[str, ...]:
             f"method {method} compares modalities, whose outputs are not equally wide, got {shown}: set projector.layers=1 or more"
         )
     return model.projector.names
+
+
+def fused(model: Model, method: str) -> FusedBundle:
+    """The encoder of a model that projects the feature of all modalities as one.
+
+    Raises:
+        ConfigError: samples of one modality, another encoder than `fused`, or a projector for each modality.
+    """
+    _check_several(model, method)
+    if not isinstance(model.encoder, FusedBundle):
+        raise ConfigError(f"method {method} fuses features of modalities, got {type(model.encoder).__name__}: set encoder=fused")
+    if isinstance(model.projector, ModalityProjector):
+        raise ConfigError(f"method {method} projects modalities as one, got a projector for each: set projector.modalities=false")
+    return model.encoder
+
+
+def _check_several(model: Model, method: str) -> None:
+    if len(getattr(model.input, "names", ())) < 2:
+        raise ConfigError(f"method {method} compares modalities, got {model.input.describe()}: take data of several sensors")
 
 
 def core_of(core: str, names: tuple[str, ...], method: str) -> int | None:

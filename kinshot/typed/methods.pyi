@@ -16,6 +16,7 @@ from kinshot.ssl.methods.cmc import CMC as cmc
 from kinshot.ssl.methods.cocoa import Cocoa as cocoa
 from kinshot.ssl.methods.cpc import CPC as cpc
 from kinshot.ssl.methods.interclr import InterCLR as interclr
+from kinshot.ssl.methods.masked_vicreg import MaskedVICReg as masked_vicreg
 from kinshot.ssl.methods.moco import MoCo as moco
 from kinshot.ssl.methods.reconstruction import Reconstruction as reconstruction
 from kinshot.ssl.methods.simclr import SimCLR as simclr
@@ -35,6 +36,7 @@ __all__ = [
     "feat",
     "interclr",
     "maml",
+    "masked_vicreg",
     "matchingnet",
     "moco",
     "panet",
