@@ -15,7 +15,6 @@ from kinshot.studies.labels.parts import Choices, Parts, check_alike, parts_of
 from kinshot.studies.references import references
 from kinshot.studies.seed_groups import SeedGroup, seed_groups
 from kinshot.studies.study import Trained, check_run_features, load_runs, same_data
-from kinshot.studies.summaries import RAW
 
 Say = Callable[[str], None]
 SUPERVISED = "supervised from scratch"
@@ -148,7 +147,7 @@ def bench_of(paths: Sequence[Path], names: Sequence[str], choices: Choices, feat
 
 def reference_name(run: Trained) -> str:
     """What the statistics of samples are called that the run's encoder must beat."""
-    return "hand-made statistics" if run.input.kind in ("series", "bundle") else RAW
+    return run.input.raw_label
 
 
 def _called(run: Trained, label: str, group: SeedGroup) -> str:

@@ -19,7 +19,7 @@ from kinshot.fewshot.draws import pool_of
 from kinshot.fewshot.linear_probe import Scaling, probe_predictions
 from kinshot.learn.model import Model
 from kinshot.recipes.amounts import Amount
-from kinshot.studies.answers import PIXELS, features_of
+from kinshot.studies.answers import features_of
 from kinshot.studies.labels.amounts import Drawn, drawn
 from kinshot.studies.labels.arms import Arm, Cell, Member, differences, rows_of, verdicts
 from kinshot.studies.labels.bench import Bench, Subject, bench_of
@@ -138,7 +138,7 @@ class _Study:
 
     def _features(self, model: Model | None, parts: Parts) -> tuple[torch.Tensor, torch.Tensor]:
         """Standardised features of the training part and of the samples that are tested on."""
-        name = PIXELS if model is None else self.wanted.feature
+        name = parts.train.spec.raw_feature if model is None else self.wanted.feature
         train, test = (features_of(model, source, self.device)[name] for source in (parts.train, parts.test))
         scaling = Scaling.of(train)
         return scaling(train), scaling(test[torch.from_numpy(parts.rows)])

@@ -14,6 +14,8 @@ from kinshot.studies.report.theme import LIGHT, MARKERS, Theme, canvas, dress, l
 
 _DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
 _COLUMNS = 3
+_MOST = 101.0
+"""Where an axis of percent ends at the latest."""
 
 
 def curve_figure(result: Mapping[str, Any], blocks: Sequence[str], theme: Theme = LIGHT) -> Figure:
@@ -35,6 +37,8 @@ def curve_figure(result: Mapping[str, Any], blocks: Sequence[str], theme: Theme 
             _curve(axes, [row for row in rows if (row["block"], row["label"]) == (block, label)], result["labels per class"], looks[label])
         _label_axis(axes, result["labels per class"])
         axes.set_ylabel(block)
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, 0.0), min(high, _MOST))  # an interval of few seeds may reach beyond what can be
         dress(axes, theme)
     handles = [Line2D([], [], **looks[label]) for label in labels]
     legend(figure, handles, [short(label, 40) for label in labels], theme, loc="outside lower center", ncols=min(len(labels), _COLUMNS))
