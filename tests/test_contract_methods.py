@@ -37,6 +37,7 @@ ALONE = [name for name in METHODS.names() if not METHODS.entry(name).flags.get("
 VARIANTS = {
     "cmc": [{"core": "air"}],
     "cocoa": [{"form": "ratio"}],
+    "focal": [{"length": 2, "distance": "unit", "margin": 0.5, "spacing": 2}],
     "masked_vicreg": [{"hide": 0.0}],
     "vicreg_x": [{"intra": 0.5}],
     "barlow_x": [{"intra": 0.5, "core": "acc"}],
@@ -170,8 +171,8 @@ def beside(method, indices):
 
 
 def first_batch(method):
-    """The samples of step 0: any, but for a method that asks which classes its order drew."""
-    return method.order(0)[0] if "mask" in method.fields and method.order else torch.arange(B)
+    """The samples of step 0: any, but for a method that asks which classes its order drew, or that takes sequences."""
+    return method.order(0)[0] if method.order and ("mask" in method.fields or not method.supervised) else torch.arange(B)
 
 
 def step_of(method, indices, step):

@@ -33,6 +33,8 @@ B = 8
 # windows of 0.8 s at steps of 0.4 s, four to a recording
 CLOCK = (np.arange(24) % 4 * 0.4, np.arange(24) // 4)
 SHOWN = torch.tensor([0, 1, 4, 6, 9, 10, 13, 20])
+# two to a sequence, for a method that takes them; the second one begins before the first one ends
+SEQUENCES = torch.tensor([0, 1, 2, 3, 8, 9, 13, 14])
 METHOD_SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("cmc", {}),
     ("cmc", {"core": "air"}),
@@ -42,6 +44,8 @@ METHOD_SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("vicreg_x", {"intra": 0.5}),
     ("barlow_x", {"redundancy": 0.1}),
     ("barlow_x", {"intra": 0.5, "core": "gyro"}),
+    ("focal", {"length": 2}),
+    ("focal", {"length": 2, "distance": "unit", "margin": 0.2}),
 ]
 # one projector for all modalities
 JOINED: list[tuple[str, dict[str, Any]]] = [("masked_vicreg", {"fusion": fusion}) for fusion in ("concat", "mean", "attention")]
@@ -69,7 +73,11 @@ def rows(seed: int, absent: dict[str, list[int]]) -> torch.Tensor:
 
 
 def shown(what: Method, absent: dict[str, list[int]] = ABSENT) -> Batch:
-    return batch_of(what, [rows(view, absent) for view in range(what.view_count)], SHOWN, step=3)
+    return batch_of(what, [rows(view, absent) for view in range(what.view_count)], samples(what), step=3)
+
+
+def samples(what: Method) -> torch.Tensor:
+    return SHOWN if what.order is None else SEQUENCES
 
 
 def losses(what: Method, batch: Batch) -> tuple[Outputs, dict[str, torch.Tensor]]:
@@ -159,6 +167,40 @@ def test_agreement_is_the_formula_of_what_its_networks_say(name: str, intra: flo
     assert terms["loss"].item() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize(("distance", "margin"), [("raw", 1.0), ("unit", 0.3)])
+def test_focal_is_the_formula_of_what_its_networks_say(distance: str, margin: float) -> None:
+    weights = {"shared": 1.0, "private": 0.5, "orthogonality": 3.0, "temporal": 5.0}
+    what = method("focal", temperature=0.3, length=2, distance=distance, margin=margin, **weights)
+    found, terms = losses(what, shown(what))
+    z = np.array(embeddings(found))
+    if distance == "unit":
+        z = z / np.maximum(np.linalg.norm(z, axis=-1, keepdims=True), 1e-12)
+    start, recording = (values[SEQUENCES.numpy()[::2]] for values in CLOCK)
+    told = np.array([[i != j and not reference.overlap(recording, start, [1.2] * 4, i, j) for j in range(4)] for i in range(4)])
+    assert told.sum() == 4 * 3 - 2
+    expected = reference.focal(z.reshape(2, 3, 4, 2, 8), there().reshape(3, 4, 2), told, 0.3, margin)
+    assert {name: terms[name].item() for name in expected} == pytest.approx(expected, rel=1e-4)
+    assert terms["loss"].item() == pytest.approx(sum(weights[name] * expected[name] for name in weights), rel=1e-4)
+    assert min(expected.values()) > 0
+
+
+def test_focal_makes_its_batches_of_sequences() -> None:
+    what = method("focal", length=2, spacing=2)
+    assert what.order is not None
+    found = what.order(0).view(3, 4, 2)
+    start, recording = (values[found.numpy()] for values in CLOCK)
+    assert (recording[..., 0] == recording[..., 1]).all()
+    np.testing.assert_allclose(start[..., 1] - start[..., 0], 0.8)
+
+
+def test_a_modality_that_one_view_lacks_is_absent_for_focal() -> None:
+    what = method("focal", length=2)
+    one, other = rows(0, ABSENT), rows(1, {**ABSENT, "air": [0, 3, 5]})
+    both = losses(what, batch_of(what, [one, other], SEQUENCES))[1]
+    assert both["present"].item() == pytest.approx((3 * B - 6) / (3 * B))
+    assert torch.isfinite(both["loss"])
+
+
 @pytest.mark.parametrize("fusion", ["concat", "mean", "attention"])
 def test_masked_vicreg_is_the_formula_of_two_subsets_of_modalities(fusion: str) -> None:
     what = method("masked_vicreg", fusion=fusion, invariance=3.0, variance=2.0, covariance=0.5)
@@ -213,7 +255,7 @@ def test_modalities_are_hidden_as_often_as_asked_and_never_all() -> None:
 def test_what_a_sample_lacks_has_no_gradient_and_all_else_has_a_finite_one(name: str, settings: dict[str, Any]) -> None:
     what = method(name, **settings)
     views = [rows(view, ABSENT).requires_grad_() for view in range(what.view_count)]
-    losses(what, batch_of(what, views, SHOWN))[1]["loss"].backward()
+    losses(what, batch_of(what, views, samples(what)))[1]["loss"].backward()
     for x in views:
         assert x.grad is not None
         assert torch.isfinite(x.grad).all()
@@ -234,7 +276,7 @@ def test_any_subset_of_modalities_will_do(name: str, settings: dict[str, Any], a
     assert all(torch.isfinite(p.grad).all() for p in what.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize(("name", "settings"), [case for case in METHOD_SETTINGS if "intra" not in case[1]])
+@pytest.mark.parametrize(("name", "settings"), [(name, more) for name, more in METHOD_SETTINGS if name != "focal" and "intra" not in more])
 def test_samples_of_one_modality_alone_have_nothing_to_learn_across(name: str, settings: dict[str, Any]) -> None:
     what = method(name, **settings)
     alone = {"acc": [0, 1, 2, 3, 4], "gyro": [0, 1, 5, 6, 7], "air": [2, 3, 4, 5, 6, 7]}
@@ -256,8 +298,9 @@ def test_an_absent_modality_changes_nothing_but_itself(name: str, settings: dict
 @every_method
 def test_the_order_of_samples_does_not_matter(name: str, settings: dict[str, Any]) -> None:
     what = method(name, **settings)
-    batch, order = shown(what), torch.tensor([3, 1, 7, 5, 0, 2, 6, 4])
-    moved = batch_of(what, [x[order] for x in batch.views], SHOWN[order], step=3)
+    batch = shown(what)
+    order = torch.tensor([3, 1, 7, 5, 0, 2, 6, 4] if what.order is None else [4, 5, 6, 7, 2, 3, 0, 1])
+    moved = batch_of(what, [x[order] for x in batch.views], batch.indices[order], step=3)
     assert losses(what, moved)[1]["loss"].item() == pytest.approx(losses(what, batch)[1]["loss"].item(), rel=1e-4)
 
 
@@ -270,6 +313,10 @@ def test_the_order_of_samples_does_not_matter(name: str, settings: dict[str, Any
         ("vicreg_x", {"covariance": -1.0}, "covariance"),
         ("vicreg_x", {"core": "heart"}, "core is a modality of acc, gyro, air, got 'heart'"),
         ("barlow_x", {"intra": -0.5}, "intra"),
+        ("focal", {"temperature": 0.0}, "temperature"),
+        ("focal", {"temporal": -1.0}, "temporal"),
+        ("focal", {"length": 8}, "sequences of 8 windows from others, got batches of 8"),
+        ("focal", {"length": 3}, "sequences of 3 windows do not fill a batch of 8"),
         ("masked_vicreg", {"hide": 1.0}, "hide is a probability"),
         ("masked_vicreg", {"variance": -1.0}, "variance"),
     ],
@@ -290,6 +337,15 @@ def test_masked_vicreg_wants_one_projector_and_the_fused_encoder() -> None:
             RunContext(24, B, 3, 30, 0),
             settings={},
         )
+
+
+def test_focal_wants_a_clock_and_halves() -> None:
+    with pytest.raises(ConfigError, match="focal learns from sequences of windows, and the data has no clock"):
+        METHODS.build("focal", method("cmc").model, RunContext(24, B, 3, 30, 0), settings={})
+    encoder = method("cmc").encoder
+    odd = Model(encoder, modality_projector(encoder, 16, 7, 2, last_norm=False))
+    with pytest.raises(ConfigError, match=r"halved, got 7 numbers: set projector\.dim to an even number"):
+        METHODS.build("focal", odd, RunContext(24, B, 3, 30, 0, clock=CLOCK), settings={})
 
 
 def test_outputs_of_different_widths_are_refused() -> None:

@@ -107,12 +107,18 @@ class Windows:
 
     def of(self, indices: Tensor) -> Relation:
         """The relation of the samples at int64 `indices` (B,) to themselves, (B, B), on their device."""
+        return self.of_sequences(indices.unsqueeze(1))
+
+    def of_sequences(self, indices: Tensor) -> Relation:
+        """The same of sequences (S, L) of samples of one recording in the order of time, each from its first start to its last end."""
         if self.clock is None:
-            return constructors.views(indices, copies=1)
+            return constructors.views(indices[:, 0], copies=1)
         rows = indices.cpu()
         start, recording = (values[rows] for values in self.clock)
         device = indices.device
-        return windows(recording.to(device), start.to(device, widest(device)), self.seconds)
+        length = start[:, -1] - start[:, 0] + self.seconds
+        floats = widest(device)
+        return windows(recording[:, 0].to(device), start[:, 0].to(device, floats), length.to(device, floats))
 
 
 def seconds(input: Spec) -> float:

@@ -15,6 +15,7 @@ from kinshot.ssl.methods.barlow_x import BarlowX as barlow_x
 from kinshot.ssl.methods.cmc import CMC as cmc
 from kinshot.ssl.methods.cocoa import Cocoa as cocoa
 from kinshot.ssl.methods.cpc import CPC as cpc
+from kinshot.ssl.methods.focal import Focal as focal
 from kinshot.ssl.methods.interclr import InterCLR as interclr
 from kinshot.ssl.methods.masked_vicreg import MaskedVICReg as masked_vicreg
 from kinshot.ssl.methods.moco import MoCo as moco
@@ -34,6 +35,7 @@ __all__ = [
     "dual_path",
     "dual_prototype",
     "feat",
+    "focal",
     "interclr",
     "maml",
     "masked_vicreg",
