@@ -10,7 +10,7 @@ from torch import Tensor
 
 def keep_some(x: Tensor, found: Tensor) -> Tensor:
     """What windows x (B, C, T) have become, or x itself for those of which nothing would be left."""
-    return torch.where(found.isnan().all(dim=2).all(dim=1)[:, None, None], x, found)
+    return torch.where(found.isnan().flatten(1).all(dim=1)[:, None, None], x, found)
 
 
 def hide(x: Tensor, hidden: Tensor) -> Tensor:
