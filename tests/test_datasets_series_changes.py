@@ -209,7 +209,7 @@ def natural_spline(knots: np.ndarray, places: np.ndarray) -> np.ndarray:
 @given(seeds, st.integers(3, 7))
 def test_magnitudes_follow_a_cubic_spline_and_scaling_a_number(seed: int, knots: int) -> None:
     x, u = windows(seed, rows=2), uniform(seed, 2, 3 * knots).view(2, 3, knots)
-    found, places = magnitude_warped(x, u, 0.3), (np.arange(20) + 0.5) / 20
+    found, places = magnitude_warped(x, u, torch.tensor([0.3, 0.3])), (np.arange(20) + 0.5) / 20
     for row, channel in np.ndindex(2, 3):
         values = np.array([1 + 0.3 * NormalDist().inv_cdf(float(one) + 2.0**-25) for one in u[row, channel]])
         equal(found[row, channel], x[row, channel].double().numpy() * natural_spline(values, places), atol=2e-3)

@@ -148,23 +148,33 @@ class Sensor(Views):
         self.spec_of(field)
         modalities = self._modalities[field]
         values = modalities.split(samples)
-        end = modalities.ends(values)
+        end = modalities.ends(values) if self._clock.running or self._hidden.timed else samples.new_ones(len(samples))
         return [self._view(field, values, end, u.to(samples.device)) for u in plan.draws[field]]
 
     def _view(self, field: str, values: Mapping[str, Tensor], end: Tensor, u: Tensor) -> Tensor:
         modalities, draws = self._modalities[field], partial(self._columns[field].of, u)
         found = modalities.normalized({name: self._wearing.turned(name, x, draws) for name, x in values.items()})
-        first = next(iter(modalities.series))
+        at = self._positions(modalities, end, draws)
         for name in modalities.series:
             x = self._wearing.shuffled(name, found[name], draws)
-            if self._clock.running:
-                clock, grid = (first, modalities.grid) if self._synchronised else (name, x.shape[2])
-                x = read(x, self._clock.positions(x.shape[2], end, grid, _under(clock, draws)))
+            if at:
+                x = read(x, at[name])
             x = self._values.altered(x, _under(name, draws))
             found[name] = self._hidden.applied(x, end, _under(name, draws))
         if self._modality_dropout > 0:
             found = absent(found, dropped_modalities(presence(found), draws("modality_dropout"), self._modality_dropout))
         return modalities.join(found)
+
+    def _positions(self, modalities: Modalities, end: Tensor, draws: Callable[[str], Tensor]) -> dict[str, Tensor]:
+        """Where each series is read, by name; nothing where no clock runs."""
+        steps, found = {name: spec.length for name, spec in modalities.series.items()}, {}
+        if self._clock.running and not self._synchronised:
+            found = {name: self._clock.positions(count, end, count, _under(name, draws)) for name, count in steps.items()}
+        elif self._clock.running:
+            first = _under(next(iter(steps)), draws)
+            of = {count: self._clock.positions(count, end, modalities.grid, first) for count in set(steps.values())}
+            found = {name: of[count] for name, count in steps.items()}
+        return found
 
     def _columns_of(self, modalities: Modalities) -> Columns:
         counts = self._wearing.draws(modalities) | {"modality_dropout": len(modalities.parts)}

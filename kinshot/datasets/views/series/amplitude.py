@@ -15,7 +15,12 @@ def scaled(x: Tensor, u: Tensor, deviation: float, mean: float = 1.0) -> Tensor:
     return x * (mean + deviation * normal(u))[:, :, None]
 
 
-def magnitude_warped(x: Tensor, u: Tensor, deviation: float) -> Tensor:
+def negated(x: Tensor, u: Tensor, probability: float) -> Tensor:
+    """Windows (B, C, T), of the opposite sign where the draw, (B, 1), is below the probability."""
+    return x * torch.where(u < probability, -1.0, 1.0)[:, :, None]
+
+
+def magnitude_warped(x: Tensor, u: Tensor, deviation: Tensor) -> Tensor:
     """Windows (B, C, T), each channel times a smooth curve of its own: a cubic spline through normal numbers around 1 at even distances.
 
     Paper: Um et al., 2017, arXiv:1706.00527
@@ -23,9 +28,9 @@ def magnitude_warped(x: Tensor, u: Tensor, deviation: float) -> Tensor:
     Args:
         x: windows.
         u: draws (B, C, K), one for each knot, the ends among them.
-        deviation: standard deviation at the knots.
+        deviation: standard deviation at the knots, (B,); a window of deviation 0 stays as it is.
     """
-    return x * (1 + deviation * normal(u) @ _spline(u.shape[2], x.shape[2]).to(x.device))
+    return x * (1 + deviation[:, None, None] * normal(u) @ _spline(u.shape[2], x.shape[2]).to(x.device))
 
 
 @cache

@@ -19,6 +19,11 @@ class Hidden:
     time_share: tuple[float, float]
     time_spans: int
 
+    @property
+    def timed(self) -> bool:
+        """Whether it matters when a window ends."""
+        return self.time_mask > 0
+
     def draws(self, channels: int) -> dict[str, int]:
         """Numbers that a sensor of so many channels needs."""
         return {"channel_dropout": channels, "time_mask": 3 + self.time_spans}

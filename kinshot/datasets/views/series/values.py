@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kinshot.datasets.views.series.amplitude import magnitude_warped, scaled
+from kinshot.datasets.views.series.amplitude import magnitude_warped, negated, scaled
 from kinshot.datasets.views.series.normal import normal
 from kinshot.datasets.views.series.spectrum import frequency_masked, phase_shifted
 
@@ -48,10 +48,10 @@ class Values:
             x = chosen(u, self.phase_shift, phase_shifted(x, (2 * u[:, 1] - 1) * math.pi), x)
         if self.magnitude_warp > 0:
             u = draws("magnitude_warp")
-            warped = magnitude_warped(x, u[:, 1:].unflatten(1, (x.shape[1], -1)), self.magnitude_warp_deviation)
-            x = chosen(u, self.magnitude_warp, warped, x)
+            deviation = self.magnitude_warp_deviation * (u[:, 0] < self.magnitude_warp)
+            x = magnitude_warped(x, u[:, 1:].unflatten(1, (x.shape[1], -1)), deviation)
         if self.negation > 0:
-            x = chosen(draws("negation"), self.negation, -x, x)
+            x = negated(x, draws("negation"), self.negation)
         if self.scaling > 0:
             x = scaled(x, draws("scaling"), self.scaling)
         return jittered(x, draws("jitter"), self.jitter) if self.jitter > 0 else x

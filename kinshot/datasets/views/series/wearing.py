@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError, suggest
-from kinshot.datasets.views.series.hiding import keep_some
 from kinshot.datasets.views.series.modalities import ALONE, Modalities
 from kinshot.datasets.views.series.rotation import ROTATION_DRAWS, rotate, rotations
 from kinshot.datasets.views.series.shuffle import shuffled
@@ -56,7 +56,8 @@ class Wearing:
             return x
         u = draws(f"{self.owner(name)}/rotation")
         turned = rotate(x, rotations(u[:, 1:], math.radians(self.rotation_angle)))
-        return chosen(u, self.rotation, keep_some(x, turned), x)
+        whole = (u[:, 0] < self.rotation) & ~turned.isnan().flatten(1).all(dim=1)
+        return torch.where(whole[:, None, None], turned, x)
 
     def shuffled(self, name: str, x: Tensor, draws: Callable[[str], Tensor]) -> Tensor:
         """Normalised windows (B, C, T) of a modality with their channels in another order."""
