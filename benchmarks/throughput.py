@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.common import (
     BATCH,
@@ -26,13 +24,10 @@ from benchmarks.common import (
     settle,
     write_result,
 )
+from benchmarks.jobs import JobRun
 from benchmarks.lightly_recipes import BANK, HIDDEN, LEARNING_RATE, OUT, LightlyRun
-from kinshot.core.errors import Interrupted
 from kinshot.core.runtime import resolve_precision
 from kinshot.datasets.base import Source
-from kinshot.learn.loop import Run, StepResult, train
-from kinshot.recipes.recipe import parse
-from kinshot.runs.job import build
 
 METHODS = {"simclr": "SimCLR", "moco": "MoCo"}
 # Ratios that are asked for; ResNet-18's presuppose bf16 instructions, which do most of the work there.
@@ -47,66 +42,27 @@ VIEWS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass
-class Brake:
-    """Stops the loop after some steps, as a signal would, and does nothing else: both its hooks and its stop request."""
-
-    left: int = 0
-
-    @property
-    def requested(self) -> int | None:
-        """The signal that the loop is told of."""
-        return 2 if self.left <= 0 else None
-
-    def after_step(self, run: Run, result: StepResult, epoch: int) -> None:
-        """Count."""
-        self.left -= 1
-
-    def after_epoch(self, run: Run, epoch: int) -> None:
-        """Nothing."""
-
-    def save(self, run: Run) -> None:
-        """Nothing."""
-
-    def diverged(self, run: Run, indices: Tensor, reason: str) -> None:
-        """Nothing; the loop raises."""
-
-
-class KinshotRun:
-    """`ssl pretrain`'s job on its own training loop, views and loader, some steps at a time."""
-
-    def __init__(self, method: str, encoder: str, source: Source, batch_size: int, precision: str) -> None:
-        self.batch_size = batch_size
-        recipe = {
-            "data": "glyphs",  # not read: the job gets its source directly
-            "views": {"name": "warp", **VIEWS[method]},
-            "encoder": encoder,
-            "projector": {"layers": 2, "hidden": HIDDEN, "dim": OUT},
-            "method": {"name": method, "temperature": 0.5, **({"queue": BANK} if method == "moco" else {})},
-            "train": {
-                "epochs": 1_000_000, "batch_size": batch_size, "optimizer": "sgd", "lr": LEARNING_RATE,
-                "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "warmup": 0.0, "precision": precision,
-            },
-            "seed": SEED,
-        }  # fmt: skip
-        self.job = build(parse(recipe, f"{encoder}-{method}"), source)
-        self.job.method.prepare(self.job.extract)
-
-    def measure(self, steps: int, clock: Clock) -> float:
-        """Images per second over `steps` steps, the loop's start and end included."""
-        brake = Brake(steps)
-        started = clock()
-        try:
-            train(self.job.run, self.job.plan, self.job.batches, self.job.views, self.job.extract, brake, brake)
-        except Interrupted:
-            return steps * self.batch_size / (clock() - started)
-        raise RuntimeError("the plan ended before the measurement did")
+def kinshot_run(method: str, encoder: str, source: Source, batch_size: int, precision: str) -> JobRun:
+    """`ssl pretrain`'s job with lightly's settings."""
+    recipe = {
+        "data": "glyphs",  # not read: the job gets its source directly
+        "views": {"name": "warp", **VIEWS[method]},
+        "encoder": encoder,
+        "projector": {"layers": 2, "hidden": HIDDEN, "dim": OUT},
+        "method": {"name": method, "temperature": 0.5, **({"queue": BANK} if method == "moco" else {})},
+        "train": {
+            "epochs": 1_000_000, "batch_size": batch_size, "optimizer": "sgd", "lr": LEARNING_RATE,
+            "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "warmup": 0.0, "precision": precision,
+        },
+        "seed": SEED,
+    }  # fmt: skip
+    return JobRun(recipe, source)
 
 
 def compare(method: str, encoder: str, source: Source, options: argparse.Namespace, bf16: bool) -> list[Measured]:
     """Rates of every side and our ratio to lightly in the training process, one figure per round."""
-    runs: dict[str, KinshotRun | LightlyRun] = {
-        "kinshot": KinshotRun(method, encoder, source, options.batch, options.precision),
+    runs: dict[str, JobRun | LightlyRun] = {
+        "kinshot": kinshot_run(method, encoder, source, options.batch, options.precision),
         "lightly": LightlyRun(method, encoder, source, options.batch),
     }
     if options.workers:
@@ -162,7 +118,7 @@ def main() -> None:
         write_result(options.json, "benchmarks.throughput", data, measured, ("lightly", "torchvision", "pillow"), notes)
 
 
-def _of(run: KinshotRun | LightlyRun, steps: int, clock: Clock) -> Callable[[], float]:
+def _of(run: JobRun | LightlyRun, steps: int, clock: Clock) -> Callable[[], float]:
     return lambda: run.measure(steps, clock)
 
 
