@@ -67,7 +67,7 @@ def test_files_that_do_not_fit_are_named(tmp_path):
     write_uci_har(tmp_path)
     signal, labels = tmp_path / "train/Inertial Signals/total_acc_x_train.txt", tmp_path / "train/y_train.txt"
     for path, text, message in (
-        (signal, signal.read_text().replace("\n", " 1\n", 1), "expected 128 numbers in each of 18 lines, got 2305"),
+        (signal, signal.read_text().replace("\n", " 1\n", 1), "line 1: expected 128 numbers, got 129"),
         (signal, "\n".join(signal.read_text().splitlines()[:-1]), "has 17 windows, y_train.txt has 18"),
         (signal, signal.read_text().replace("e-0", "f-0", 1), r"total_acc_x_train\.txt: could not convert"),
         (labels, labels.read_text().replace("6", "7"), "y runs from 1 to 7 of 6 activities"),
@@ -121,7 +121,7 @@ def test_a_label_or_a_file_that_is_missing_is_named(tmp_path):
         build("hapt", tmp_path)
     labels = tmp_path / "RawData" / "labels.txt"
     labels.write_text(labels.read_text() + "2 2 1\n")
-    with pytest.raises(DataError, match="expected 5 numbers in each of 73 lines"):
+    with pytest.raises(DataError, match="line 73: expected 5 numbers, got 3"):
         build("hapt", tmp_path)
 
 

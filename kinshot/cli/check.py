@@ -29,23 +29,28 @@ def check_command(data: str, split: str | None, options: tuple[str, ...], as_jso
     where anything cannot be read.
     """
     choice = parse_data(data, split, options)
+    from kinshot.datasets import SOURCES
     from kinshot.datasets.check import check_data
 
     found = check_data(choice.name, choice.settings)
     show(_plain(found), as_json, lambda: check_text(found))
     if found.unreadable:
         count = f"{len(found.unreadable)} of {found.samples} samples" if found.samples else "the data"
-        raise DataError(f"{count} cannot be read, as listed: repair them, take them away, or train with data.unreadable=leave_out")
+        able = "unreadable" in SOURCES.entry(choice.name).parameters
+        raise DataError(
+            f"{count} cannot be read, as listed: repair {'them, take them away, or train with data.unreadable=leave_out' if able else 'it'}"
+        )
 
 
 def check_text(found: Checked) -> str:
-    """The findings for people, what is wrong last; what the source itself says of what it leaves out stands on stderr already."""
+    """The findings for people, what is wrong last; what a source said of what it leaves out when it was built stands on stderr already."""
     readable = found.samples - len(found.unreadable)
     rows = [f"{found.name}: {readable} of {found.samples} samples can be read{f', {found.classes} classes' if found.classes else ''}"]
     if found.samples == 0:
         rows = [f"{found.name}: cannot be read"]
     if found.smallest:
         rows.append(f"smallest class: {found.smallest[0]}, {found.smallest[1]} samples")
+    rows += found.said
     if found.copies:
         rows.append(f"{sum(len(group) - 1 for group in found.copies)} files are copies of others:")
         rows += [f"  {' = '.join(group[:3])}{' = ...' if len(group) > 3 else ''}" for group in found.copies[:_GROUPS]]

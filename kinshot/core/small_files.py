@@ -80,17 +80,37 @@ def read_text(path: str | Path, *, most: int = SMALL, error: type[KinshotError] 
         raise error(f"{path} is not UTF-8 text (byte {problem.start}): save it as UTF-8") from problem
 
 
-def parse_json(data: bytes | str, where: str, *, error: type[KinshotError] = DataError, remedy: str = "copy it again") -> Any:
-    """A JSON value. Raises `error`, naming `where`, for what is none, is nested too deeply, or has a number of thousands of digits."""
+def parse_json(
+    data: bytes | str, where: str, *, error: type[KinshotError] = DataError, remedy: str = "copy it again", once: bool = False
+) -> Any:
+    """A JSON value. Raises `error`, naming `where`, for what is none, is nested too deeply, or has a number of thousands of digits.
+
+    With `once` a key that an object has twice is refused, of which json takes the last; for what people write.
+    """
     try:
-        return json.loads(data)
+        return json.loads(data, object_pairs_hook=_each_once if once else None)
     except (ValueError, RecursionError) as problem:
         raise error(f"{where} is not valid JSON ({len(data)} bytes): {' '.join(str(problem).split())}; {remedy}") from problem
 
 
-def read_json(path: str | Path, *, most: int = SMALL, error: type[KinshotError] = DataError, remedy: str = "copy it again") -> Any:
-    """The JSON value in a regular file. Raises `error`."""
-    return parse_json(read_file(path, most=most, error=error, remedy=remedy), str(path), error=error, remedy=remedy)
+def read_json(
+    path: str | Path,
+    *,
+    most: int = SMALL,
+    error: type[KinshotError] = DataError,
+    remedy: str = "copy it again",
+    once: bool = False,
+) -> Any:
+    """The JSON value in a regular file, as `parse_json` reads it. Raises `error`."""
+    return parse_json(read_file(path, most=most, error=error, remedy=remedy), str(path), error=error, remedy=remedy, once=once)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice in one object")
+    return found
 
 
 def read_arrays(path: str | Path, *, error: type[KinshotError] = DataError, remedy: str = "save it with numpy") -> dict[str, np.ndarray]:

@@ -26,6 +26,7 @@ class Checked:
         classes: how many classes, 0 without labels.
         unreadable: (file, what is wrong with it); where a source does not say which file, one entry with an empty name.
         notes: what the source itself says: endings and folders that it leaves out, and so on.
+        said: what it says of itself when it is used, and not already when it is built: a part of `notes`, with its name.
         copies: groups of files with one content.
         smallest: (class, samples) of the class with fewest readable samples, or None without labels.
     """
@@ -35,6 +36,7 @@ class Checked:
     classes: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
     copies: list[list[str]] = field(default_factory=list)
     smallest: tuple[str, int] | None = None
 
@@ -66,6 +68,7 @@ def check_data(name: str, settings: Mapping[str, Any]) -> Checked:
         len(source.class_names),
         [] if files is None else [(str(files[row]), why) for row, why in failed.items()],
         list(source.notes),
+        source.said(),
         copies,
         _smallest(source, failed),
     )

@@ -29,6 +29,7 @@ class FieldsSource(Source):
         labels: integers (N,), or None.
         class_names: names that labels, or the columns of `contains`, index.
         name: used in messages.
+        notes: what a person should know of the samples.
         more: what every source can say of its samples: `attributes`, `present`, `clock`, `contains`, `graph`.
 
     Raises:
@@ -41,6 +42,7 @@ class FieldsSource(Source):
         labels: np.ndarray | None = None,
         class_names: Sequence[str] = (),
         name: str = "fields",
+        notes: Sequence[str] = (),
         **more: Any,
     ) -> None:
         self.parts = {field: _source_of(values, f"{name}, field {field}") for field, values in fields.items()}
@@ -51,6 +53,11 @@ class FieldsSource(Source):
         specs = {field: part.spec for field, part in self.parts.items()}
         super().__init__(name, specs, labels, class_names, next(iter(counts.values())), **more)
         self.in_memory = all(part.in_memory for part in self.parts.values())
+        self.notes = list(notes)
+
+    def said(self) -> list[str]:
+        """What a person should know of the samples."""
+        return [f"{self.name}: {note}" for note in self.notes]
 
     def _load(self, rows: np.ndarray, field: str) -> torch.Tensor:
         there = self.present.get(field)

@@ -61,6 +61,10 @@ def part_of(recordings: Sequence[Recording], split: str, division: Division, nam
         ConfigError: somebody is held out who is not there.
         DataError: a recording of nobody knows whom, or too few to divide.
     """
+    groups = [recording.subject if division.by == "subject" else recording.name for recording in recordings]
+    strange = [group for group in division.held_out if group not in groups]
+    if strange:
+        raise ConfigError(f"{name}: there is no {division.by} {strange[0]!r} to hold out: {suggest(strange[0], set(groups))}")
     if split == "all":
         return list(recordings), None
     if division.by == "window":
@@ -68,7 +72,6 @@ def part_of(recordings: Sequence[Recording], split: str, division: Division, nam
     unknown = [recording.name for recording in recordings if division.by == "subject" and not recording.subject]
     if unknown:
         raise DataError(f"{name}: nobody knows who was recorded in {unknown[0]}: name its subject, or set split_by=recording")
-    groups = [recording.subject if division.by == "subject" else recording.name for recording in recordings]
     parts = _parts(sorted(set(groups)), division, name)
     chosen = [recording for recording, group in zip(recordings, groups, strict=True) if parts[group] == split]
     if not chosen:
@@ -79,9 +82,6 @@ def part_of(recordings: Sequence[Recording], split: str, division: Division, nam
 
 def _parts(groups: Sequence[str], division: Division, name: str) -> dict[str, str]:
     """train, val or test by group."""
-    strange = [group for group in division.held_out if group not in groups]
-    if strange:
-        raise ConfigError(f"{name}: there is no {division.by} {strange[0]!r} to hold out: {suggest(strange[0], groups)}")
     rest = [group for group in groups if group not in division.held_out]
     if not rest:
         raise ConfigError(f"{name}: every {division.by} is held out, and nobody is left to train on: hold out fewer")

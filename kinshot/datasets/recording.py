@@ -15,6 +15,8 @@ RATE_TOLERANCE = 0.02
 
 _NEAR = 0.75
 _GAP = 1.5
+# a track is held step by step: gaps may make it so many times as long as what was measured, or at least so many steps
+_SPARSE, _MANY = 100, 10**7
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def track_at(times: np.ndarray, values: np.ndarray, rate: float, where: str, tol
         tolerance: how far the rate of the timestamps, gaps left out, may lie from `rate`, as a share of it.
 
     Raises:
-        DataError: times that are not finite, go back, occur twice, or say another rate.
+        DataError: times that are not finite, go back, occur twice, say another rate, or leap so far that next to nothing is measured.
     """
     if not np.isfinite(times).all():
         raise DataError(f"{where}: row {int(np.argmin(np.isfinite(times)))} has no time: fill it in or leave the row out")
@@ -124,7 +126,14 @@ def track_at(times: np.ndarray, values: np.ndarray, rate: float, where: str, tol
                 f"{where}: the rate is declared as {rate:g} Hz, and the timestamps say {said:.4g} Hz, more than {tolerance:.0%} off: "
                 "correct the rate, or the unit of the times, which are seconds"
             )
-    steps = times[0] + np.arange(int((times[-1] - times[0]) * rate + 0.5) + 1) / rate
+    count = int((times[-1] - times[0]) * rate + 0.5) + 1
+    if count > max(_SPARSE * len(times), _MANY):
+        row = int(np.argmax(between))
+        raise DataError(
+            f"{where}: the time leaps from {times[row]:.6g} s to {times[row + 1]:.6g} s at row {row + 1}, and {len(times)} measurements "
+            f"would lie in {count} steps: correct the time, or make two recordings of it"
+        )
+    steps = times[0] + np.arange(count) / rate
     after = np.clip(np.searchsorted(times, steps), 1, max(len(times) - 1, 1)) if len(times) > 1 else np.zeros(len(steps), np.int64)
     nearest = np.where(steps - times[after - 1] <= times[after] - steps, after - 1, after) if len(times) > 1 else after
     measured = np.abs(times[nearest] - steps) * rate <= _NEAR

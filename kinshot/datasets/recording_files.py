@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kinshot.core.errors import DataError
-from kinshot.core.small_files import read_arrays
+from kinshot.core.small_files import is_numeral, read_arrays
 from kinshot.datasets.beside_tables import read_beside
 from kinshot.datasets.recording import Recording, Track, track_at
 from kinshot.datasets.recordings_schema import SCHEMA, Schema, Sensor
@@ -62,6 +62,8 @@ def read_recording(path: Path, inside: Path, schema: Schema, tolerance: float) -
     table = _table(path, inside, schema, columns, tolerance)
     beside = {name: read_beside(path, name, sensor) for name, sensor in schema.sensors.items() if not isinstance(sensor, Sensor)}
     tracks = {**table.tracks, **{name: found.track for name, found in beside.items() if found.track is not None}}
+    if not tracks and table.notes:
+        raise DataError(f"{path} measured nothing: {'; '.join(table.notes)}; leave the file out")
     if not tracks:
         raise DataError(
             f"{path} has the columns of no sensor of {SCHEMA}: it has {', '.join(columns) or 'none'}"
@@ -73,8 +75,10 @@ def read_recording(path: Path, inside: Path, schema: Schema, tolerance: float) -
     stem = inside.with_suffix("").as_posix()
     subject = schema.subjects.get(inside.as_posix(), schema.subjects.get(stem, "")) or _subject(path, schema.subject, columns)
     stretches, names = _stretches(path, schema, columns, tracks, table.steps)
-    notes = *table.notes, *(f"{inside}: {note}" for found in beside.values() for note in found.notes)
-    recording = Recording(stem, tracks, subject, notes=notes)
+    notes = [*table.notes, *(f"{inside}: {note}" for found in beside.values() for note in found.notes)]
+    if schema.label and schema.label not in columns:
+        notes.append(f"{inside} lacks the column {schema.label!r}: nobody knows its classes")
+    recording = Recording(stem, tracks, subject, notes=tuple(notes))
     return Read(recording, stretches, names, frozenset(file for found in beside.values() for file in found.files))
 
 
@@ -125,29 +129,36 @@ def _numbers(path: Path, name: str, column: Column) -> np.ndarray:
     """A column as float64, NaN where it is empty."""
     if isinstance(column, np.ndarray) and column.dtype.kind in "biuf":
         return np.atleast_1d(column).astype(np.float64)
-    texts = [text.strip() for text in (column if isinstance(column, list) else np.ravel(column).tolist())] if _is_text(column) else None
-    if texts is None:
-        raise DataError(f"{path}: {name!r} holds neither numbers nor texts: save it as numbers")
-    filled = ["nan" if text in _EMPTY else text for text in texts]
+    filled = ["nan" if text in _EMPTY else text for text in _texts(path, name, column)]
     try:
-        return np.array(filled, dtype=np.float64)
+        if _as_programs_write("".join(filled)):
+            return np.array(filled, dtype=np.float64)
     except ValueError:
-        row = next(row for row, text in enumerate(filled) if not _is_number(text))
-        raise DataError(
-            f"{path}: {name!r} is {texts[row]!r} in row {row + 1} of its values, no number: correct it or empty the cell"
-        ) from None
+        pass
+    row = next((row for row, text in enumerate(filled) if not is_numeral(text)), None)
+    if row is not None:
+        raise DataError(f"{path}: {name!r} is {filled[row]!r} in row {row + 1} of its values, no number: correct it or empty the cell")
+    return np.array(filled, dtype=np.float64)
 
 
-def _is_text(column: Column) -> bool:
-    return isinstance(column, list) or column.dtype.kind == "U"
+def _as_programs_write(text: str) -> bool:
+    """Whether a text can only hold numbers as programs write them: float() would also take 1_000 and digits of other scripts."""
+    return text.isascii() and "_" not in text
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _texts(path: Path, name: str, column: Column) -> list[str]:
+    """A column as texts; whole numbers without a point, so that 7 and 7.0 are one name."""
+    if isinstance(column, list):
+        return [text.strip() for text in column]
+    if column.dtype.kind not in "biufU":
+        raise DataError(f"{path}: {name!r} holds neither numbers nor texts: save it as numbers, or as texts")
+    values = np.ravel(column).tolist()
+    return [str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip() for value in values]
+
+
+def _names(path: Path, name: str, column: Column) -> list[str]:
+    """A column of names, empty where it says nothing."""
+    return ["" if text in _EMPTY else text for text in _texts(path, name, column)]
 
 
 def _times(path: Path, name: str, columns: Mapping[str, Column], rows: int) -> np.ndarray | None:
@@ -186,7 +197,9 @@ def _subject(path: Path, name: str, columns: Mapping[str, Column]) -> str:
         return ""
     if name not in columns:
         raise DataError(f"{path} lacks the column {name!r} of the subject: add it, or name the file in subjects of {SCHEMA}")
-    found = sorted({str(value).strip() for value in np.ravel(np.asarray(columns[name])).tolist()} - {""})
+    found = sorted(set(_names(path, name, columns[name])) - {""})
+    if not found:
+        raise DataError(f"{path}: {name!r} names nobody: fill in who was recorded, or name the file in subjects of {SCHEMA}")
     if len(found) != 1:
         raise DataError(f"{path}: {name!r} names {len(found)} subjects ({', '.join(found[:4])}): a recording is of one; split the file")
     return found[0]
@@ -199,7 +212,7 @@ def _stretches(
     nothing: tuple[np.ndarray, list[str]] = np.zeros((0, 2)), []
     if not schema.label or schema.label not in columns:
         return nothing
-    texts = np.array([str(text).strip() for text in np.ravel(np.asarray(columns[schema.label])).tolist()])
+    texts = np.array(_names(path, schema.label, columns[schema.label]))
     begin, end = min(track.start for track in tracks.values()), max(track.end for track in tracks.values())
     if len(texts) == 1:
         return (np.array([[begin, end]]), texts.tolist()) if texts[0] else nothing

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from kinshot.core.errors import DataError
+from kinshot.core.errors import ConfigError, DataError, suggest
 from kinshot.datasets import SOURCES
 from kinshot.datasets.people import Division, part_of
 from kinshot.datasets.recording import Recording
@@ -52,8 +52,8 @@ def recordings(
     sensors of a recording must last equally long. A row of a table that leaves all columns of a sensor empty says nothing of it, so that
     sensors of several rates fit into one table; arrays of an .npz file may be of any length, (n,) or (n, channels). `subject` is a column
     that says who was recorded, one value in a file, or `subjects` maps files to persons. `label` is a column of class names, empty where
-    the class is unknown, or one value for all; `classes` may give their order. An empty cell, or NaN, is what was not measured. A file
-    that lacks all columns of a sensor lacks that sensor.
+    the class is unknown, or one value for all; `classes` may give their order. An empty cell, NaN, NA or null is what was not measured or
+    is not known. A file that lacks all columns of a sensor lacks that sensor.
 
     A microphone is a WAV file beside each table, called as `wav` says, with {name} for the table's name without its ending:
 
@@ -90,6 +90,8 @@ def recordings(
     place = Path(root).expanduser()
     schema, whole, names, notes = _folder(place, rate_tolerance)
     cut = Cut(seconds, step, labels if schema.label else "none", grid, measured, short)
+    if cut.labels != "none":
+        _check_labelled(place, schema, whole)
     name = f"recordings/{place.name}/{split}"
     kept, keep = part_of(whole, split, division, name)
     if split_by != "subject" and split != "all" and len({one.subject for one in whole if one.subject}) > 1:
@@ -100,19 +102,24 @@ def recordings(
 
 def _folder(place: Path, tolerance: float) -> tuple[Schema, list[Recording], list[str], list[str]]:
     """The schema, all recordings, names of classes, and what should be said of the folder."""
+    if not 0 < tolerance < 1:
+        raise ConfigError(f"recordings: rate_tolerance is a share of the rate, above 0 and below 1, got {tolerance:g}: set another")
     schema = read_schema(place)
     files, others = _files(place)
+    _check_subjects(schema, [path.relative_to(place) for path in files])
     found = [read_recording(path, path.relative_to(place), schema, tolerance) for path in files]
     names = _class_names(found, schema)
     left = len(others - {file for one in found for file in one.files})
     notes = [f"{left} files are left out, which end in none of {', '.join(_ENDINGS)}"] if left else []
+    notes += _alike([one.recording.subject for one in found])
     notes += [f"no recording has {sensor}" for sensor in schema.sensors if not any(sensor in one.recording.tracks for one in found)]
     return schema, [_numbered(one, names) for one in found], names, notes
 
 
 def _files(place: Path) -> tuple[list[Path], set[Path]]:
     """Tables below a folder, in the order of their names, and the other files; hidden ones are none."""
-    every = [path for path in sorted(place.rglob("*")) if path.is_file() and path.name != SCHEMA]
+    # links to nowhere and pipes are none of the folders, and refused when they are read
+    every = [path for path in sorted(place.rglob("*")) if not path.is_dir() and path.name != SCHEMA]
     every = [path for path in every if not any(part.startswith(".") for part in path.relative_to(place).parts)]
     files = [path for path in every if path.suffix.lower() in _ENDINGS]
     if not files:
@@ -120,12 +127,38 @@ def _files(place: Path) -> tuple[list[Path], set[Path]]:
     return files, set(every) - set(files)
 
 
+def _check_subjects(schema: Schema, files: Sequence[Path]) -> None:
+    """Raises DataError where the schema says who was recorded in a file that is not there."""
+    there = {file.as_posix() for file in files} | {file.with_suffix("").as_posix() for file in files}
+    for file in schema.subjects:
+        if file not in there:
+            raise DataError(f"{SCHEMA}: subjects names {file!r}, and there is no such recording: {suggest(file, there)}")
+
+
+def _check_labelled(place: Path, schema: Schema, recordings: Sequence[Recording]) -> None:
+    """Raises DataError where no recording has a class."""
+    if not any(len(one.classes) for one in recordings):
+        raise DataError(
+            f"{place}: no recording says a class in the column {schema.label!r} that {SCHEMA} names as label: correct the name, or leave "
+            "label out, or set labels=none"
+        )
+
+
+def _alike(subjects: Sequence[str]) -> list[str]:
+    """What is to be said of people whose names differ in case or spaces alone, who are divided as if they were several."""
+    first: dict[str, str] = {}
+    twins = [(first.setdefault("".join(name.lower().split()), name), name) for name in sorted(set(subjects))]
+    return [f"subjects {one!r} and {other!r} count as two people: correct one name if they are one" for one, other in twins if one != other]
+
+
 def _class_names(found: Sequence[Read], schema: Schema) -> list[str]:
     """Names of classes, in the order of the schema, else sorted."""
     every = sorted({name for one in found for name in one.names})
-    strange = [name for name in every if schema.classes and name not in schema.classes]
-    if strange:
-        raise DataError(f"label {strange[0]!r} is none of the classes that {SCHEMA} lists: add it there, or correct the label")
+    for one in found if schema.classes else ():
+        for name in one.names:
+            if name not in schema.classes:
+                where = f"recording {one.recording.name}: its label {name!r} is none of the classes that {SCHEMA} lists"
+                raise DataError(f"{where}: {suggest(name, schema.classes)}; correct the label, or add it there")
     return list(schema.classes) or every
 
 

@@ -68,7 +68,8 @@ def read_schema(place: Path) -> Schema:
     path = place / SCHEMA
     if not place.is_dir():
         raise DataError(f"there is no folder {place}: set root to a folder with {SCHEMA} and recordings")
-    given = read_json(path, remedy=f"write what the columns are into {SCHEMA}, as `ssl show recordings` says; set root to its folder")
+    remedy = f"write what the columns are into {SCHEMA}, as `ssl show recordings` says; set root to its folder"
+    given = read_json(path, remedy=remedy, once=True)
     _check_keys(path, "the schema", given, _KEYS, ("sensors",))
     _check_keys(path, "sensors", given["sensors"], None, ())
     sensors = {name: _sensor(path, name, about) for name, about in given["sensors"].items()}

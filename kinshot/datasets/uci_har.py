@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kinshot.core.errors import DataError
-from kinshot.core.small_files import read_text
+from kinshot.core.small_files import is_numeral, read_text
 from kinshot.datasets import SOURCES
 from kinshot.datasets.fields import FieldsSource
 from kinshot.datasets.people import Division, part_of
@@ -58,16 +58,35 @@ def uci_har(
     place = _place(Path(root).expanduser())
     names = read_activities(place / "activity_labels.txt")
     published = {part: _table(place, part, len(names)) for part in _PARTS}
+    if not held_out:
+        _check_people(place, published)
+    if "recording" in published["train"]:
+        keys = ("recording", "start", "subject")
+        _check_clock(place, *(np.concatenate([table[key] for table in published.values()]) for key in keys))
     chosen = {part: _rows(published, part, split, Division("subject", tuple(held_out), val_share, 0.0, split_seed)) for part in _PARTS}
     taken = [part for part in _PARTS if len(chosen[part])]
-    fields = {
-        sensor: SeriesSource(
-            np.concatenate([_windows(place, part, sensor, len(published[part]["y"]))[chosen[part]] for part in taken]), RATE, name=sensor
-        )
+    windows = {
+        sensor: np.concatenate([_windows(place, part, sensor, len(published[part]["y"]))[chosen[part]] for part in taken])
         for sensor in sensors
     }
+    present = {sensor: ~np.isnan(values).all(axis=(1, 2)) for sensor, values in windows.items()}
+    for sensor, there in present.items():
+        if not there.any():
+            raise DataError(f"uci_har/{split}: {sensor} is measured in no window: leave it out of the sensors")
+    fields = {sensor: SeriesSource(values, RATE, name=sensor) for sensor, values in windows.items()}
     columns = {key: np.concatenate([published[part][key][chosen[part]] for part in taken]) for key in published["train"]}
-    return FieldsSource(fields, columns["y"] - 1, names, f"uci_har/{split}", **_beside(columns))
+    return FieldsSource(
+        fields,
+        columns["y"] - 1,
+        names,
+        f"uci_har/{split}",
+        notes=[
+            *(f"{int((~there).sum())} of {len(there)} windows lack {sensor}" for sensor, there in present.items() if not there.all()),
+            *_without_clock(place),
+        ],
+        present={sensor: there for sensor, there in present.items() if not there.all()},
+        **_beside(columns),
+    )
 
 
 def _place(root: Path) -> Path:
@@ -82,26 +101,46 @@ def read_activities(path: Path) -> list[str]:
     rows = [line.split(maxsplit=1) for line in read_text(path, remedy="copy the data set again").splitlines() if line.strip()]
     if not rows or [row[0] for row in rows] != [str(number) for number in range(1, len(rows) + 1)] or any(len(row) != 2 for row in rows):
         raise DataError(f"{path}: expected a number and a name in each line, numbers from 1 on: copy the data set again")
-    return [row[1].strip() for row in rows]
+    names = [row[1].strip() for row in rows]
+    if len(set(names)) != len(names):
+        raise DataError(f"{path}: two activities are called {max(names, key=names.count)}: copy the data set again")
+    return names
 
 
 def read_numbers(path: Path, columns: int, dtype: type) -> np.ndarray:
     """Numbers of a file with so many in each line, (N, columns). Raises DataError."""
     text = read_text(path, most=_MOST, remedy="copy the data set again")
+    lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1)]
+    rows = [(number, row) for number, row in lines if row]
+    for number, row in rows:
+        if len(row) != columns:
+            raise DataError(f"{path}, line {number}: expected {columns} numbers, got {len(row)}: copy the data set again")
+    if not text.isascii() or "_" in text:  # numpy takes 1_000 and digits of other scripts for numbers
+        for number, row in rows:
+            if strange := [word for word in row if not is_numeral(word)]:
+                raise DataError(f"{path}, line {number}: {strange[0]!r} is no number: copy the data set again")
     try:
-        found: np.ndarray = np.array(text.split(), dtype=dtype)
+        found: np.ndarray = np.array([word for _, row in rows for word in row], dtype=dtype)
     except ValueError as problem:
-        raise DataError(f"{path}: {problem}: copy the data set again") from problem
-    lines = sum(1 for line in text.splitlines() if line.strip())
-    if len(found) != lines * columns:
-        raise DataError(f"{path}: expected {columns} numbers in each of {lines} lines, got {len(found)} in all: copy the data set again")
+        raise DataError(f"{path}: {str(problem)[:120]}: copy the data set again") from problem
     return found.reshape(-1, columns)
+
+
+def _clock_files(place: Path) -> dict[Path, bool]:
+    """Which of the files that say recording and start are there."""
+    paths = [place / part / f"{key}_{part}.txt" for part in _PARTS for key in ("recording", "start")]
+    return {path: path.is_file() for path in paths}
+
+
+def _without_clock(place: Path) -> list[str]:
+    """What is to be said where some of these files are there, and not all."""
+    gone = [path.name for path, there in _clock_files(place).items() if not there]
+    return [f"the windows have no clock: {', '.join(gone)} missing"] if 0 < len(gone) < 2 * len(_PARTS) else []
 
 
 def _table(place: Path, part: str, classes: int) -> dict[str, np.ndarray]:
     """What is known of the windows of a folder: y from 1, subject, and perhaps recording and start."""
-    known = [key for key in ("recording", "start") if all((place / one / f"{key}_{one}.txt").is_file() for one in _PARTS)]
-    keys = ("y", "subject", *(known if len(known) == 2 else ()))
+    keys = ("y", "subject", *(("recording", "start") if all(_clock_files(place).values()) else ()))
     columns = {key: read_numbers(place / part / f"{key}_{part}.txt", 1, np.int64)[:, 0] for key in keys}
     lengths = {key: len(column) for key, column in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -110,6 +149,28 @@ def _table(place: Path, part: str, classes: int) -> dict[str, np.ndarray]:
     if len(columns["y"]) and not 1 <= columns["y"].min() <= columns["y"].max() <= classes:
         raise DataError(f"{place / part}: y runs from {columns['y'].min()} to {columns['y'].max()} of {classes} activities: copy it again")
     return columns
+
+
+def _check_people(place: Path, published: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Raises DataError where somebody is in both folders."""
+    both = sorted(set.intersection(*(set(table["subject"].tolist()) for table in published.values())))
+    if both:
+        who = f"person {both[0]}" if len(both) == 1 else f"people {', '.join(map(str, both))}"
+        raise DataError(f"{place}: windows of {who} are in train and in test: copy the data set again, or divide anew with held_out")
+
+
+def _check_clock(place: Path, recording: np.ndarray, start: np.ndarray, subject: np.ndarray) -> None:
+    """Raises DataError where a recording is of two people, or two of its windows begin at one step."""
+    people = np.unique(np.stack([recording, subject], axis=1), axis=0)
+    shared = np.flatnonzero(np.diff(people[:, 0]) == 0)
+    if len(shared):
+        (number, one), (_, other) = people[shared[0] : shared[0] + 2].tolist()
+        who = f"recording {number} has windows of the people {one} and {other}"
+        raise DataError(f"{place}: {who}: number the recordings of train and test in one sequence")
+    windows, counts = np.unique(np.stack([recording, start], axis=1), axis=0, return_counts=True)
+    if (counts > 1).any():
+        number, step = windows[counts > 1][0].tolist()
+        raise DataError(f"{place}: recording {number} has two windows that begin at step {step}: correct the files start_*.txt")
 
 
 def _windows(place: Path, part: str, sensor: str, count: int) -> np.ndarray:

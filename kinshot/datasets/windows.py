@@ -109,6 +109,7 @@ class WindowSource(Source):
                 raise DataError(f"{name}: {sensor} is measured in no window: leave it out of the sensors")
             if not has[rows].all():
                 said.append(f"{int((~has[rows]).sum())} of {len(rows)} windows lack {sensor}")
+            said += _still(sensor, self.values[sensor])
         self._placed = {sensor: found.at(rows) for sensor, found in placed.items()}
         chosen, names, gone = _compact(None if cut.labels == "none" else labels[rows], class_names)
         said += [f"no window of {len(gone)} classes is left: {', '.join(gone)}"] if gone else []
@@ -154,8 +155,10 @@ def _fitting(recordings: Sequence[Recording], sensors: Sequence[str] | None, nam
     if unknown or len(set(wanted)) != len(wanted):
         got, there = unknown[0] if unknown else f"{', '.join(wanted)}, one of them twice", ", ".join(sorted(known)) or "none"
         raise ConfigError(f"{name}: expected sensors of {there}, got {got}: choose of these, each once")
-    if len({recording.name for recording in recordings}) != len(recordings):
-        raise DataError(f"{name}: two recordings have one name: give each its own")
+    names = [recording.name for recording in recordings]
+    if len(set(names)) != len(names):
+        twice = next(one for one in names if names.count(one) > 1)
+        raise DataError(f"{name}: two recordings have one name, {twice}: give each its own")
     kept = [
         Recording(one.name, tracks, one.subject, one.stretches, one.classes, one.notes)
         for one in map(checked, recordings)
@@ -188,6 +191,13 @@ def _lengths(recordings: Sequence[Recording], sensors: Sequence[str], cut: Cut, 
         if length < 1:
             rate = _rate(recordings, sensor)
             raise ConfigError(f"{name}: no step of {sensor} at {rate:g} Hz fits into {cut.seconds:g} s: take longer windows")
+    fastest = max(sensors, key=lambda sensor: _rate(recordings, sensor))
+    if cut.step * _rate(recordings, fastest) < 1 - _EPS:
+        rate = _rate(recordings, fastest)
+        raise ConfigError(
+            f"{name}: windows {cut.step:g} s apart are less than a step of {fastest} at {rate:g} Hz apart, and would be the same: set step "
+            f"to {1 / rate:g} or more"
+        )
     return lengths
 
 
@@ -262,6 +272,14 @@ def _present(values: np.ndarray, placed: _Placed, length: int, least: float) -> 
     begin, end = (np.clip(steps, placed.low, placed.high) for steps in (placed.first, placed.first + length))
     measured = counts[end] - counts[begin]
     return (measured > 0) & (measured >= least * length - _EPS)
+
+
+def _still(sensor: str, values: np.ndarray) -> list[str]:
+    """What is to be said of channels that measured nothing, or one value alone."""
+    low, high = np.fmin.reduce(values), np.fmax.reduce(values)
+    dead, still = np.flatnonzero(np.isnan(low)).tolist(), np.flatnonzero(low == high).tolist()
+    found = [f"{sensor} never measured channel {', '.join(map(str, dead))}"] if dead else []
+    return found + ([f"{sensor} measured one value alone in channel {', '.join(map(str, still))}"] if still else [])
 
 
 def _compact(labels: np.ndarray | None, class_names: Sequence[str]) -> tuple[np.ndarray | None, list[str], list[str]]:
