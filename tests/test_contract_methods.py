@@ -18,6 +18,7 @@ from kinshot.encoders.mlp import MLP
 from kinshot.encoders.modality_projector import ModalityProjector
 from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.series_cnn import SeriesCNN
+from kinshot.encoders.tcn import TCN
 from kinshot.encoders.text_transformer import TextTransformer
 from kinshot.learn import METHODS
 from kinshot.samples.bundle import BundleSpec
@@ -53,6 +54,9 @@ VARIANTS = {
         {"sampler": "semi_easy", "margin": "none", "min_cluster": 6, "clusters": 4},
         {"bank_momentum": 0.5, "centroid_interval": 1, "min_cluster": 6, "clusters": 6, "bank_fraction": 0.5},
     ],
+    "tnc": [{"others": True, "spread": 1.0, "length": 4, "spacing": 2}],
+    "ts2vec": [{"mask": 0.0, "alpha": 1.0}, {"finest": 2, "alpha": 0.25}],
+    "ts_tcc": [{"hidden": 12, "layers": 1, "temporal": 0.0}],
     "base_classes": [{"others": "ignore"}],
     "pfenet": [{"base": True, "width": 8}, {"base": True, "others": "ignore", "aux": 0.0, "scales": (0.5,), "width": 8}],
     "panet": [{"alignment": 0.0, "background": "panet"}, {"pooling": "downsample", "others": "ignore", "ways": 1, "queries": 3}],
@@ -125,6 +129,9 @@ def encoder_for(kind, name=""):
         return MLP(RowSpec(10, (0.0,) * 10, (1.0,) * 10), widths=(16, 12))
     if kind == "tokens":
         return TextTransformer(TokenSpec(9, "abcd"), width=12, layers=1, heads=2)
+    if name == "ts2vec":  # which hides steps
+        small = {"hidden": 6, "depth": 1, "features": 8}
+        return TCN(SERIES, **small) if kind == "series" else FusedBundle(BUNDLE, each="tcn:hidden=6:depth=1:features=8")
     if kind == "series":
         return SeriesCNN(SERIES, widths=(8, 12), kernels=(4, 4), strides=(2, 2))
     if kind == "bundle":
@@ -189,8 +196,12 @@ def inputs(method, indices, step):
     views = []
     for view in range(method.view_count):
         draws = noise(100 + 2 * step + view, *clean.shape)
-        # the first character is always hidden: a text has one
-        views.append(clean.masked_fill((draws > 1) | (torch.arange(9) == 0), MASK) if kind == "tokens" else clean + 0.3 * draws)
+        if kind == "tokens":  # the first character is always hidden: a text has one
+            views.append(clean.masked_fill((draws > 1) | (torch.arange(9) == 0), MASK))
+        elif method.needs_clean and kind in ("series", "bundle"):  # what they rebuild is what was not measured
+            views.append(clean.masked_fill(draws > 1, float("nan")))
+        else:
+            views.append(clean + 0.3 * draws)
     return [*views, clean] if method.needs_clean else views
 
 

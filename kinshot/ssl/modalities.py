@@ -120,6 +120,12 @@ class Windows:
         floats = widest(device)
         return windows(recording[:, 0].to(device), start[:, 0].to(device, floats), length.to(device, floats))
 
+    def at(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """When the samples at int64 `indices` (B,) begin, in seconds, and in which recording, on their device; where there is a clock."""
+        rows, device = indices.cpu(), indices.device
+        start, recording = (values[rows] for values in cast(tuple[Tensor, Tensor], self.clock))
+        return start.to(device, widest(device)), recording.to(device)
+
 
 def seconds(input: Spec) -> float:
     """How long a sample is: the longest of its modalities; 0 for samples that have no length in time."""

@@ -50,6 +50,13 @@ def places_of(encoder: Encoder) -> int:
     return -(-encoder.input.shape[1] // encoder.strides[encoder.stages[-1]])
 
 
+def check_places(method: str, places: Mapping[str, int]) -> None:
+    """Raise ConfigError for a modality whose windows have no place to predict."""
+    for name, count in places.items():
+        if count < 2:
+            raise ConfigError(f"{method} predicts places of a window, and {name} has {count}: take smaller strides or longer windows")
+
+
 def sequences(
     model: Model,
     batch: Batch,

@@ -17,11 +17,15 @@ from kinshot.ssl.methods.cocoa import Cocoa as cocoa
 from kinshot.ssl.methods.cpc import CPC as cpc
 from kinshot.ssl.methods.focal import Focal as focal
 from kinshot.ssl.methods.interclr import InterCLR as interclr
+from kinshot.ssl.methods.masked_reconstruction import MaskedReconstruction as masked_reconstruction
 from kinshot.ssl.methods.masked_vicreg import MaskedVICReg as masked_vicreg
 from kinshot.ssl.methods.moco import MoCo as moco
 from kinshot.ssl.methods.reconstruction import Reconstruction as reconstruction
 from kinshot.ssl.methods.simclr import SimCLR as simclr
 from kinshot.ssl.methods.student import Student as student
+from kinshot.ssl.methods.tnc import TNC as tnc
+from kinshot.ssl.methods.ts2vec import TS2Vec as ts2vec
+from kinshot.ssl.methods.ts_tcc import TSTCC as ts_tcc
 from kinshot.ssl.methods.vicreg_x import VICRegX as vicreg_x
 
 __all__ = [
@@ -38,6 +42,7 @@ __all__ = [
     "focal",
     "interclr",
     "maml",
+    "masked_reconstruction",
     "masked_vicreg",
     "matchingnet",
     "moco",
@@ -47,5 +52,8 @@ __all__ = [
     "reconstruction",
     "simclr",
     "student",
+    "tnc",
+    "ts2vec",
+    "ts_tcc",
     "vicreg_x",
 ]

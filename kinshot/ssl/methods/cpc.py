@@ -19,7 +19,7 @@ from kinshot.learn.outputs import Outputs
 from kinshot.objectives.temporal.cpc import cpc, future_steps
 from kinshot.samples.batch import Batch
 from kinshot.ssl.modalities import Windows
-from kinshot.ssl.sequences import encoders_of, last_known, mean_terms, places_of, sequences, share_found, shown_by
+from kinshot.ssl.sequences import check_places, encoders_of, last_known, mean_terms, places_of, sequences, share_found, shown_by
 
 
 @METHODS.register("cpc")
@@ -107,10 +107,3 @@ class Predictor(nn.Module):
         so_far = latents[:, : at + 1] if contexts is None else contexts[:, : at + 1]
         states: Tensor = so_far.mT if self.gru is None else self.gru(so_far.mT, past)
         return self.maps(last_place(Maps(states, 1, past))).unflatten(1, (-1, latents.shape[2])), past.any(1)
-
-
-def check_places(method: str, places: dict[str, int]) -> None:
-    """Raise ConfigError for a modality whose windows have no place to predict."""
-    for name, count in places.items():
-        if count < 2:
-            raise ConfigError(f"{method} predicts places of a window, and {name} has {count}: take smaller strides or longer windows")
