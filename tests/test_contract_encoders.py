@@ -15,6 +15,7 @@ from kinshot.encoders.build import build_encoder
 from kinshot.encoders.maps import Maps, place_mean
 from kinshot.encoders.timm_adapter import TimmEncoder
 from kinshot.samples.characters import PADDING
+from kinshot.samples.frames import FramesSpec
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
 from kinshot.samples.series import SeriesSpec
@@ -26,6 +27,7 @@ SPECS: dict[str, Spec] = {
     "features": RowSpec(7, (0.0,) * 7, (1.0,) * 7),
     "tokens": TokenSpec(12, "abcdef"),
     "series": SeriesSpec(3, 48, 50.0, (0.0,) * 3, (1.0,) * 3),
+    "frames": FramesSpec.unmeasured((3, 6, 32, 32), 2.0),
 }
 LARGE = PixelSpec.square(3, 96, (0.5,) * 3, (0.25,) * 3)
 # a layout each: maps, a last stage behind those of the feature info, channels last, tokens behind class and register tokens
@@ -61,6 +63,8 @@ def samples(spec: Spec, batch: int = 4) -> Tensor:
         ids = torch.randint(1, spec.vocabulary, (batch, spec.length), generator=generator)
         return ids.masked_fill(torch.arange(spec.length) > torch.tensor([[3], [20], [6], [0]])[:batch], PADDING)
     x = spec.noise(batch, generator)
+    if isinstance(spec, FramesSpec):  # a short one, a gap, and one without a frame
+        x[1, :, 4:], x[2, :, 1], x[3] = (float("nan"),) * 3
     if isinstance(spec, SeriesSpec):  # a short one, a channel that is missing and a burst, and one without a measured step
         x[1, :, 20:], x[2, 1], x[2, :, 3:9], x[3] = (float("nan"),) * 4
     return x

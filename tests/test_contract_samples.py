@@ -16,6 +16,7 @@ from kinshot.datasets.features import FeatureSource
 from kinshot.datasets.fields import FieldsSource
 from kinshot.datasets.series import SeriesSource
 from kinshot.datasets.text import TextSource
+from kinshot.datasets.videos import FramesSource
 from kinshot.datasets.views import VIEWS
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.build import build_encoder
@@ -27,11 +28,14 @@ from kinshot.samples.spec import accepted_kinds, input_of, spec_from_dict
 from kinshot.samples.tokens import TokenSpec
 
 _rng = np.random.default_rng(0)
+_frames = _rng.random((7, 3, 5, 16, 12), dtype=np.float32)
+_frames[4] = np.nan  # no frame
 SOURCES = {
     "image": ArraySource(_rng.integers(0, 256, (7, 3, 16, 12), dtype=np.uint8)),
     "features": FeatureSource(_rng.normal(3, 2, (7, 5))),
     "tokens": TextSource(["some", "longer text", "a", "b", "c", "d", "e"]),
     "series": SeriesSource(_rng.normal(3, 2, (7, 3, 40)), 50),
+    "frames": FramesSource(_frames, 5),
     "bundle": Bundle(
         FieldsSource(
             {"acc": SeriesSource(_rng.normal(3, 2, (7, 3, 40)), 50), "air": SeriesSource(_rng.normal(9, 4, (7, 1, 8)), 10)},
@@ -44,6 +48,7 @@ ENCODERS_OF = {
     "features": ["auto", "mlp"],
     "tokens": ["auto", "text"],
     "series": ["auto", "series_cnn"],
+    "frames": ["auto", "frame_encoder"],
     "bundle": ["auto", "fused"],
 }
 """Of those that are tried here."""
@@ -187,7 +192,8 @@ def test_encoders_of_the_kind_take_blank_samples_and_noise(source):
     if source.kind == "image":
         source = ArraySource(np.zeros((1, 3, 32, 32), np.uint8))
     spec = input_of(source)
-    names = [name for name in ("auto", "conv4", "fused", "mlp", "series_cnn", "text") if spec.kind in accepted_kinds(ENCODERS.get(name))]
+    tried = ("auto", "conv4", "frame_encoder", "fused", "mlp", "series_cnn", "text")
+    names = [name for name in tried if spec.kind in accepted_kinds(ENCODERS.get(name))]
     assert names == ENCODERS_OF[spec.kind]
     for name in names:
         encoder = build_encoder(name, {}, spec).eval()
@@ -207,6 +213,7 @@ def test_samples_are_described(source):
     spec = input_of(source)
     said = {"image": "images of 3 x 16 x 12", "features": "5 features", "tokens": "texts of 11 characters of 69"}
     said["series"] = "series of 3 channels and 40 steps at 50 Hz"
+    said["frames"] = "windows of 5 frames of 3 x 16 x 12 at 5 Hz"
     said["bundle"] = "bundles of acc (series of 3 channels and 40 steps at 50 Hz) and air (series of 1 channels and 8 steps at 10 Hz)"
     assert spec.describe() == said[spec.kind]
 
@@ -216,7 +223,7 @@ def test_there_is_something_to_look_at(source):
     pictures, texts = spec.pictures(batch), spec.texts(batch)
     assert pictures is None or same(pictures, batch)
     assert texts is None or texts == ["some", "longer text"]
-    assert (pictures is None) + (texts is None) == (2 if spec.kind in ("bundle", "features", "series") else 1)
+    assert (pictures is None) + (texts is None) == (2 if spec.kind in ("bundle", "features", "frames", "series") else 1)
 
 
 def test_images_of_older_files_are_square_and_those_of_today_need_not_be():
@@ -236,7 +243,7 @@ def test_images_of_older_files_are_square_and_those_of_today_need_not_be():
 def test_texts_and_rows_of_older_files_read_back():
     assert spec_from_dict({"kind": "tokens", "length": 5, "alphabet": "ab"}) == TokenSpec(5, "ab")
     assert spec_from_dict({"kind": "features", "dim": 2, "mean": [0, 1], "std": [1, 2]}) == RowSpec(2, (0.0, 1.0), (1.0, 2.0))
-    with pytest.raises(ValueError, match="unknown kind 'sound', known are bundle, features, image, series, tokens"):
+    with pytest.raises(ValueError, match="unknown kind 'sound', known are bundle, features, frames, image, series, tokens"):
         spec_from_dict({"kind": "sound"})
 
 

@@ -22,6 +22,7 @@ from kinshot.datasets.views.warp import Warp
 from kinshot.datasets.views.warp_plan import WarpPlan
 from kinshot.samples.bundle import BundleSpec
 from kinshot.samples.class_map import ClassMapSpec
+from kinshot.samples.frames import FramesSpec
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
 from kinshot.samples.series import SeriesSpec
@@ -36,6 +37,7 @@ SPECS: dict[str, Spec] = {
     "features": RowSpec(6, (1.0,) * 6, (2.0,) * 6),
     "tokens": TokenSpec(10, "abcdef"),
     "series": SERIES,
+    "frames": FramesSpec(4, 3, 6, 5, 2.0, (0.5,) * 3, (0.2,) * 3),
     "bundle": BundleSpec(("acc", "gyro", "air"), (SERIES, SERIES, SeriesSpec(1, 8, 12.5, (1.0,), (2.0,)))),
 }
 STRONG = {"rotation": 30.0, "aspect": 0.2, "shear": 0.2, "shift": 0.1, "crop": (0.4, 1.0), "crop_aspect": 0.28, "flip": 0.5}

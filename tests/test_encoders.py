@@ -19,6 +19,7 @@ from kinshot.encoders import ENCODERS
 from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.projector import mlp_projector
 from kinshot.samples.bundle import BundleSpec
+from kinshot.samples.frames import FramesSpec
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
 from kinshot.samples.series import SeriesSpec
@@ -32,7 +33,9 @@ ROWS = RowSpec(7, (0.0,) * 7, (1.0,) * 7)
 TEXTS = TokenSpec(12, "abcdef")
 SERIES = SeriesSpec(3, 40, 50.0, (0.0,) * 3, (1.0,) * 3)
 BUNDLE = BundleSpec(("acc", "air"), (SERIES, SeriesSpec.unmeasured((1, 9), 10.0)))
-SPECS: dict[str, list[Spec]] = {"image": [GRAY, SMALL], "features": [ROWS], "tokens": [TEXTS], "series": [SERIES], "bundle": [BUNDLE]}
+FRAMES = FramesSpec.unmeasured((3, 4, 32, 32), 2.0)
+SPECS: dict[str, list[Spec]] = {"image": [GRAY, SMALL], "features": [ROWS], "tokens": [TEXTS], "series": [SERIES]}
+SPECS |= {"frames": [FRAMES], "bundle": [BUNDLE]}
 REQUIRED: dict[str, dict[str, Any]] = {
     "timm": {"model": "resnet10t"},
     "torchvision": {"model": "mobilenet_v3_small"},

@@ -15,6 +15,7 @@ from kinshot.encoders import ENCODERS
 from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.fused import Fused
 from kinshot.encoders.fusion import FUSIONS, Attention, Mean
+from kinshot.samples.frames import FramesSpec
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
 from kinshot.samples.series import SeriesSpec
@@ -27,6 +28,7 @@ SPECS: dict[str, Spec] = {
     "features": RowSpec(7, (0.0,) * 7, (1.0,) * 7),
     "tokens": TokenSpec(12, "abcdef"),
     "series": SeriesSpec(3, 24, 50.0, (0.0,) * 3, (1.0,) * 3),
+    "frames": FramesSpec.unmeasured((3, 3, 32, 32), 2.0),
 }
 SLOW = SeriesSpec(1, 7, 12.5, (0.0,), (1.0,))
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -37,6 +39,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "resnet50": {"width": 0.0625, "depth": 0.34},
     "tcn": {"hidden": 8, "depth": 2, "features": 12},
     "series_resnet": {"width": 0.125},
+    "frame_encoder": {"image": "conv4:width=8"},
     "patch_transformer": {"width": 16, "layers": 1},
 }
 OUTSIDE = ("timm", "torchvision", "onnx", "efficientnet_lite0")  # other people's networks, of images

@@ -12,7 +12,9 @@ from kinshot.core.schema import Parameter, shown
 
 
 def split_text(text: str, separator: str, what: str, example: str) -> list[str]:
-    """Stripped pieces between separators that stand outside square brackets. Raises ConfigError for an empty piece.
+    """Stripped pieces between separators that stand outside square brackets and quotes ('), where these come in pairs.
+
+    Raises ConfigError for an empty piece.
 
     Args:
         text: what was given.
@@ -20,7 +22,8 @@ def split_text(text: str, separator: str, what: str, example: str) -> list[str]:
         what: what the text names, for the message.
         example: a text of the right form, for the message.
     """
-    pieces = [piece.strip() for piece in re.split(rf"{separator}(?![^\[\]]*\])", text)]
+    unquoted = "" if text.count("'") % 2 else r"(?=(?:[^']*'[^']*')*[^']*$)"  # followed by whole pairs of quotes
+    pieces = [piece.strip() for piece in re.split(rf"{separator}(?![^\[\]]*\]){unquoted}", text)]
     if not all(pieces):
         raise ConfigError(f"{what} {text!r}: a name or setting is missing around {separator!r}: write for example {example}")
     return pieces

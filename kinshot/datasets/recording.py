@@ -13,6 +13,7 @@ from kinshot.core.errors import ConfigError, DataError
 RATE_TOLERANCE = 0.02
 """How far the rate that timestamps say may lie from the declared one, as a share of it."""
 
+_FORMS = ((2, np.dtype(np.float32)), (4, np.dtype(np.uint8)))
 _NEAR = 0.75
 _GAP = 1.5
 # a track is held step by step: gaps may make it so many times as long as what was measured, or at least so many steps
@@ -24,7 +25,7 @@ class Track:
     """What one sensor measured: steps at a fixed rate, the first at `start`.
 
     Args:
-        values: float32 (steps, C), NaN where nothing was measured.
+        values: float32 (steps, C), NaN where nothing was measured; or frames of a camera, uint8 (steps, C, H, W).
         rate: steps in a second, in Hz.
         start: time of the first step on the recording's clock, in seconds.
     """
@@ -74,9 +75,10 @@ def checked(recording: Recording) -> Recording:
         if not (math.isfinite(track.rate) and track.rate > 0 and math.isfinite(track.start)):
             got = f"{track.rate:g} and {track.start:g}"
             raise DataError(f"{where}: expected a rate in Hz above 0 and a start in seconds, got {got}: correct it")
-        if track.values.ndim != 2 or 0 in track.values.shape or track.values.dtype != np.float32:
+        if (track.values.ndim, track.values.dtype) not in _FORMS or 0 in track.values.shape:
             got = f"{track.values.dtype} {track.values.shape}"
-            raise DataError(f"{where}: expected float32 (steps, channels) with at least one of each, got {got}: convert it or leave it out")
+            need = "float32 (steps, channels), or uint8 (steps, channels, height, width), with at least one of each"
+            raise DataError(f"{where}: expected {need}, got {got}: convert it or leave it out")
         if np.isinf(track.values).any():
             step, channel = (int(place) for place in np.argwhere(np.isinf(track.values))[0])
             raise DataError(f"{where}: step {step}, channel {channel} is infinite: write NaN, or an empty cell, where nothing was measured")

@@ -55,15 +55,15 @@ def recordings(
     the class is unknown, or one value for all; `classes` may give their order. An empty cell, NaN, NA or null is what was not measured or
     is not known. A file that lacks all columns of a sensor lacks that sensor.
 
-    A microphone is a WAV file beside each table, called as `wav` says, with {name} for the table's name without its ending:
+    Sound is a WAV file beside each table, and a camera a folder of images, {name} being the table's name without its ending:
 
-        "mic": {"wav": "{name}.wav", "mels": 64}
+        "mic": {"wav": "{name}.wav", "mels": 64}, "cam": {"frames": "{name}_frames", "rate": 5, "size": 32}
 
-    It begins with the recording. Its steps are the logarithm of its power in `mels` bands from `low` (125) to `high` (7500) Hz, in
-    windows of `window` (0.025) seconds, one every `hop` (0.01) seconds (`kinshot.datasets.log_mel`); what that gives does not depend on
-    the sampling rate, so that files may differ in it, down to twice `high`. Several channels are averaged. A recording without the file
-    lacks the sensor. A table that has no sensor's columns says classes and persons alone; its times count from the begin of what lies
-    beside it.
+    Both begin with the recording, and one that lacks them lacks the sensor. Steps of sound are the logarithm of its power in `mels` bands
+    from `low` (125) to `high` (7500) Hz, in windows of `window` (0.025) seconds, one every `hop` (0.01) seconds (`datasets.log_mel`), which
+    no sampling rate changes, so that files may differ in it, down to twice `high`; channels are averaged. Images are frames at `rate`, in
+    the order of their names, numbers by value: of each the central square, in `size` pixels, in colour, or with "channels": 1 in grey; a
+    field of kind frames. The times of a table that has no sensor's columns, but classes, count from the begin of what lies beside it.
 
     Args:
         root: the folder; files lie in it or below.

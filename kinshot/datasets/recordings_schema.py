@@ -15,6 +15,7 @@ _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _KEYS = ("sensors", "time", "time_unit", "subject", "subjects", "label", "classes")
 _SENSOR_KEYS = ("columns", "rate", "time")
 _SOUND_KEYS = ("wav", "mels", "window", "hop", "low", "high")
+_FRAME_KEYS = ("frames", "rate", "size", "channels")
 NAME = "{name}"
 """What stands for the name of a recording's table, without its ending, in the names of files beside it."""
 
@@ -41,6 +42,19 @@ class SoundSensor:
 
 
 @dataclass(frozen=True)
+class FrameSensor:
+    """A camera: the folder of images beside a table, by a pattern with `NAME`, their rate in Hz, side in pixels and channels."""
+
+    frames: str
+    rate: float
+    size: int = 32
+    channels: int = 3
+
+
+AnySensor = Sensor | SoundSensor | FrameSensor
+
+
+@dataclass(frozen=True)
 class Schema:
     """What recordings.json says.
 
@@ -54,7 +68,7 @@ class Schema:
         classes: their order; empty for sorted.
     """
 
-    sensors: Mapping[str, Sensor | SoundSensor]
+    sensors: Mapping[str, AnySensor]
     time: str = ""
     seconds: float = 1.0
     subject: str = ""
@@ -91,12 +105,14 @@ def read_schema(place: Path) -> Schema:
     )
 
 
-def _sensor(path: Path, name: str, given: Any) -> Sensor | SoundSensor:
+def _sensor(path: Path, name: str, given: Any) -> AnySensor:
     what = f"sensors.{name}"
     if not name.isidentifier():
         raise DataError(f"{path}: {what}: names of sensors have letters, digits and _ alone: rename it")
     if isinstance(given, dict) and "wav" in given:
         return _sound(path, what, given)
+    if isinstance(given, dict) and "frames" in given:
+        return _frames(path, what, given)
     _check_keys(path, what, given, _SENSOR_KEYS, ("columns", "rate"))
     columns = _texts(path, f"{what}.columns", given["columns"])
     if not columns:
@@ -106,9 +122,7 @@ def _sensor(path: Path, name: str, given: Any) -> Sensor | SoundSensor:
 
 def _sound(path: Path, what: str, given: Mapping[str, Any]) -> SoundSensor:
     _check_keys(path, what, given, _SOUND_KEYS, ("wav",))
-    mels, low = given.get("mels", SoundSensor.mels), given.get("low", SoundSensor.low)
-    if type(mels) is not int or not 1 <= mels <= 1024:
-        raise DataError(f"{path}: {what}.mels must be a whole number of bands from 1 to 1024, got {mels!r}: correct it")
+    mels, low = _whole(path, f"{what}.mels", given.get("mels", SoundSensor.mels), "bands", 1024), given.get("low", SoundSensor.low)
     if low != 0 or type(low) is bool:
         low = _positive(path, f"{what}.low", low, "Hz")
     window, hop = (_positive(path, f"{what}.{key}", given.get(key, getattr(SoundSensor, key)), "seconds") for key in ("window", "hop"))
@@ -118,6 +132,17 @@ def _sound(path: Path, what: str, given: Mapping[str, Any]) -> SoundSensor:
     return SoundSensor(_pattern(path, f"{what}.wav", given["wav"]), mels, window, hop, float(low), high)
 
 
+def _frames(path: Path, what: str, given: Mapping[str, Any]) -> FrameSensor:
+    _check_keys(path, what, given, _FRAME_KEYS, ("frames", "rate"))
+    rate, size = _positive(path, f"{what}.rate", given["rate"], "Hz"), given.get("size", FrameSensor.size)
+    channels = given.get("channels", FrameSensor.channels)
+    if type(channels) is not int or channels not in (1, 3):
+        raise DataError(f"{path}: {what}.channels must be 1 for gray or 3 for colour, got {channels!r}: correct it")
+    return FrameSensor(
+        _pattern(path, f"{what}.frames", given["frames"]), rate, _whole(path, f"{what}.size", size, "pixels", 4096), channels
+    )
+
+
 def _pattern(path: Path, what: str, value: Any) -> str:
     """The name of files beside tables."""
     pattern = PurePosixPath(_text(path, what, value))
@@ -125,6 +150,12 @@ def _pattern(path: Path, what: str, value: Any) -> str:
         need = f"a name relative to a table's folder, with {NAME} for the table's own"
         raise DataError(f"{path}: {what} must be {need}, got {value!r}: write for example {NAME}{pattern.suffix}")
     return pattern.as_posix()
+
+
+def _whole(path: Path, what: str, value: Any, unit: str, most: int) -> int:
+    if type(value) is not int or not 1 <= value <= most:
+        raise DataError(f"{path}: {what} must be a whole number of {unit} from 1 to {most}, got {value!r}: correct it")
+    return value
 
 
 def _positive(path: Path, what: str, value: Any, unit: str) -> float:

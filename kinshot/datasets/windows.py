@@ -13,8 +13,10 @@ import torch
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.base import Source
 from kinshot.datasets.identity import Chunk
-from kinshot.datasets.recording import Recording, checked
+from kinshot.datasets.recording import Recording, Track, checked
+from kinshot.samples.frames import FramesSpec
 from kinshot.samples.series import SeriesSpec
+from kinshot.samples.spec import Spec
 
 _EPS = 1e-6
 
@@ -61,7 +63,7 @@ class _Placed:
 
 
 class WindowSource(Source):
-    """Windows of recordings, one field of kind series for each sensor.
+    """Windows of recordings, one field of kind series for each sensor, or of kind frames for a camera.
 
     A sensor that a window's recording lacks, or that measured less of the window than `cut.measured`, is absent (`present`) and loaded as
     NaN; what it lacks of a window else is NaN there. Recordings are held once, and windows are cut from them on load. Attributes:
@@ -115,7 +117,7 @@ class WindowSource(Source):
         said += [f"no window of {len(gone)} classes is left: {', '.join(gone)}"] if gone else []
         super().__init__(
             name,
-            {sensor: _spec(self.values[sensor].shape[1], length, _rate(kept, sensor)) for sensor, length in lengths.items()},
+            {sensor: _spec(self.values[sensor].shape[1:], length, _rate(kept, sensor)) for sensor, length in lengths.items()},
             chosen,
             names,
             len(rows),
@@ -135,14 +137,16 @@ class WindowSource(Source):
         outside = (steps < placed.low[:, None]) | (steps >= placed.high[:, None])
         if field in self.present:
             outside |= ~self.present[field][rows][:, None]
-        found = values[np.where(outside, 0, steps)]
-        found[outside] = np.nan
-        return torch.from_numpy(np.ascontiguousarray(found.transpose(0, 2, 1)))
+        found = np.moveaxis(values[np.where(outside, 0, steps)], 2, 1)  # channels before time
+        found = np.ascontiguousarray(found) if values.dtype == np.float32 else found.astype(np.float32) / 255
+        np.moveaxis(found, 1, 2)[outside] = np.nan
+        return torch.from_numpy(found)
 
     def _content(self) -> Iterable[Chunk]:
         for sensor, spec in self.fields.items():
             yield repr(spec.meets).encode()
-            yield np.ascontiguousarray(self.values[sensor], dtype="<f4")
+            values = self.values[sensor]
+            yield np.ascontiguousarray(values, dtype="<f4" if values.dtype == np.float32 else np.uint8)
             placed = self._placed[sensor]
             yield np.stack([placed.first, placed.low, placed.high]).astype("<i8")
 
@@ -165,19 +169,26 @@ def _fitting(recordings: Sequence[Recording], sensors: Sequence[str] | None, nam
         if (tracks := {sensor: one.tracks[sensor] for sensor in wanted if sensor in one.tracks})
     ]
     for sensor in wanted:
-        for what, found in (("a rate of {} Hz", lambda track: track.rate), ("{} channels", lambda track: track.values.shape[1])):
-            first: dict[float, str] = {}
+        for found in (lambda track: f"a rate of {track.rate:g} Hz", _form):
+            first: dict[str, str] = {}
             for recording in kept:
                 if sensor in recording.tracks:
                     first.setdefault(found(recording.tracks[sensor]), recording.name)
             if len(first) > 1:
-                both = " and ".join(f"{what.format(f'{value:g}')} in {where}" for value, where in list(first.items())[:2])
+                both = " and ".join(f"{what} in {where}" for what, where in list(first.items())[:2])
                 raise DataError(f"{name}: {sensor} has {both}: bring them to one, or name them as two sensors")
     return kept, wanted
 
 
-def _spec(channels: int, length: int, rate: float) -> SeriesSpec:
-    return SeriesSpec.unmeasured((channels, length), rate)
+def _form(track: Track) -> str:
+    channels, *size = track.values.shape[1:]
+    return f"{channels} channels" if not size else f"frames of {channels} x {size[0]} x {size[1]}"
+
+
+def _spec(form: Sequence[int], length: int, rate: float) -> Spec:
+    """What windows of a sensor are, whose steps have this form."""
+    channels, *size = form
+    return FramesSpec.unmeasured((channels, length, *size), rate) if size else SeriesSpec.unmeasured((channels, length), rate)
 
 
 def _rate(recordings: Sequence[Recording], sensor: str) -> float:
@@ -268,10 +279,11 @@ def _placed(recordings: Sequence[Recording], sensor: str, which: np.ndarray, sta
 
 def _present(values: np.ndarray, placed: _Placed, length: int, least: float) -> np.ndarray:
     """Whether at least a share of a window's steps is measured."""
-    counts = np.concatenate([[0], np.cumsum(~np.isnan(values).all(axis=1))])
+    measured = np.ones(len(values), bool) if values.dtype == np.uint8 else ~np.isnan(values).all(axis=1)
+    counts = np.concatenate([[0], np.cumsum(measured)])
     begin, end = (np.clip(steps, placed.low, placed.high) for steps in (placed.first, placed.first + length))
-    measured = counts[end] - counts[begin]
-    return (measured > 0) & (measured >= least * length - _EPS)
+    held = counts[end] - counts[begin]
+    return (held > 0) & (held >= least * length - _EPS)
 
 
 def _still(sensor: str, values: np.ndarray) -> list[str]:

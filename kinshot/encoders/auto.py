@@ -17,17 +17,18 @@ def encoder_for(input: Spec) -> str:
     if input.kind not in auto.accepts:  # type: ignore[attr-defined]
         raise ConfigError(f"encoder auto knows none for {input.kind}: name one that takes them")
     small = "conv4" if input.side < CONV4_BELOW else "resnet18"
-    return {"image": small, "features": "mlp", "tokens": "text", "series": "series_cnn", "bundle": "fused"}[input.kind]
+    names = {"image": small, "features": "mlp", "tokens": "text", "series": "series_cnn", "frames": "frame_encoder", "bundle": "fused"}
+    return names[input.kind]
 
 
 @ENCODERS.register("auto")
 def auto(input: Spec) -> Any:
     """Chosen by the samples: conv4 below 64 pixels, resnet18 from 64, mlp for rows of numbers, text for texts, series_cnn
-    for series, fused for bundles.
+    for series, frame_encoder for frames, fused for bundles.
 
     A run's config.yaml names the encoder that was chosen.
     """
     return ENCODERS.build(encoder_for(input), input)
 
 
-auto.accepts = ("image", "features", "tokens", "series", "bundle")  # type: ignore[attr-defined]
+auto.accepts = ("image", "features", "tokens", "series", "frames", "bundle")  # type: ignore[attr-defined]

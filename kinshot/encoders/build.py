@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from kinshot.core.part_text import example_of, read_settings, split_text
 from kinshot.core.rng import keyed_seed
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.maps import Maps
@@ -83,3 +84,22 @@ def build_encoder(name: str, settings: Mapping[str, Any], input: Spec, *, seed: 
     check_kind(ENCODERS, name, input)
     with keyed_initialisation(seed, "init"):
         return ENCODERS.build(name, input, settings=dict(settings))
+
+
+def named_encoder(text: str, input: Spec, example: str) -> Encoder:
+    """The encoder that a text names, perhaps with settings, as `conv4:width=32`; its weights are drawn from torch's state.
+
+    Args:
+        text: the name, and settings behind colons.
+        input: samples that the encoder is made for.
+        example: of such a text, for messages.
+
+    Raises:
+        ConfigError: an unknown name or setting, or samples of a kind that the encoder does not take.
+    """
+    name, *assignments = split_text(text, ":", "encoder", example)
+    entry = ENCODERS.entry(name)
+    check_kind(ENCODERS, name, input)
+    settings = read_settings(text, assignments, "encoder", example_of(name, entry.parameters))
+    encoder: Encoder = ENCODERS.build(name, input, settings=settings)
+    return encoder

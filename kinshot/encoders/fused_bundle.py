@@ -8,14 +8,12 @@ from typing import Literal
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError, suggest
-from kinshot.core.part_text import example_of, read_settings, split_text
 from kinshot.encoders import ENCODERS, fused_stream
-from kinshot.encoders.build import Encoder
+from kinshot.encoders.build import Encoder, named_encoder
 from kinshot.encoders.fused import Fused
 from kinshot.encoders.fused_stream import FusedState, FusedStreamed
 from kinshot.encoders.streaming import stream_of
 from kinshot.samples.bundle import BundleSpec
-from kinshot.samples.spec import Spec, check_kind
 
 _EXAMPLE = "series_cnn:widths=[32, 64]"
 
@@ -59,7 +57,7 @@ class FusedBundle(nn.Module):
         own = dict(_assigned(text, input) for text in other)
         if len(own) < len(other):
             raise ConfigError(f"encoder fused: other names a modality twice: {', '.join(other)}: keep one")
-        encoders = {name: _encoder(own.get(name, each), part) for name, part in input.modalities.items()}
+        encoders = {name: named_encoder(own.get(name, each), part, _EXAMPLE) for name, part in input.modalities.items()}
         self.input, self.fused = input, Fused(encoders, fusion=fusion)
         self.dim, self.dims, self.fusion = self.fused.dim, self.fused.dims, fusion
 
@@ -99,13 +97,3 @@ def _assigned(text: str, input: BundleSpec) -> tuple[str, str]:
     if name not in input.names:
         raise ConfigError(f"encoder fused: there is no modality {name!r}: {suggest(name, input.names)}")
     return name, encoder
-
-
-def _encoder(text: str, part: Spec) -> Encoder:
-    """The encoder that a text names, for a modality."""
-    name, *assignments = split_text(text, ":", "encoder", _EXAMPLE)
-    entry = ENCODERS.entry(name)
-    check_kind(ENCODERS, name, part)
-    settings = read_settings(text, assignments, "encoder", example_of(name, entry.parameters))
-    encoder: Encoder = ENCODERS.build(name, part, settings=settings)
-    return encoder

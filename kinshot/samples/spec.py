@@ -40,9 +40,9 @@ class Described(Protocol):
 class Spec(ABC):
     """Samples of one kind and form, and all that is done to them before a network sees them.
 
-    A loaded batch is what a source gives: pixels uint8 (B, C, H, W), rows float32 (B, F), ids (B, L), series float32 (B, C, T). Its
-    values are the same as numbers with a unit of their own: pixels in [0, 1], rows and series as they are, ids int64. A normalised batch
-    is what encoders take.
+    A loaded batch is what a source gives: pixels uint8 (B, C, H, W), rows float32 (B, F), ids (B, L), series float32 (B, C, T), frames
+    float32 (B, C, T, H, W). Its values are the same as numbers with a unit of their own: pixels in [0, 1], rows and series as they are,
+    ids int64. A normalised batch is what encoders take.
 
     Attributes:
         kind: what sources and encoders call this kind of samples; the name that it is registered under.

@@ -66,7 +66,7 @@ def feature_statistics(source: Loads) -> Statistics:
 
 
 def series_statistics(source: Loads) -> Statistics:
-    """Mean and standard deviation of each channel over what is measured, which is what is not NaN, in all samples (C, T).
+    """Mean and standard deviation of each channel over what is measured, which is what is not NaN, in all samples (C, ...).
 
     A channel that never changes has standard deviation 1. Two passes in float64: a barometer's spread lies far below its mean.
 
@@ -75,7 +75,7 @@ def series_statistics(source: Loads) -> Statistics:
     """
     if len(source) == 0:
         raise DataError(f"{source.name} holds no samples: nothing to measure")
-    sums, counts = _total(torch.stack([batch.nansum(2), (~batch.isnan()).sum(2).double()], dim=1) for batch in _float64(source))
+    sums, counts = _total(torch.stack([batch.nansum(2), (~batch.isnan()).sum(2).double()], dim=1) for batch in _channels(source))
     if not bool((counts > 0).all()):
         channel = int((counts == 0).nonzero()[0])
         raise DataError(f"{source.name}: channel {channel} is not measured in any sample: leave it out")
@@ -83,13 +83,17 @@ def series_statistics(source: Loads) -> Statistics:
     if not bool(mean.isfinite().all()):
         channel = int((~mean.isfinite()).nonzero()[0])
         raise DataError(f"{source.name}: channel {channel} holds infinity: write NaN where nothing was measured")
-    std = (_total((batch - mean.unsqueeze(1)).square().nansum(2) for batch in _float64(source)) / counts).sqrt()
+    std = (_total((batch - mean.unsqueeze(1)).square().nansum(2) for batch in _channels(source)) / counts).sqrt()
     changes = std > (_CONSTANT * mean.abs()).clamp_min(_SMALLEST)
     return tuple(mean.tolist()), tuple(torch.where(changes, std, 1.0).tolist())
 
 
 def _total(batches: Iterable[torch.Tensor]) -> torch.Tensor:
     return reduce(torch.add, (batch.sum(dim=0) for batch in batches))
+
+
+def _channels(source: Loads) -> Iterator[torch.Tensor]:
+    return (batch.flatten(2) for batch in _float64(source))
 
 
 def _float64(source: Loads) -> Iterator[torch.Tensor]:

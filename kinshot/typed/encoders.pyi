@@ -5,6 +5,7 @@ from kinshot.encoders.conv4 import Conv4 as conv4
 from kinshot.encoders.conv_gru import ConvGRU as conv_gru
 from kinshot.encoders.dense_cnn import DenseCNN as dense_cnn
 from kinshot.encoders.efficientnet_lite0 import EfficientNetLite0 as efficientnet_lite0
+from kinshot.encoders.frame_encoder import FrameEncoder as frame_encoder
 from kinshot.encoders.fused_bundle import FusedBundle as fused
 from kinshot.encoders.mlp import MLP as mlp
 from kinshot.encoders.onnx_encoder import OnnxEncoder as onnx
@@ -25,6 +26,7 @@ __all__ = [
     "conv_gru",
     "dense_cnn",
     "efficientnet_lite0",
+    "frame_encoder",
     "fused",
     "mlp",
     "onnx",
