@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -74,6 +75,19 @@ def test_an_instant_is_at_the_same_place_of_every_modality(changes: dict[str, An
         assert (acc - (torch.arange(64) + 0.5) / 64).abs().nan_to_num(1.0).amax(1).gt(0.02).sum() >= 9  # most samples were changed
         spread = (acc[1:] - acc[:1]).abs().nan_to_num(1.0).amax(1)
         assert float(spread.max()) > 0.02 or "flip" in changes  # each in its own way
+
+
+@pytest.mark.parametrize("changes", CLOCKS.values(), ids=CLOCKS.keys())
+def test_rates_need_not_be_multiples_of_one_another(changes: dict[str, Any]) -> None:
+    fast, slow = SeriesSpec(1, 128, 50.0, (0.0,), (1.0,)), SeriesSpec(1, 25, 10.0, (0.0,), (1.0,))
+    spec = BundleSpec(("fast", "slow"), (fast, slow))
+    instants = {name: (torch.arange(part.length) + 0.5) / part.length for name, part in (("fast", fast), ("slow", slow))}
+    samples = spec.join({name: time.expand(40, 1, -1) for name, time in instants.items()})
+    (view, _) = Sensor(spec, **STILL, **changes)(samples, torch.arange(40), 0, 0)
+    quick, slowly = (x[:, 0].double().numpy() for x in spec.split(view).values())
+    apart = [np.abs(np.interp(instants["slow"], instants["fast"], a) - b) for a, b in zip(quick, slowly, strict=True)]
+    assert np.nanmean(np.array(apart) < 1 / 25) > 0.8
+    assert np.nanmedian(apart) < 0.5 / 128 + 0.01
 
 
 def test_modalities_have_clocks_of_their_own_where_asked_for() -> None:
@@ -189,6 +203,32 @@ def test_switching_a_change_on_leaves_the_draws_of_others_as_they_were() -> None
     for more in ({"permutation": 1e-9}, {"time_mask": 1e-9}, {"channel_shuffle": 1e-9}):
         for one, other in zip(Sensor(ACC)(x, ROWS, 0, 0), Sensor(ACC, **more)(x, ROWS, 0, 0), strict=True):  # type: ignore[arg-type]
             same(one, other)
+
+
+@dataclass(frozen=True)
+class Readings(RowSpec):
+    """Numbers that a sample may lack."""
+
+    absent: ClassVar[float] = NAN
+
+
+def test_modalities_that_are_no_series_are_left_as_they_are_or_hidden() -> None:
+    rows = Readings(5, (1.0,) * 5, (2.0,) * 5)
+    spec = BundleSpec(("rows", "acc"), (rows, ACC))
+    x = spec.join({"rows": rows.denormalize(torch.randn(12, 5, generator=torch.Generator().manual_seed(0))), "acc": noise(ACC)})
+    clean = spec.split(spec.normalize(x))
+    for name in ("sensor", "weak_strong", "crops", "hidden_spans"):
+        for view in VIEWS.build(name, spec, settings={"flip": 1.0} if name == "sensor" else {})(x, ROWS, 0, 0):
+            found = spec.split(view)
+            same(found["rows"], clean["rows"])
+            assert not torch.equal(found["acc"], clean["acc"])
+    for name, settings in (("sensor", {"modality_dropout": 0.6}), ("hidden_spans", {"modality": 0.6})):
+        (view, *_) = VIEWS.build(name, spec, settings=settings)(x, ROWS, 0, 0)
+        present = spec.present(view)
+        assert not present["rows"].all()
+        assert (present["rows"] | present["acc"]).all()
+    with pytest.raises(ConfigError, match="sensor alters series, and the samples are bundles of rows"):
+        Sensor(BundleSpec(("rows",), (rows,)))
 
 
 # ---- TS-TCC's pair

@@ -32,6 +32,8 @@ from kinshot.studies.summaries import RAW, Measured, is_reference
 from kinshot.studies.tasks import Drawing, Tasks
 
 Say = Callable[[str], None]
+
+
 @dataclass(frozen=True)
 class Protocol:
     """What is measured.

@@ -29,6 +29,7 @@ class Sensor(Views):
 
     In a bundle, changes of time are those of one clock: an instant is at the same share of every modality's view, each at a rate of its
     own. All else is drawn for each modality. What lies behind the last measured step of all modalities is padding, and stays at the end.
+    Modalities that are no series are normalised and else stay as they are, their time included, but may be hidden.
 
     By default only the mild noise and factors that suit most activities. Rotation and negation take away which way is down, and so
     postures; a flip, which of two opposite movements it is; a permutation, what follows what.
