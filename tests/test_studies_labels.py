@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,10 @@ def test_differences_pair_seeds_and_draws_and_verdicts_need_disjoint_intervals()
     assert (verdict["best"], verdict["reference"], verdict["above"]) == ("mine", "scratch", True)
     close = [arms[0], Arm("untrained", members(60, [0, 1, 2], 6), reference=True), arms[2]]
     assert verdicts(close, rows_of(close), F1)[0]["above"] is False
+    known = Arm("hand", (Member("hand", None, {cell: np.array([50.0])}),), reference=True)
+    assert verdicts([arms[0], known], rows_of([arms[0], known]), F1)[0]["above"] is None
+    known = replace(known, fixed=True)  # what is not drawn has no interval and needs none
+    assert verdicts([arms[0], known], rows_of([arms[0], known]), F1)[0]["above"] is True
     once = [Arm("mine", members(60, [0], 1), beside), *arms[1:]]
     assert verdicts(once, rows_of(once), F1)[0]["above"] is None
 

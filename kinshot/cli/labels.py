@@ -135,8 +135,8 @@ def labels_table(found: dict[str, Any]) -> str:
     """What was done, a table for every measure, the differences to the references, and the verdict of each number of labels."""
     lines = [f"{key}: {shown(value)}" for key, value in {**found["data"], **found["protocol"]}.items()]
     lines += ["mean ± half of the interval (standard deviation of what the mean is over)", *blocks(found["rows"])]
-    lines += [line for block in dict.fromkeys(one["block"] for one in found["paired"]) for line in _paired(found["paired"], block)]
-    return "\n".join([*lines, "", *map(_verdict, found["verdicts"])])
+    lines += paired_tables(found["paired"], "paired on the same draws")
+    return "\n".join([*lines, "", *verdict_lines(found["verdicts"])])
 
 
 def blocks(rows: list[dict[str, Any]]) -> list[str]:
@@ -158,6 +158,17 @@ def _cell(row: dict[str, Any]) -> str:
     return f"{row['mean']:.2f} ± {row['ci95']:.2f} ({row['sd']:.2f})" if row["n"] > 1 else f"{row['mean']:.2f}"
 
 
+def paired_tables(differences: list[dict[str, Any]], how: str) -> list[str]:
+    """A table for every block of differences: rows and what they are compared with against columns."""
+    found = dict.fromkeys(one["block"] for one in differences)
+    return [line for block in found for line in ["", f"{how}, p by Holm for all of one row and measure:", *_paired(differences, block)]]
+
+
+def verdict_lines(verdicts: list[dict[str, Any]]) -> list[str]:
+    """A line for every column: whether the best row lies above every reference."""
+    return [_verdict(one) for one in verdicts]
+
+
 def _paired(differences: list[dict[str, Any]], block: str) -> list[str]:
     cells = {
         (f"{one['label']} minus {one['against']}", one["column"]): f"{one['mean']:+.2f} ± {one['ci95']:.2f}, p {one['p_holm']:.2g}"
@@ -166,7 +177,7 @@ def _paired(differences: list[dict[str, Any]], block: str) -> list[str]:
         for one in differences
         if one["block"] == block
     }
-    return ["", "paired on the same draws, p by Holm for all of one row and measure:", *_grid(block, cells)]
+    return _grid(block, cells)
 
 
 def _verdict(one: dict[str, Any]) -> str:

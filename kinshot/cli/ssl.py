@@ -14,6 +14,7 @@ from kinshot.cli.check import check_command
 from kinshot.cli.common import Group, command_line, lines, run, say, show
 from kinshot.cli.labels import labels_command
 from kinshot.cli.measure import measure_command
+from kinshot.cli.missing import missing_command
 from kinshot.cli.options import ALLOW_UNFINISHED, JSON
 from kinshot.cli.outputs import OUTPUT_FILE, printed_anyway
 from kinshot.cli.parts import list_command, show_command
@@ -166,6 +167,7 @@ ssl.add_command(list_command)
 ssl.add_command(show_command)
 ssl.add_command(measure_command)
 ssl.add_command(labels_command)
+ssl.add_command(missing_command)
 ssl.add_command(check_command)
 
 

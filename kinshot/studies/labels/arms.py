@@ -36,12 +36,14 @@ class Arm:
         members: models that differ by their seed alone.
         beside: labels of the references that it is compared with; a reference has none.
         reference: whether it is one.
+        fixed: whether nothing of it was trained without labels or drawn, so that a single figure is all there is to know.
     """
 
     label: str
     members: tuple[Member, ...]
     beside: tuple[str, ...] = ()
     reference: bool = False
+    fixed: bool = False
 
     def stack(self, cell: Cell) -> np.ndarray:
         """Figures (C, E) of all members, on the draws that they share."""
@@ -121,8 +123,9 @@ def _by_seed(members: Sequence[tuple[int | None, np.ndarray]]) -> dict[int, np.n
 def verdicts(arms: Sequence[Arm], rows: Sequence[Row], block: str) -> list[dict[str, Any]]:
     """For every column of a block: the row without labels that is best, the best reference, and whether their intervals are apart.
 
-    `above` is None where one of them was measured once, so that it has no interval.
+    `above` is None where one of them was measured once, so that it has no interval, and could have come out otherwise.
     """
+    fixed = {arm.label for arm in arms if arm.fixed}
     reference = {arm.label: arm.reference for arm in arms}
     own = [row for row in rows if row["block"] == block and row["label"] in reference]
     found = []
@@ -133,7 +136,7 @@ def verdicts(arms: Sequence[Arm], rows: Sequence[Row], block: str) -> list[dict[
             continue
         ours = max(sides[0], key=lambda row: row["mean"] - row["ci95"])
         theirs = max(sides[1], key=lambda row: row["mean"] + row["ci95"])
-        known = all(row["n"] > 1 for row in (ours, theirs))
+        known = all(row["n"] > 1 or row["label"] in fixed for row in (ours, theirs))
         above = ours["mean"] - ours["ci95"] > theirs["mean"] + theirs["ci95"] if known else None
         found.append({"column": column, "best": ours["label"], "reference": theirs["label"], "above": above})
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,14 @@ class Subject:
         models: name, seed of training, and model of each.
         run: whose encoder or input it is.
         of: labels of the rows of runs that it is a reference of; empty for runs.
+        fixed: whether nothing of it is trained.
     """
 
     label: str
     models: tuple[tuple[str, int | None, Model | None], ...]
     run: Trained
     of: tuple[str, ...] = ()
+    fixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Bench:
 
     def statistics(self) -> list[Subject]:
         """For every kind of input what is computed of its samples by hand (`Spec.raw`)."""
-        return [self._single(reference_name, labels, _meets) for labels in self._alike(_meets)]
+        return [replace(self._single(reference_name, labels, _meets), fixed=True) for labels in self._alike(_meets)]
 
     def scratch(self) -> list[Subject]:
         """For every architecture that can be trained here a network that is yet to be trained."""

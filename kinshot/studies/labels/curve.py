@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def label_curve(paths: Sequence[Path], wanted: Wanted, device: str, say: Say, *,
     beside = {
         label: tuple(subject.label for subject in [*references, *scratch] if label in subject.of) for label in (arm.label for arm in arms)
     }
-    compared = [Arm(arm.label, arm.members, beside[arm.label], arm.reference) for arm in arms]
+    compared = [replace(arm, beside=beside[arm.label]) for arm in arms]
     rows = rows_of(compared)
     met = {"": [bench.of(run).test for run in bench.runs]}
     found = study_result(bench.runs, parts.describe(), _protocol(wanted, draws, bool(scratch)), rows, where, met)
@@ -119,7 +119,7 @@ class _Study:
             }
             members.append(Member(name, seed, self._figures(name, predicted, parts)))
             self.say(f"measured {name}")
-        return Arm(subject.label, tuple(members), reference=bool(subject.of))
+        return Arm(subject.label, tuple(members), reference=bool(subject.of), fixed=subject.fixed)
 
     def trained(self, subject: Subject) -> Arm:
         """A row of networks that are trained on the drawn samples alone, on the first of the draws."""
