@@ -15,7 +15,7 @@ from kinshot.datasets.fields import FieldsSource
 from kinshot.datasets.series import SeriesSource
 from kinshot.samples.hand_features import BANDS, hand_features
 from kinshot.samples.series import SeriesSpec
-from kinshot.samples.spec import input_of
+from kinshot.samples.spec import input_of, spec_from_dict
 
 GAPS = np.random.default_rng(0).normal([[[101325.0], [-3.0], [0.5]]], [[[0.5], [4.0], [0.01]]], (9, 3, 40)).astype(np.float32)
 GAPS[2, :, 30:] = np.nan  # shorter than the others
@@ -160,3 +160,22 @@ def test_raw_features_are_finite_whatever_is_missing():
 
 def test_a_rate_may_be_a_whole_number_in_a_file():
     assert SeriesSpec.from_dict({**SPEC.to_dict(), "rate": 50}) == SPEC
+
+
+def test_a_relative_sensor_counts_around_the_mean_of_its_window():
+    """A barometer's level is weather: a climb of three metres is a thirtieth of its spread over recordings, and all of it in a window."""
+    rng = np.random.default_rng(0)
+    level, climb = rng.normal(1000, 12, (40, 1, 1)), np.linspace(0, 0.3, 25) * rng.choice([-1, 1], (40, 1, 1))
+    x = level + climb + rng.normal(0, 0.02, (40, 1, 25))
+    x[3, 0, 20:], x[5, 0, 1:] = np.nan, np.nan
+    source = SeriesSource(x, 10)
+    spec = replace(source.spec, relative=True).measured(source)
+    centred = x - np.nanmean(x, axis=2, keepdims=True)
+    assert spec.std[0] == pytest.approx(np.nanstd(centred), rel=1e-3)
+    assert spec.mean[0] == pytest.approx(0, abs=1e-6)
+    expected = torch.from_numpy(centred / np.nanstd(centred)).float()
+    # a value of 1000 is told to 6e-5 in float32
+    torch.testing.assert_close(spec.normalize(source.load(range(40))), expected, atol=2e-3, rtol=0, equal_nan=True)
+    assert not spec.same_form(input_of(source))
+    assert spec_from_dict(spec.to_dict()) == spec
+    assert torch.equal(spec.raw(source.load([0, 1])), source.spec.raw(source.load([0, 1])))

@@ -77,6 +77,7 @@ def motion(
     step: float = 1.28,
     stretch: float = 12.0,
     missing: float = 0.0,
+    relative: tuple[str, ...] = ("barometer",),
     held_out: tuple[str, ...] = (),
     seed: int = 0,
 ) -> WindowSource:
@@ -97,6 +98,7 @@ def motion(
         step: seconds from a window to the next; windows lie within one activity.
         stretch: seconds of each activity, on average.
         missing: share of recordings in which each sensor, drawn for itself, measured nothing; one sensor is left to every recording.
+        relative: sensors whose windows count as what they are around their own mean, as pressure does, whose level is weather.
         held_out: people who are tested on, all others being trained on or validated with; empty draws them.
         seed: of everything that is drawn.
     """
@@ -111,7 +113,7 @@ def motion(
     kept, _ = part_of(there, split, Division(held_out=tuple(held_out), seed=seed), "motion")
     numbers = tuple(everyone.index(recording.subject) for recording in kept)
     recordings = [_recording(number, names, stretch, missing, seed) for number in numbers]
-    cut = Cut(seconds, step, "pure", "stretches")
+    cut = Cut(seconds, step, "pure", "stretches", relative=tuple(sensor for sensor in relative if sensor in sensors))
     return WindowSource(recordings, cut, names, f"motion/{split}", sensors)
 
 

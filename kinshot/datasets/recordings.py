@@ -32,6 +32,7 @@ def recordings(
     grid: Literal["recording", "stretches"] = "recording",
     measured: float = 0.5,
     short: Literal["leave out", "pad"] = "leave out",
+    relative: tuple[str, ...] = (),
     split_by: Literal["subject", "recording", "window"] = "subject",
     held_out: tuple[str, ...] = (),
     val_share: float = 0.2,
@@ -75,6 +76,8 @@ def recordings(
         grid: the first window begins with the recording, or anew with every stretch of one class.
         measured: least share of its steps that a sensor must have measured to be present in a window.
         short: what is done with recordings, or stretches, shorter than a window.
+        relative: sensors whose windows count as what they are around their own mean: those whose level says more of place and weather than
+            of what happens, as air pressure does.
         split_by: what is kept on one side: subjects, recordings, or, with leaky alone, windows.
         held_out: subjects (or recordings) to test on, leaving them out of train and val; empty draws a share.
         val_share: share of subjects for validation.
@@ -89,7 +92,7 @@ def recordings(
     division = Division(split_by, tuple(held_out), val_share, test_share, split_seed, leaky)
     place = Path(root).expanduser()
     schema, whole, names, notes = _folder(place, rate_tolerance)
-    cut = Cut(seconds, step, labels if schema.label else "none", grid, measured, short)
+    cut = Cut(seconds, step, labels if schema.label else "none", grid, measured, short, relative)
     if cut.labels != "none":
         _check_labelled(place, schema, whole)
     name = f"recordings/{place.name}/{split}"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from kinshot.core.errors import ConfigError, DataError
+from kinshot.core.errors import ConfigError, DataError, suggest
 from kinshot.datasets.base import Source
 from kinshot.datasets.identity import Chunk
 from kinshot.datasets.recording import Recording, Track, checked
@@ -34,6 +34,7 @@ class Cut:
             out what has no class.
         measured: least share of its steps that a sensor must have measured to be present in a window.
         short: whether a recording, or a stretch, that is shorter than a window is left out or filled up at its end with NaN.
+        relative: sensors whose windows count as what they are around their own mean (`SeriesSpec.relative`).
     """
 
     seconds: float
@@ -42,6 +43,7 @@ class Cut:
     grid: Literal["recording", "stretches"] = "recording"
     measured: float = 0.5
     short: Literal["leave out", "pad"] = "leave out"
+    relative: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not (0 < self.seconds < math.inf and 0 < self.step < math.inf):
@@ -95,6 +97,11 @@ class WindowSource(Source):
     ) -> None:
         kept, wanted = _fitting(recordings, sensors, name)
         self.recordings, self.cut = kept, cut
+        unknown = [sensor for sensor in cut.relative if sensor not in wanted]
+        if unknown:
+            raise ConfigError(
+                f"{name}: relative names sensors whose windows count around their mean, got {unknown[0]!r}: {suggest(unknown[0], wanted)}"
+            )
         lengths = _lengths(kept, wanted, cut, name)
         which, starts, ends, labels, said = _grid(kept, cut, len(class_names))
         if not len(which):
@@ -117,7 +124,10 @@ class WindowSource(Source):
         said += [f"no window of {len(gone)} classes is left: {', '.join(gone)}"] if gone else []
         super().__init__(
             name,
-            {sensor: _spec(self.values[sensor].shape[1:], length, _rate(kept, sensor)) for sensor, length in lengths.items()},
+            {
+                sensor: _spec(self.values[sensor].shape[1:], length, _rate(kept, sensor), sensor in cut.relative)
+                for sensor, length in lengths.items()
+            },
             chosen,
             names,
             len(rows),
@@ -185,10 +195,12 @@ def _form(track: Track) -> str:
     return f"{channels} channels" if not size else f"frames of {channels} x {size[0]} x {size[1]}"
 
 
-def _spec(form: Sequence[int], length: int, rate: float) -> Spec:
+def _spec(form: Sequence[int], length: int, rate: float, relative: bool) -> Spec:
     """What windows of a sensor are, whose steps have this form."""
     channels, *size = form
-    return FramesSpec.unmeasured((channels, length, *size), rate) if size else SeriesSpec.unmeasured((channels, length), rate)
+    if size:
+        return FramesSpec.unmeasured((channels, length, *size), rate)
+    return SeriesSpec.unmeasured((channels, length), rate, relative=relative)
 
 
 def _rate(recordings: Sequence[Recording], sensor: str) -> float:

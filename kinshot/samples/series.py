@@ -33,6 +33,8 @@ class SeriesSpec(Normalized):
         rate: steps in a second, in Hz.
         mean: of each channel, over what is measured.
         std: of each channel, above 0.
+        relative: whether a window counts as what it is around its own mean, which `normalize` takes away: for sensors whose level says
+            more of place and weather than of what happens, as air pressure does.
     """
 
     kind: ClassVar[str] = "series"
@@ -44,12 +46,13 @@ class SeriesSpec(Normalized):
     rate: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    relative: bool = False
 
     @classmethod
-    def unmeasured(cls, shape: Sequence[int], rate: float) -> SeriesSpec:
-        """Windows of a shape (C, T) whose mean and spread are not known: `normalize` gives their values."""
+    def unmeasured(cls, shape: Sequence[int], rate: float, *, relative: bool = False) -> SeriesSpec:
+        """Windows of a shape (C, T) whose mean and spread are not known: `normalize` gives values, or values around their mean."""
         channels, length = shape
-        return cls(channels, length, float(rate), (0.0,) * channels, (1.0,) * channels)
+        return cls(channels, length, float(rate), (0.0,) * channels, (1.0,) * channels, relative)
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> SeriesSpec:
@@ -57,7 +60,9 @@ class SeriesSpec(Normalized):
         channels, length, rate = count(given["channels"]), count(given["length"]), given["rate"]
         if type(rate) not in (int, float) or not (math.isfinite(rate) and rate > 0):
             raise ValueError(f"expected a rate in Hz above 0, got {rate!r}")
-        return cls(channels, length, float(rate), *moments(given, channels))
+        if type(given["relative"]) is not bool:
+            raise TypeError(f"expected relative to be true or false, got {given['relative']!r}")
+        return cls(channels, length, float(rate), *moments(given, channels), given["relative"])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,17 +75,22 @@ class SeriesSpec(Normalized):
         return self.kind, self.channels, self.rate
 
     def same_form(self, other: Spec) -> bool:
-        """Whether channels, length and rate agree."""
-        return isinstance(other, SeriesSpec) and (self.shape, self.rate) == (other.shape, other.rate)
+        """Whether channels, length and rate agree, and whether windows count around their mean."""
+        form = (self.shape, self.rate, self.relative)
+        return isinstance(other, SeriesSpec) and form == (other.shape, other.rate, other.relative)
 
     def measured(self, source: Described) -> SeriesSpec:
-        """With the mean and spread of each channel over what is measured in all samples of a source."""
-        mean, std = series_statistics(source)
+        """With the mean and spread of each channel over what is measured in all samples of a source; around their means if `relative`."""
+        mean, std = series_statistics(_AroundMeans(source) if self.relative else source)
         return replace(self, mean=mean, std=std)
 
     def values(self, batch: Tensor) -> Tensor:
         """The windows as float32, NaN where nothing was measured."""
         return batch.float()
+
+    def normalize(self, batch: Tensor) -> Tensor:
+        """Windows with zero mean and unit variance, NaN where nothing was measured; around their own mean first if `relative`."""
+        return super().normalize(around_mean(self.values(batch)) if self.relative else batch)
 
     def fit(self, batch: Tensor) -> Tensor:
         """Windows (B, C, T), cut at their end to this length, or padded there with NaN; no other channels or rate can become these."""
@@ -122,3 +132,27 @@ class SeriesSpec(Normalized):
         if rate != self.rate:
             found = f"{source.name} was sampled at {rate:g} Hz, but the encoder was made for {self.rate:g} Hz"
             raise DataError(f"{found}: resample the recordings to {self.rate:g} Hz, or train an encoder on this rate")
+
+
+def around_mean(batch: Tensor) -> Tensor:
+    """Windows (B, C, T) less the mean of what each channel of each of them measured; NaN stays."""
+    return batch - batch.nanmean(dim=2, keepdim=True)
+
+
+class _AroundMeans:
+    """A source of windows, each around its own mean."""
+
+    def __init__(self, source: Described) -> None:
+        self.source, self.name = source, source.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a sample."""
+        return self.source.shape
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def load(self, indices: Any) -> Tensor:
+        """The windows at `indices`, in float64, as small changes of large values are what is left."""
+        return around_mean(self.source.load(indices).double())
