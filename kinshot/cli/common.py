@@ -7,8 +7,8 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -49,7 +49,7 @@ def run(command: click.Command, argv: list[str] | None) -> int:
         say(f"error: {error}")
         return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_stdout()
         return 0
     except Exception as error:  # the outermost border: an internal error must end with code 1 and say what to send us
         _trace()
@@ -61,6 +61,20 @@ def run(command: click.Command, argv: list[str] | None) -> int:
             return DataError.exit_code
         say(f"internal error: {type(error).__name__}: {error}; set KINSHOT_TRACEBACK=1 for the traceback and report it")
         return 1
+
+
+@contextmanager
+def ended_by_reader() -> Iterator[None]:
+    """Inside, lines are printed until there are no more, or whoever reads them has gone, which is an end as good as any."""
+    try:
+        yield
+    except BrokenPipeError:  # which click would make an error of its own
+        _leave_stdout()
+
+
+def _leave_stdout() -> None:
+    """Nobody reads it any more: what is still to be flushed goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say_setting(error: click.NoSuchOption) -> None:

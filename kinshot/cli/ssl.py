@@ -18,6 +18,7 @@ from kinshot.cli.missing import missing_command
 from kinshot.cli.options import ALLOW_UNFINISHED, JSON
 from kinshot.cli.outputs import OUTPUT_FILE, printed_anyway
 from kinshot.cli.parts import list_command, show_command
+from kinshot.cli.stream import stream_command
 from kinshot.cli.train import run_training, training_options
 from kinshot.core.errors import ConfigError
 from kinshot.encoders.student import student_of
@@ -169,6 +170,7 @@ ssl.add_command(measure_command)
 ssl.add_command(labels_command)
 ssl.add_command(missing_command)
 ssl.add_command(check_command)
+ssl.add_command(stream_command)
 
 
 @ssl.group(name="graph", cls=Group)

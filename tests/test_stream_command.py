@@ -1,0 +1,395 @@
+"""`ssl stream` end to end: what it prints is what the encoder says of the same windows, and whatever else comes is told."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import kinshot
+from kinshot.cli import fewshot, ssl
+from kinshot.datasets import SOURCES
+from kinshot.datasets.recording import Recording
+from kinshot.datasets.windows import Cut, WindowSource
+from kinshot.fewshot.heads.prototype import prototype
+from tests.conftest import cli_environment
+from tests.segmentation_runs import write_run
+
+DATA = {"name": "motion", "split": "train", "subjects": 3, "stretch": 4.0}
+SMALL = {"epochs": 1, "batch_size": 8, "threads": 1}
+FUSED = {
+    "data": DATA,
+    "views": {"name": "clean"},
+    "encoder": {"name": "fused", "each": "tcn:causal=true:hidden=8:depth=3:features=12", "other": [
+        "barometer=conv_gru:widths=[8]:kernels=[3]:strides=[2]:hidden=12"
+    ]},
+    "projector": {"layers": 2, "hidden": 16, "dim": 8, "modalities": True},
+    "method": {"name": "cmc"},
+    "train": SMALL,
+    "monitor": {"knn_samples": 16, "projector_points": 8},
+}  # fmt: skip
+ONE = {
+    "data": {**DATA, "sensors": ["accelerometer"]},
+    "views": {"name": "clean"},
+    "encoder": {"name": "conv_gru", "widths": [8], "kernels": [3], "strides": [2], "hidden": 12},
+    "projector": {"layers": 0},
+    "method": {"name": "classifier"},
+    "train": SMALL,
+}
+LOOKS_AHEAD = {**FUSED, "encoder": {"name": "fused", "each": "series_cnn:widths=[8]:kernels=[3]:strides=[2]"}}
+Stream = Callable[..., tuple[int, list[dict[str, Any]], str]]
+
+
+def trained(folder: Path, command: Any, name: str, recipe: dict[str, Any]) -> Path:
+    file = folder / "recipe.json"
+    file.write_text(json.dumps({"description": "small enough for end-to-end tests", **recipe}))
+    file = file.rename(folder / "recipe.yaml")
+    assert command.main([name, str(file), "--out", str(folder / "run"), "-q"]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("fused"), ssl, "pretrain", FUSED)
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("classifier"), fewshot, "train", ONE)
+
+
+@pytest.fixture(scope="module")
+def recording() -> Recording:
+    """A person of no training, doing one thing after the other, whose gyroscope misses a burst."""
+    settings = {key: value for key, value in DATA.items() if key != "name"}
+    (found,) = SOURCES.build("motion", settings={**settings, "split": "test"}).recordings
+    found.tracks["gyroscope"].values[130:170] = np.nan
+    return found
+
+
+@pytest.fixture
+def stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Stream:
+    """Calls the command on lines, from standard input or a file; gives its exit code, records and messages."""
+
+    def call(run: Path, lines: list[Any] | str | None, *args: object, file: bool = False) -> tuple[int, list[dict[str, Any]], str]:
+        text = lines if isinstance(lines, str) else "".join(json.dumps(line) + "\n" for line in lines or ())
+        place: list[str] = []
+        if file:
+            (tmp_path / "lines").write_text(text)
+            place = [str(tmp_path / "lines")]
+        else:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        capsys.readouterr()
+        code = ssl.main(["stream", str(run), *place, *map(str, args)])
+        said = capsys.readouterr()
+        return code, [json.loads(line) for line in said.out.splitlines()], said.err
+
+    return call
+
+
+def plain(values: np.ndarray) -> Any:
+    """Rows as JSON has them."""
+    return [[None if np.isnan(value) else float(value) for value in row] for row in values]
+
+
+def steps(recording: Recording, sensors: list[str] | None = None, timed: bool = True) -> list[dict[str, Any]]:
+    """A line to every instant at which something is measured."""
+    at: dict[float, dict[str, Any]] = {}
+    for name in sensors or recording.tracks:
+        track = recording.tracks[name]
+        for step, row in enumerate(plain(track.values)):
+            at.setdefault(round(step / track.rate, 6), {})[name] = row
+    return [{**({"t": time} if timed else {}), **what} for time, what in sorted(at.items())]
+
+
+def windows(recording: Recording, sensors: list[str] | None = None, seconds: float = 2.56, step: float = 1.28) -> dict[str, torch.Tensor]:
+    """The recording's windows by sensor."""
+    source = WindowSource([recording], Cut(seconds, step, "none"), sensors=sensors or list(recording.tracks))
+    found = source.load(np.arange(len(source)), list(source.fields))
+    return found if isinstance(found, dict) else {source.field: found}
+
+
+def embeddings(records: list[dict[str, Any]]) -> torch.Tensor:
+    return torch.tensor([record["embedding"] for record in records])
+
+
+@pytest.mark.parametrize("feature", ["backbone", "projector", "barometer"])
+@pytest.mark.parametrize("timed", [True, False])
+def test_windows_from_lines_are_embedded_as_load_embeds_them(fused, recording, stream, feature, timed) -> None:
+    code, records, err = stream(fused, steps(recording, timed=timed), "--feature", feature, file=timed)
+    assert code == 0
+    expected = kinshot.load(fused).embed(windows(recording))[feature]
+    torch.testing.assert_close(embeddings(records), expected, rtol=0, atol=1e-5)
+    starts = [record["start"] for record in records]
+    assert starts == pytest.approx([1.28 * number for number in range(len(expected))])
+    assert [record["end"] for record in records] == pytest.approx([start + 2.56 for start in starts])
+    assert records[0]["measured"] == {"accelerometer": 1.0, "gyroscope": 1.0, "barometer": 1.0}
+    assert min(record["measured"]["gyroscope"] for record in records) == pytest.approx(1 - 40 / 128, abs=1e-4)
+    assert f"{len(steps(recording))} lines, {len(expected)} windows" in err
+
+
+def test_chunks_with_jitter_since_1970_and_other_windows(fused, recording, stream) -> None:
+    """A second to a line, with the jitter of a clock; windows of two seconds, one each second."""
+    random, lines = np.random.default_rng(0), []
+    for second in range(20):
+        parts = {name: plain(track.values[int(second * track.rate) :][: int(track.rate)]) for name, track in recording.tracks.items()}
+        lines.append({"t": 1.7e9 + second + random.uniform(-0.004, 0.004) * (second > 0), **parts})
+    code, records, _ = stream(fused, lines, "--window", 2, "--step", 1, "-q")
+    assert code == 0
+    cut = {name: values[:19] for name, values in windows(recording, seconds=2.0, step=1.0).items()}
+    torch.testing.assert_close(embeddings(records), kinshot.load(fused).embed(cut)["backbone"], rtol=0, atol=1e-5)
+    assert [record["start"] for record in records] == pytest.approx([1.7e9 + second for second in range(19)])
+
+
+@pytest.mark.parametrize("left", [["accelerometer", "gyroscope"], ["barometer"]])
+def test_a_missing_modality_is_absent(fused, recording, stream, left) -> None:
+    code, records, _ = stream(fused, steps(recording, left))
+    assert code == 0
+    given = windows(recording, left)
+    torch.testing.assert_close(embeddings(records), kinshot.load(fused).embed(given)["backbone"], rtol=0, atol=1e-5)
+    assert {name for record in records for name, share in record["measured"].items() if share == 0} == {*recording.tracks} - {*left}
+
+
+def test_where_nothing_is_measured_there_is_no_embedding(fused, recording, stream) -> None:
+    lines = [line if line["t"] < 3 or line["t"] > 6 else {"t": line["t"]} for line in steps(recording)]
+    code, records, _ = stream(fused, lines)
+    assert code == 0
+    assert [record["embedding"] is None for record in records[:6]] == [False, False, True, True, False, False]
+    assert records[2]["measured"]["accelerometer"] == pytest.approx(0.1719)  # less than half of it
+
+
+def test_a_carried_stream_is_the_whole_so_far(fused, recording, stream) -> None:
+    code, records, _ = stream(fused, steps(recording, timed=False), "--every", 0.5)
+    assert code == 0
+    model = kinshot.load(fused)
+    parts = model.input.modalities
+    longest = max(len(track.values) / track.rate for track in recording.tracks.values())
+    assert [record["end"] for record in records] == pytest.approx([min(0.5 * (number + 1), longest) for number in range(len(records))])
+    for record in [*records[:3], *records[9::20], records[-1]]:
+        so_far = {}
+        for name, track in recording.tracks.items():
+            values = torch.from_numpy(track.values[: int(np.ceil(record["end"] * track.rate - 1e-6))].T.copy())[None]
+            so_far[name] = parts[name].normalize(values)
+        with torch.no_grad():
+            expected = model.encoder.fused(so_far)
+        torch.testing.assert_close(embeddings([record]), expected, rtol=0, atol=1e-5)
+
+
+def test_one_series_comes_as_a_table_a_list_or_by_any_name(classifier, recording, stream) -> None:
+    track = recording.tracks["accelerometer"]
+    expected = kinshot.load(classifier).embed(windows(recording, ["accelerometer"])["accelerometer"])["backbone"]
+    table = "t\tx\ty\tz\n" + "".join(f"{step / 50}\t" + "\t".join(map(repr, row)) + "\n" for step, row in enumerate(track.values.tolist()))
+    named = [{"wrist": row} for row in track.values.tolist()]
+    for lines in (table, track.values.tolist(), named):
+        code, records, err = stream(classifier, lines)
+        assert code == 0, err
+        torch.testing.assert_close(embeddings(records), expected, rtol=0, atol=1e-5)
+        assert records[0]["measured"] == {"series": 1.0}
+
+
+def test_a_carried_series_begins_anew_with_another_recording(classifier, recording, stream) -> None:
+    rows = recording.tracks["accelerometer"].values[:100].tolist()
+    lines = [{"a": rows[:50], "recording": "one"}, {"a": rows[50:]}, {"a": rows[:50], "recording": "two"}]
+    code, records, _ = stream(classifier, lines, "--every", 1)
+    assert code == 0
+    assert [record.get("event", record["recording"]) for record in records] == ["one", "one", "new stream", "two"]
+    assert records[2] == {"event": "new stream", "recording": "two", "start": 0.0, "why": "another recording"}
+    assert records[0]["embedding"] == records[3]["embedding"] != records[1]["embedding"]
+    model = kinshot.load(classifier)
+    with torch.no_grad():
+        whole = model.encoder(model.input.normalize(torch.tensor(rows).T[None]))
+    torch.testing.assert_close(embeddings(records[1:2]), whole, rtol=0, atol=1e-5)
+
+
+def test_classes_that_a_checkpoint_learned(classifier, recording, stream) -> None:
+    given = windows(recording, ["accelerometer"])["accelerometer"]
+    code, records, _ = stream(classifier, recording.tracks["accelerometer"].values.tolist(), "--predict")
+    assert code == 0
+    model = kinshot.load(classifier)
+    with torch.no_grad():
+        expected = model.outputs(model.prepare(given), ("logits",))["logits"].softmax(dim=1)
+    torch.testing.assert_close(torch.tensor([list(record["scores"].values()) for record in records]), expected, rtol=0, atol=1e-5)
+    names = SOURCES.build("motion", settings={key: value for key, value in ONE["data"].items() if key != "name"}).class_names
+    assert list(records[0]["scores"]) == list(names)
+    assert [record["label"] for record in records] == [names[number] for number in expected.argmax(dim=1).tolist()]
+
+
+@pytest.mark.parametrize("feature", ["backbone", "projector"])
+def test_classes_of_labelled_samples(fused, recording, stream, feature, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("KINSHOT_CACHE", str(tmp_path / "cache"))
+    where = "motion,subjects=3,stretch=4.0,split=train"
+    code, records, _ = stream(fused, steps(recording), "--support", where, "--feature", feature)
+    assert code == 0
+    source = SOURCES.build("motion", settings={key: value for key, value in DATA.items() if key != "name"})
+    model = kinshot.load(fused)
+    rows = model.embed(source.load(np.arange(len(source)), list(source.fields)))[feature]
+    query = model.embed(windows(recording))[feature]
+    expected = prototype(rows[None], torch.from_numpy(source.labels)[None], query[None], len(source.class_names))[0]
+    torch.testing.assert_close(torch.tensor([list(record["scores"].values()) for record in records]), expected, rtol=0, atol=1e-4)
+    assert all(record["label"] == max(record["scores"], key=record["scores"].get) for record in records)
+
+
+def test_gaps_and_times_that_go_back_are_said_in_the_output(fused, recording, stream) -> None:
+    lines = steps(recording)[:200]
+    later = [{**line, "t": line["t"] + 100} for line in lines]
+    code, records, err = stream(fused, [*lines, *later, *lines])
+    assert code == 0
+    events = [record for record in records if "event" in record]
+    assert [(event["start"], event["why"]) for event in events] == [(100.0, "nothing for 96 s"), (0.0, "the time goes back")]
+    own = [record for record in records if "event" not in record]
+    assert [record["start"] for record in own] == pytest.approx([0.0, 1.28, 100.0, 101.28, 0.0, 1.28])
+    torch.testing.assert_close(embeddings(own[2:4]), embeddings(own[:2]), rtol=0, atol=1e-5)
+    assert "600 lines, 6 windows" in err
+
+
+def test_a_recording_shorter_than_a_window_is_said_or_padded(fused, recording, stream) -> None:
+    lines = steps(recording)[:60]
+    code, records, err = stream(fused, lines)
+    assert (code, records) == (0, [])
+    assert "the stream of 1.2 s from 0 s is shorter than a window: nothing is said of it, unless by --pad" in err
+    code, records, err = stream(fused, lines, "--pad", "--measured", 0.4)
+    assert code == 0
+    (record,) = records
+    assert record["end"] == 2.56
+    padded = {name: torch.from_numpy(track.values[: int(1.2 * track.rate)].T.copy())[None] for name, track in recording.tracks.items()}
+    torch.testing.assert_close(embeddings(records), kinshot.load(fused).embed(padded)["backbone"], rtol=0, atol=1e-5)
+    code, records, err = stream(fused, [], "-q")
+    assert (code, records, err) == (0, [], "")
+
+
+BAD = '{"accelerometer": [1, 2]}'
+
+
+def test_a_bad_line_is_told_by_its_number_after_what_came_before_it(fused, recording, stream) -> None:
+    text = "".join(json.dumps(line) + "\n" for line in steps(recording)[:140])
+    code, records, err = stream(fused, f"{text}{BAD}\n{text}")
+    assert code == 3
+    assert len(records) == 1
+    assert "error: line 141, accelerometer: one step has 2 values, the encoder takes 3 to a step" in err
+    assert "Traceback" not in err
+
+
+def test_bad_lines_are_left_out_and_counted_where_that_is_asked(fused, recording, stream) -> None:
+    lines = steps(recording)[:140]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    untimed = '{"barometer": 3}\n'
+    code, records, err = stream(fused, f"{BAD}\n{text[: len(text) // 2]}\n{text}{untimed}" + "x\n" * 9, "--skip-bad")
+    assert code == 0
+    assert records
+    assert "left out: line 1, accelerometer: one step has 2 values" in err
+    assert err.count("left out: line") == 5
+    assert "lines are left out, which could not be used" in err
+    code, again, err = stream(fused, f"{text}{untimed}", "--skip-bad")
+    assert "left out: line 141 has no time, and those before it have" in err
+    assert again == stream(fused, text)[1]
+
+
+def test_a_last_line_that_is_cut_off_ends_the_stream(fused, recording, stream) -> None:
+    text = "".join(json.dumps(line) + "\n" for line in steps(recording)[:140])
+    code, records, err = stream(fused, text[:-9])
+    assert (code, len(records)) == (0, 1)
+    assert "the last line is left out, which the end cut off: line 140 is no JSON" in err
+
+
+def test_another_rate_is_an_error(fused, recording, stream) -> None:
+    lines = [{**line, "t": line["t"] / 2} for line in steps(recording, ["accelerometer"])]
+    code, _, err = stream(fused, lines, "--skip-bad")
+    assert code == 3
+    assert "accelerometer: the encoder takes 50 Hz, and the times of the last" in err
+    assert "say 100 Hz: resample to 50 Hz" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "told"),
+    [
+        (["--every", 1, "--window", 2], 2, "--every knows no windows"),
+        (["--every", 1, "--pad"], 2, "--every knows no windows"),
+        (["--window", 0], 2, "--window: expected seconds above 0, got 0"),
+        (["--window", "nan"], 2, "--window: expected seconds above 0, got nan"),
+        (["--window", 3], 2, "--window: this encoder was trained on windows of 2.56 s, got 3: give at most that"),
+        (["--window", 0.05], 2, "--window: no step of barometer at 10 Hz fits into 0.05 s"),
+        (["--step", 0.001], 2, "--step: expected at least a step of the fastest modality, 0.02 s, got 0.001"),
+        (["--every", 0.01], 2, "--every: expected at least a step of the fastest modality"),
+        (["--measured", 2], 2, "--measured: expected a share of steps above 0 and up to 1, got 2"),
+        (["--wait", -1], 2, "expected wait and gap of at least 0 s, got -1.0"),
+        (["--feature", "gyro"], 2, "has no output 'gyro': did you mean 'gyroscope'"),
+        (["--predict"], 2, "learned no classes: name labelled samples, --support"),
+        (["--predict", "--feature", "projector"], 2, "stand on a feature of their own: leave --feature out"),
+        (["--support", "moton"], 2, "did you mean 'motion'"),
+        (["--support", "digits"], 3, "but the encoder was made for"),
+        (["--form", "xml"], 2, "'xml' is not one of 'auto', 'json', 'csv'"),
+        (["gone.jsonl"], 3, "FILE names gone.jsonl, which is not there: give the path of a file, or - for standard input"),
+        (["."], 3, "FILE names ., which is a folder"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(fused, stream, args, code, told) -> None:
+    found, records, err = stream(fused, None, *args)
+    assert (found, records) == (code, [])
+    assert told in err
+    assert "Traceback" not in err
+
+
+def test_what_needs_its_window_does_not_carry_a_state(tmp_path, stream) -> None:
+    run = trained(tmp_path, ssl, "pretrain", LOOKS_AHEAD)
+    code, _, err = stream(run, [], "--every", 1)
+    assert code == 2
+    assert "encoder fused cannot stream: its encoder of accelerometer, gyroscope, barometer needs a whole window" in err
+
+
+def test_an_encoder_of_something_else_is_refused(tmp_path, stream) -> None:
+    run = write_run(tmp_path / "run")
+    code, _, err = stream(run, [])
+    assert code == 2
+    assert "does not stream, it was made for images" in err
+    assert "take an encoder of series or of bundles of them" in err
+
+
+def test_the_keyboard_interrupts(fused, stream, monkeypatch, capsys) -> None:
+    class Held(io.RawIOBase):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            raise KeyboardInterrupt
+
+    class Stdin:
+        buffer = Held()
+
+    monkeypatch.setattr(sys, "stdin", Stdin())
+    assert ssl.main(["stream", str(fused)]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_pipe_is_answered_at_once_and_may_close(fused, recording) -> None:
+    """The command as a process: a window is there before the next line is given, and a reader that leaves is no error."""
+    line = [sys.executable, "-m", "kinshot.cli.ssl", "stream", str(fused)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(line, env=cli_environment(), bufsize=0, **pipes) as process:
+        watch = Timer(100, process.kill)  # so that a line that never comes fails, and does not hang
+        watch.start()
+        rows = endless(recording)
+        for _ in range(135):  # a window, and as long as the other modalities are waited for
+            process.stdin.write(next(rows))
+        assert json.loads(process.stdout.readline())["end"] == 2.56
+        process.stdout.close()
+        with suppress(BrokenPipeError):  # it goes as soon as it has a window to tell
+            for _ in range(1000):
+                process.stdin.write(next(rows))
+        process.stdin.close()
+        assert process.wait() == 0
+        watch.cancel()
+        assert process.stderr.read() == b""
+
+
+def endless(recording: Recording) -> Iterator[bytes]:
+    rows = recording.tracks["accelerometer"].values.tolist()
+    for step in count():
+        yield json.dumps({"t": step / 50, "accelerometer": rows[step % len(rows)]}).encode() + b"\n"
