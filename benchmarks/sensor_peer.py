@@ -1,7 +1,7 @@
 """The peer of `sensors`: contrastive pretraining on windows as public code of TS-TCC goes about it, written anew.
 
-A Dataset augments one window after the other with numpy as it hands it out (the public code does it once for a whole run, which costs
-accuracy), a DataLoader stacks them, and a plain PyTorch network learns from both views.
+A Dataset of tensors augments one window after the other with numpy as it hands it out (the public code does it once for a whole run, which
+costs accuracy), scaling channel by channel as that code does; a DataLoader stacks them, and a plain PyTorch network learns from both views.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ Augment = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarr
 
 def scaling(x: np.ndarray, rng: np.random.Generator, mean: float, deviation: float) -> np.ndarray:
     """Every channel of a window (C, T) times a number of its own."""
-    return x * rng.normal(mean, deviation, (len(x), 1))
+    factors = rng.normal(mean, deviation, len(x))
+    return np.concatenate([np.multiply(channel, factor)[np.newaxis] for channel, factor in zip(x, factors, strict=True)])
 
 
 def jitter(x: np.ndarray, rng: np.random.Generator, deviation: float) -> np.ndarray:
@@ -95,13 +96,13 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
     """Windows (N, C, T) that are augmented one by one."""
 
     def __init__(self, windows: np.ndarray, augment: Augment, seed: int) -> None:
-        self.windows, self.augment, self.rng = windows, augment, np.random.default_rng(seed)
+        self.windows, self.augment, self.rng = torch.from_numpy(windows), augment, np.random.default_rng(seed)
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        first, second = self.augment(self.windows[index], self.rng)
+        first, second = self.augment(self.windows[index].numpy(), self.rng)
         return torch.from_numpy(first).float(), torch.from_numpy(second).float()
 
 

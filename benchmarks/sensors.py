@@ -117,7 +117,7 @@ def compare(title: str, case: Case, rounds: int, steps: int, clock: Clock) -> li
 
 def main() -> None:
     """Measure, print, and write the result file if one is asked for."""
-    options = parser(__doc__, rounds=5, steps=6).parse_args()
+    options = parser(__doc__, rounds=5, steps=3).parse_args()
     notes = [
         f"{settle(options.threads)}; the same for every side",
         f"threads: {options.threads}, clock: {options.clock}, precision: fp32 on both sides",

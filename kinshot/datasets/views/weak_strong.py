@@ -23,8 +23,9 @@ class WeakStrong(Views):
     the second. Segments of all channels change places alike, and those of all modalities of a bundle at the same instants.
 
     Paper: Eldele et al., "Time-Series Representation Learning via Temporal and Contextual Contrasting", 2021, arXiv:2106.14112. Defaults:
-    those of the authors' code for human activities, factors around 2 among them. Departures: there the strong view's channels were all
-    copies of the first, everything was drawn once for a whole run, and the largest number of segments never occurred.
+    those of the authors' code for human activities, factors around 2 among them. Departures: there every step has a factor, one for all
+    channels, the strong view's channels are all copies of the first, everything is drawn once for a whole run, and the largest number of
+    segments never occurs.
 
     Args:
         scaling: standard deviation of the factors of the weak view.
