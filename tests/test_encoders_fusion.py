@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import Any
 
@@ -15,6 +16,7 @@ from kinshot.encoders import ENCODERS
 from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.fused import Fused
 from kinshot.encoders.fusion import FUSIONS, Attention, Mean
+from kinshot.samples.bundle import BundleSpec
 from kinshot.samples.frames import FramesSpec
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
@@ -124,6 +126,66 @@ def test_in_training_absent_rows_reach_no_statistic(name: str, fusion: str) -> N
     other(x["one"][PRESENT["one"]])
     for (key, ours), (_, theirs) in zip(network.encoders["one"].named_buffers(), other.named_buffers(), strict=True):
         assert torch.equal(ours, theirs), key
+
+
+SENSORS = BundleSpec(("acc", "air", "turn"), (SPECS["series"], SLOW, SeriesSpec(2, 24, 50.0, (0.0,) * 2, (1.0,) * 2)))
+SPOILT = ("absent in some", "absent in all", "a burst", "a channel less")
+
+
+def bundled(name: str, fusion: str, training: bool) -> Any:
+    """The registered encoder of bundles, with one encoder for all modalities."""
+    each = ":".join([name, *(f"{key}={value}" for key, value in SETTINGS.get(name, {}).items())])
+    with keyed_initialisation(0, "fusion"):
+        return ENCODERS.build("fused", SENSORS, settings={"each": each, "fusion": fusion}).train(training)
+
+
+def spoil(rows: Tensor, modality: str, how: str) -> Tensor:
+    """Seven rows of which something of one modality is not measured: in rows 2, 3 and 5, or in all."""
+    parts = {name: values.clone() for name, values in SENSORS.split(rows).items()}
+    x, some = parts[modality], torch.tensor([2, 3, 5])
+    if how == "absent in all":
+        x[:] = NAN
+    elif how == "absent in some":
+        x[some] = NAN
+    elif how == "a burst":
+        x[some, :, 1:5] = NAN
+    else:
+        x[some, 0] = NAN  # of one channel it is the modality
+    return SENSORS.join(parts)
+
+
+def outcome(network: Any, rows: Tensor, others: list[str]) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    """Features of some modalities, what training on these alone leaves in their encoders, and the joined feature."""
+    with torch.set_grad_enabled(network.training):
+        features, left = network.features(rows), {}
+    z = {name: features[name] for name in others}
+    if network.training:
+        torch.cat([found * torch.linspace(-1, 2, found.numel()).view_as(found) for found in z.values()], 1).sum().backward()
+        left = {f"{name}.{key}": p.grad for name in others for key, p in network.modalities[name].named_parameters()}
+        left |= {f"{name}.{key}": buffer for name in others for key, buffer in network.modalities[name].named_buffers()}
+    with torch.no_grad():
+        return z, left, network.fused.join(features, SENSORS.present(rows)) if network.training else network(rows)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("fusion", sorted(FUSIONS))
+@pytest.mark.parametrize("name", [name for name in SERIES if name != "auto"])  # which is one of them
+def test_a_modality_of_a_bundle_that_is_not_measured_changes_no_other(name: str, fusion: str, training: bool) -> None:
+    rows, network = SENSORS.noise(7, torch.Generator().manual_seed(0)), bundled(name, fusion, training)
+    for modality in SENSORS.names:
+        others = [other for other in SENSORS.names if other != modality]
+        z, left, joined = outcome(copy.deepcopy(network), rows, others)
+        found = {how: outcome(copy.deepcopy(network), spoil(rows, modality, how), others) for how in SPOILT}
+        for how, (z_spoilt, left_spoilt, joined_spoilt) in found.items():
+            assert all(torch.equal(z_spoilt[other], z[other]) for other in others), how
+            assert all(torch.equal(left_spoilt[key], value) for key, value in left.items()), how
+            assert joined_spoilt.isfinite().all(), how
+            torch.testing.assert_close(joined_spoilt.norm(dim=1), torch.ones(7))
+            if not training and how != "absent in all":
+                torch.testing.assert_close(joined_spoilt[[0, 1, 4, 6]], joined[[0, 1, 4, 6]], rtol=1e-4, atol=1e-5)
+        # without it a sample is what the others say of it
+        absent, nowhere = found["absent in some"][2], found["absent in all"][2]
+        torch.testing.assert_close(absent[[2, 3, 5]], nowhere[[2, 3, 5]], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["mean", "attention"])
