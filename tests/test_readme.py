@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ WALKS = {
     ],
     "base classes": ["Train on base classes", "Measure more than episodes", "Shrink an encoder"],
     "scenes": ["Segment from a few examples"],
+    "streams": ["Sensors over time"],
 }
 LEFT_OUT = {
     "Results": "training of hours, recorded by these very commands in docs/results",
@@ -69,6 +71,9 @@ SHORTER = {  # by the words that a command begins with
     "fewshot generalized": ["--draws=2"],
     "fewshot imprint": ["--draws=1", "--steps=2", "--lr=0.01", "--views=2", "--shots=1", "--starts=imprinted"],
     "fewshot lowshot": ["--draws=1", "--no-reference"],
+    "ssl pretrain motion_demo": ["data.subjects=8", "train.batch_size=16", "encoder.each=series_cnn:width=0.25"],
+    "ssl labels": ["--draws=1", "--counts=1,full", "--supervised-draws=1", "--supervised=steps=2"],
+    "ssl missing": ["--copies=1"],
     "segmentation train": ["train.epochs=1", "data.classes=12", "data.per_class=12", "encoder.width=8", "validation.episodes=10"],
     "segmentation eval": ["--episodes=10"],
     "segmentation report": ["--episodes=10"],
@@ -182,7 +187,24 @@ def write_scenes(folder: Path) -> None:
         Image.fromarray(mask).save(folder / "scenes" / "masks" / f"{number}.png")
 
 
-DATA = {"own data": write_own_data, "base classes": write_base_classes, "scenes": write_scenes}
+def write_recordings(folder: Path) -> None:
+    """RECORDINGS: ten people who walk and sit, a wrist at 50 Hz and air pressure at 10 Hz in one table, one of them without pressure."""
+    rng, place = np.random.default_rng(0), folder / "RECORDINGS"
+    place.mkdir()
+    sensors = {"wrist": {"columns": ["ax", "ay", "az"], "rate": 50}, "air": {"columns": ["hPa"], "rate": 10}}
+    schema = {"sensors": sensors, "time": "t", "subject": "person", "label": "activity"}
+    (place / "recordings.json").write_text(json.dumps(schema))
+    for person in ("ada", "bo", "cy", "di", "eli", "fay", "gus", "hal", "ida", "jo"):
+        lines = ["t,ax,ay,az,hPa,person,activity"]
+        for step in range(1200):
+            t, walks = step / 50, step < 600
+            x = (1.5 if walks else 0.1) * np.sin(2 * np.pi * 1.8 * t) + rng.normal(0, 0.05, 3) + [0, 0, 9.8]
+            air = f"{1000 - 0.02 * t * walks:.3f}" if step % 5 == 0 and person != "di" else ""
+            lines.append(f"{t:.2f},{x[0]:.3f},{x[1]:.3f},{x[2]:.3f},{air},{person},{'walking' if walks else 'sitting'}")
+        (place / f"{person}_1.csv").write_text("\n".join(lines) + "\n")
+
+
+DATA = {"own data": write_own_data, "base classes": write_base_classes, "scenes": write_scenes, "streams": write_recordings}
 
 
 def test_every_block_is_in_a_walk_or_left_out_for_a_reason() -> None:
