@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kinshot.core.errors import ConfigError, DataError
-from kinshot.datasets.stream_lines import LONGEST, BadLine, Line, Modality, Reader
+from kinshot.datasets.stream_lines import LONGEST, BadLine, Layout, Line, Modality, Reader
 
 BOTH = {"acc": Modality(3, 50.0), "air": Modality(1, 10.0)}
 ONE = {"series": Modality(3, 50.0)}
@@ -128,7 +128,7 @@ HEADERS = {
     "t,ac.x\n": "the encoder knows no modality 'ac': did you mean 'acc'",
     "hello\n": r"line 1 is a header of hello \(no JSON, which begins with \{ or \[\), and the encoder knows no modality 'hello'",
     "t\n": "no column is of a modality",
-    "acc.x,acc.y,acc.z,air\n1,2,3,4\n": r"of several rates \(acc 50 Hz, air 10 Hz\) a table needs a column t of seconds: add it",
+    "acc.x,acc.y,acc.z,air\n1,2,3,4\n": r"of several rates \(acc 50 Hz, air 10 Hz\) a table needs a column t of times: add it",
 }
 
 
@@ -188,3 +188,24 @@ def test_a_line_is_given_before_the_next_is_read() -> None:
 def test_a_modality_called_like_something_else_is_refused() -> None:
     with pytest.raises(ConfigError, match="a modality is called t, which means something else in lines: rename it"):
         Reader(io.BytesIO(), {"t": Modality(1, 1.0)})
+
+
+def test_a_schema_says_whose_columns_are_whose() -> None:
+    layout = Layout({"air": ("hPa",), "acc": ("ax", "ay", "az"), "mic": ("m",)}, time="ms", seconds=1e-3)
+    lines = read("who,az,ms,ax,ay,hPa\nada,3,12340,1,2,\nada,6,12360,4,,1000\n", layout=layout)
+    assert [line.time for line in lines] == [12.34, 12.36]
+    assert [sorted(line.steps) for line in lines] == [["acc"], ["acc", "air"]]
+    assert steps(lines[0], "acc") == [[1, 2, 3]]
+    assert steps(lines[1], "air") == [[1000]]
+    assert np.isnan(lines[1].steps["acc"][0]).tolist() == [False, True, False]
+    alone = read("ax,who,ay,az\n1,ada,2,3\n", ONE, layout=Layout({"acc": ("ax", "ay", "az")}))
+    assert steps(alone[0], "series") == [[1, 2, 3]]
+    for text, modalities, given, message in (
+        ("ax,az\n1,2\n", EVEN, Layout({"acc": ("ax", "ay", "az")}), "lacks the column 'ay' of acc"),
+        ("ax,ay,az\n1,2,3\n", ONE, layout, "the encoder takes one series, and the schema has air, acc, mic"),
+        ("a,b\n1,2\n", EVEN, layout, "no column is of a modality"),
+        ("ax,ay,az,hPa\n1,2,3,4\n", BOTH, layout, "a table needs a column ms of times"),
+        ("ax,ay\n1,2\n", ONE, Layout({"acc": ("ax", "ay")}), "2 columns are of series, and the encoder takes 3"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read(text, modalities, layout=given)

@@ -17,7 +17,7 @@ from kinshot.cli.options import ALLOW_UNFINISHED, DEVICE, QUIET, WHERE, named_so
 from kinshot.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from kinshot.datasets.stream_lines import BadLine, Reader
+    from kinshot.datasets.stream_lines import BadLine, Layout, Reader
     from kinshot.datasets.stream_windows import StreamWindows
 
 _TOLD = 5
@@ -33,6 +33,7 @@ _TOLD = 5
 @click.option("--predict", is_flag=True, help="Classes for embeddings: those that the checkpoint learned, or those of --support.")
 @click.option("--support", metavar=WHERE, help="Labelled samples: predict the class whose mean feature is nearest.")
 @click.option("--form", type=click.Choice(["auto", "json", "csv"]), default="auto", show_default=True, help="What lines are.")
+@click.option("--schema", type=click.Path(path_type=Path), metavar="FOLDER", help="Columns of a table are as its recordings.json says.")
 @click.option("--wait", type=float, metavar="SECONDS", help="How long windows wait for late modalities [default: the longest step].")
 @click.option("--gap", type=float, metavar="SECONDS", help="A longer pause begins a new stream [default: the encoder's window].")
 @click.option("--measured", type=float, metavar="SHARE", help="Least share of a window that a modality must have measured [default: 0.5].")
@@ -43,15 +44,16 @@ _TOLD = 5
 @QUIET
 def stream_command(
     checkpoint: Path, file: str, window: float | None, step: float | None, every: float | None, feature: str, predict: bool,
-    support: str | None, form: Literal["auto", "json", "csv"], wait: float | None, gap: float | None, measured: float | None, pad: bool,
-    skip_bad: bool, allow_unfinished: bool, device: str, quiet: bool,
+    support: str | None, form: Literal["auto", "json", "csv"], schema: Path | None, wait: float | None, gap: float | None,
+    measured: float | None, pad: bool, skip_bad: bool, allow_unfinished: bool, device: str, quiet: bool,
 ) -> None:  # fmt: skip
     """Read what sensors measure from FILE, or standard input, and print what the encoder of CHECKPOINT says of it: JSON, a line a window.
 
     A line of input is JSON, {"t": 12.34, "acc": [0.1, 0.2, 9.8]}: what modalities measured by name, one step or several ([[...], [...]]),
     null for what was not measured; t, in seconds, and "recording" may be left out. For an encoder of one series any one name will do, or
-    the list alone. Or lines are a table with a header: t, acc.x, acc.y, acc.z, one step to a row. Without times every modality counts its
-    steps by its rate. Pauses, times that go back and other recordings begin a new stream, which a line with "event" says.
+    the list alone. Or lines are a table with a header: t, acc.x, acc.y, acc.z, one step to a row, or with
+    --schema what the recordings of a folder are. Without times every modality counts its steps by its rate. Pauses, times that go back and
+    other recordings begin a new stream, which a line with "event" says.
 
     Of a window it prints {"start", "end", "measured", "embedding"}, or "label" and "scores": probabilities of the classes that the
     checkpoint learned, or cosines to the mean features of --support. What is held in memory is one window and one line.
@@ -61,6 +63,7 @@ def stream_command(
     if predict and support is None and feature != "backbone":
         raise ConfigError(f"--feature {feature}: learned classes stand on a feature of their own: leave --feature out")
     labelled = named_source(support, "all") if support else None
+    layout = _layout(schema) if schema else None
     from kinshot.runs.reached import refuse_unfinished
 
     refuse_unfinished([checkpoint], allow_unfinished)
@@ -87,7 +90,7 @@ def stream_command(
         answer = streams.embedding(model, feature, str(checkpoint))
     bad, alone = _Skipped(tell), not isinstance(model.input, BundleSpec)
     with _opened(file) as source, ended_by_reader():
-        reader = Reader(source, windows.modalities, alone=alone, form=form, bad=bad if skip_bad else None)
+        reader = Reader(source, windows.modalities, alone=alone, layout=layout, form=form, bad=bad if skip_bad else None)
         count = 0
         for record in streams.records(reader, windows, features, answer, tell):
             click.echo(json.dumps(record, allow_nan=False))
@@ -113,6 +116,19 @@ def _check_there(file: str) -> None:
         raise DataError(f"FILE names {file}, which is not there: give the path of a file, or - for standard input")
     if Path(file).is_dir():
         raise DataError(f"FILE names {file}, which is a folder: give the path of a file")
+
+
+def _layout(schema: Path) -> Layout:
+    """Whose columns are whose in the tables of a folder of recordings. Raises DataError for sensors that are none of one table."""
+    from kinshot.datasets.recordings_schema import SCHEMA, Sensor, read_schema
+    from kinshot.datasets.stream_lines import Layout
+
+    found = read_schema(schema.parent if schema.name == SCHEMA else schema)
+    columns = {name: sensor.columns for name, sensor in found.sensors.items() if isinstance(sensor, Sensor)}
+    own = [name for name, sensor in found.sensors.items() if isinstance(sensor, Sensor) and sensor.time not in ("", found.time)]
+    if own:
+        raise DataError(f"{schema}: {own[0]} has times of its own, and a row of a stream has one time: give its steps as lines of JSON")
+    return Layout(columns, found.time, found.seconds)
 
 
 class _Skipped:

@@ -9,7 +9,7 @@ series the modality has any one name, or none: the line is the list.
 A table is a header and rows of numbers, separated by commas or tabs, one step to a row: columns `t` and `recording`, if there are any, and
 of each modality a column for each channel, in their order, called `modality.anything`, or `modality` where it is one; for an encoder of one
 series called anything. An empty cell is what was not measured; where there is `t`, a row that leaves all cells of a modality empty does not
-speak of it, so that several rates fit into one table.
+speak of it, so that several rates fit into one table. A `Layout` says otherwise which columns are whose.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal
 
@@ -51,6 +51,21 @@ class Modality:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Which columns of a table are whose, where names do not say it; others say nothing.
+
+    Args:
+        columns: of each modality, in the order of its channels.
+        time: column of times; empty for none.
+        seconds: of one unit of the times.
+    """
+
+    columns: Mapping[str, Sequence[str]]
+    time: str = ""
+    seconds: float = 1.0
+
+
+@dataclass(frozen=True)
 class Line:
     """What a line says.
 
@@ -74,6 +89,7 @@ class Reader:
         stream: of bytes, UTF-8.
         modalities: what lines may speak of.
         alone: the encoder takes one series, whose name in lines is anything.
+        layout: of a table, in place of what names of columns say.
         form: of the lines; `auto` takes lines for JSON where the first begins with { or [, and for a table otherwise.
         bad: what is done with an error of one line; None raises it.
 
@@ -92,6 +108,7 @@ class Reader:
         modalities: Mapping[str, Modality],
         *,
         alone: bool = False,
+        layout: Layout | None = None,
         form: Form = "auto",
         bad: Callable[[BadLine], None] | None = None,
     ) -> None:
@@ -101,6 +118,7 @@ class Reader:
                 f"a modality is called {taken[0]}, which means something else in lines: rename it in the data and train again"
             )
         self.stream, self.modalities, self.alone, self.form, self.bad = stream, modalities, alone, form, bad
+        self.layout = layout
         self.count, self.unfinished = 0, ""
 
     def __iter__(self) -> Iterator[Line]:
@@ -116,7 +134,7 @@ class Reader:
                 if parse is None:
                     form = self.form if self.form != "auto" else "json" if text.lstrip()[0] in "{[" else "csv"
                     if form == "csv":
-                        parse = _Table(text, self.count, self.modalities, self.alone)
+                        parse = _Table(text, self.count, self.modalities, self.alone, self.layout)
                         continue
                     parse = _Objects(self.modalities, self.alone)
                 yield parse(text, self.count)
@@ -187,21 +205,16 @@ class _Objects:
 class _Table:
     """Rows of a table, by its header."""
 
-    def __init__(self, header: str, number: int, modalities: Mapping[str, Modality], alone: bool) -> None:
+    def __init__(self, header: str, number: int, modalities: Mapping[str, Modality], alone: bool, layout: Layout | None) -> None:
         self.delimiter = "\t" if "\t" in header else ","
         self.modalities, self.names = modalities, [name.strip() for name in _cells(header, self.delimiter, number)]
+        self.time, self.seconds = (TIME, 1.0) if layout is None else (layout.time, layout.seconds)
         where = f"line {number} is a header of {', '.join(self.names)} (no JSON, which begins with {{ or [)"
         twice = next((name for name in self.names if self.names.count(name) > 1), None)
         if twice is not None:
             raise DataError(f"{where}, which has {twice!r} twice: give every column a name of its own")
-        values = [name for name in self.names if name not in (TIME, RECORDING)]
-        own = next(iter(modalities))
-        owners = {name: own if alone else name.partition(".")[0] for name in values}
-        unknown = [name for name in values if owners[name] not in modalities]
-        if unknown:
-            raise DataError(f"{where}, and the encoder knows no modality {owners[unknown[0]]!r}: {suggest(owners[unknown[0]], modalities)}")
-        self.columns = {name: [place for place, column in enumerate(self.names) if owners.get(column) == name] for name in modalities}
-        self.columns = {name: places for name, places in self.columns.items() if places}
+        found = self._named(where, alone) if layout is None else self._laid_out(where, alone, layout)
+        self.columns = {name: places for name, places in found.items() if places}
         for name, places in self.columns.items():
             if len(places) != modalities[name].channels:
                 wanted = f"{modalities[name].channels} for its channels, in their order"
@@ -209,16 +222,45 @@ class _Table:
         rates = {name: modalities[name].rate for name in self.columns}
         if not rates:
             raise DataError(f"{where}: no column is of a modality: {_form(modalities)} would be columns of {', '.join(modalities)}")
-        if TIME not in self.names and len(set(rates.values())) > 1:
+        if self.time not in self.names and len(set(rates.values())) > 1:
             got = ", ".join(f"{name} {rate:g} Hz" for name, rate in rates.items())
-            raise DataError(f"{where}: of several rates ({got}) a table needs a column {TIME} of seconds: add it, or write JSON")
+            raise DataError(f"{where}: of several rates ({got}) a table needs a column {self.time or TIME} of times: add it, or write JSON")
+
+    def _named(self, where: str, alone: bool) -> dict[str, list[int]]:
+        """Places of each modality's columns by their names."""
+        values = [name for name in self.names if name not in (TIME, RECORDING)]
+        own = next(iter(self.modalities))
+        owners = {name: own if alone else name.partition(".")[0] for name in values}
+        unknown = [name for name in values if owners[name] not in self.modalities]
+        if unknown:
+            got, known = owners[unknown[0]], self.modalities
+            raise DataError(f"{where}, and the encoder knows no modality {got!r}: {suggest(got, known)}; or give a schema of its columns")
+        return {name: [place for place, column in enumerate(self.names) if owners.get(column) == name] for name in self.modalities}
+
+    def _laid_out(self, where: str, alone: bool, layout: Layout) -> dict[str, list[int]]:
+        """Places of each modality's columns by the layout; a modality of which none is there is not measured."""
+        columns = layout.columns
+        if alone:
+            if len(columns) != 1:
+                raise DataError(f"{where}: the encoder takes one series, and the schema has {', '.join(columns)}: leave others out")
+            columns = dict(zip(self.modalities, columns.values(), strict=True))
+        found = {}
+        for name in self.modalities:
+            wanted = columns.get(name, ())
+            gone = [column for column in wanted if column not in self.names]
+            if gone and len(gone) < len(wanted):
+                raise DataError(f"{where}, which lacks the column {gone[0]!r} of {name}: {suggest(gone[0], self.names)}")
+            found[name] = [] if gone else [self.names.index(column) for column in wanted]
+        return found
 
     def __call__(self, text: str, number: int) -> Line:
         cells = [cell.strip() for cell in _cells(text, self.delimiter, number)]
         if len(cells) != len(self.names):
             raise HalfLine(f"line {number} has {len(cells)} cells, the header {len(self.names)}: give one to a column, empty where unknown")
         named = dict(zip(self.names, cells, strict=True))
-        time = _time(_number_of(named[TIME], TIME, number), number) if TIME in named else None
+        time = None
+        if self.time in named:
+            time = _time(_number_of(named[self.time], self.time, number), number, self.seconds)
         steps = {}
         for name, places in self.columns.items():
             if time is None or any(cells[place] not in _EMPTY for place in places):
@@ -252,9 +294,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _time(value: Any, number: int) -> float:
+def _time(value: Any, number: int, seconds: float = 1.0) -> float:
     if type(value) not in (int, float) or not abs(value) < math.inf:
         raise BadLine(f"line {number}: {TIME} must be a number of seconds, got {_short(value)}: correct it, or leave the line out")
+    value = value * seconds
     if abs(value) > _LATEST:
         raise BadLine(f"line {number}: {TIME} is {value:g} s, which is no time: bring milliseconds, or smaller ones, to seconds")
     return float(value)
