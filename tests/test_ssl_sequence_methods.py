@@ -10,7 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
+from kinshot.encoders.build import build_encoder
+from kinshot.learn import METHODS
+from kinshot.learn.model import Model
+from kinshot.samples.bundle import BundleSpec
+from kinshot.samples.frames import FramesSpec
 from kinshot.samples.series import SeriesSpec
 from kinshot.ssl.sequences import last_known
 from tests import reference_temporal as slow
@@ -260,6 +266,27 @@ def test_a_decoder_that_is_trained_rebuilds_better_than_the_mean() -> None:
         optimizer.step()
     assert terms["of_mean"] < 0.1
     assert terms["share"] == pytest.approx(5 / 16)
+
+
+FILMED = BundleSpec(("acc", "cam"), (SPEC.modalities["acc"], FramesSpec.unmeasured((1, 6, 16, 16), 12.5)))
+SMALL = {"ts_tcc": {"hidden": 8, "heads": 2}, "tnc": {"length": 3}, "ts2vec": {"mask": 0.0}}
+
+
+@pytest.mark.parametrize("name", ["cpc", "tnc", "ts_tcc", "ts2vec", "masked_reconstruction"])
+def test_frames_are_a_sequence_beside_others(name: str) -> None:
+    film = ["cam=frame_encoder:image='conv4:width=4'"]
+    encoder = build_encoder("fused", {"each": EACH["series_cnn"], "other": film}, FILMED)
+    method = METHODS.build(name, Model(encoder), RunContext(N, B, 4, 40, 7, clock=CLOCK), settings=SMALL.get(name, {}))
+    parts = {key: values.clone() for key, values in FILMED.split(FILMED.noise(B, torch.Generator().manual_seed(1))).items()}
+    parts["cam"][1], parts["cam"][2, :, 4:] = NAN, NAN
+    clean = FILMED.join(parts)
+    parts["acc"][0, 0, 5:9] = NAN
+    batch = batch_of(*[FILMED.join(parts)] * method.view_count, clean=clean)
+    loss = method.loss(method.outputs(batch), batch, 5)["loss"]
+    assert torch.isfinite(loss)
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
+    assert sum(p.grad.abs().sum() for p in encoder.modalities["cam"].parameters()) > 0
 
 
 REFUSED = [

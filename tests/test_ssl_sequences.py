@@ -175,7 +175,7 @@ def test_an_encoder_that_says_nothing_of_steps_is_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x.mean(1)
 
-    with pytest.raises(ConfigError, match="looks at single steps"):
+    with pytest.raises(ConfigError, match="looks at single steps, of which the encoder of series"):
         METHODS.build("cpc", Model(Flat()), RunContext(N, B, 4, 40, 0), settings={})
 
 

@@ -20,6 +20,7 @@ from kinshot.learn.outputs import Outputs
 from kinshot.objectives.common import widest
 from kinshot.samples.batch import Batch
 from kinshot.samples.bundle import BundleSpec
+from kinshot.samples.frames import FramesSpec
 from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import Spec
 
@@ -130,4 +131,4 @@ class Windows:
 def seconds(input: Spec) -> float:
     """How long a sample is: the longest of its modalities; 0 for samples that have no length in time."""
     parts = input.parts if isinstance(input, BundleSpec) else (input,)
-    return max((part.length / part.rate for part in parts if isinstance(part, SeriesSpec)), default=0.0)
+    return max((part.shape[1] / part.rate for part in parts if isinstance(part, SeriesSpec | FramesSpec)), default=0.0)

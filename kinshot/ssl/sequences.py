@@ -19,27 +19,29 @@ from kinshot.learn.model import Model
 from kinshot.learn.outputs import Outputs
 from kinshot.objectives.temporal.stacked import told_apart
 from kinshot.samples.batch import Batch, Shown
-from kinshot.samples.series import SeriesSpec
 
 SERIES = "series"
 """What the only modality of samples of one is called."""
+
+_IN_TIME = ("series", "frames")  # kinds whose samples are (C, T, ...)
 
 
 def encoders_of(model: Model, method: str) -> dict[str, Encoder]:
     """The encoder of each modality of a model by name; that of samples of one modality is `SERIES`.
 
     Raises:
-        ConfigError: a modality that is no series, an encoder that says nothing of single steps, or a projector, which these methods,
-            learning on the encoder's own features, would leave as it was drawn.
+        ConfigError: a modality or an encoder that says nothing of single steps, or a projector, which these methods, learning on the
+            encoder's own features, would leave as it was drawn.
     """
     single = cast(Encoder, model.encoder)  # which keeps the contract without inheriting it
     found = model.encoder.modalities if isinstance(model.encoder, FusedBundle) else {SERIES: single}
     for name, encoder in found.items():
-        if not isinstance(encoder.input, SeriesSpec):
+        if encoder.input.kind not in _IN_TIME or not getattr(encoder, "stages", ()):
             what = encoder.input.describe()
-            raise ConfigError(f"method {method} learns from series, and {name} is {what}: choose modalities that are, by name")
-        if not getattr(encoder, "stages", ()):
-            raise ConfigError(f"method {method} looks at single steps, and the encoder of {name} says nothing of them: take series_cnn")
+            raise ConfigError(
+                f"method {method} looks at single steps, of which the encoder of {name} ({what}) says nothing: leave that modality out, or "
+                "take an encoder of series"
+            )
     if model.projector is not None and any(True for _ in model.projector.parameters()):
         raise ConfigError(f"method {method} learns on the encoder's own features, a projector would stay untrained: set projector.layers=0")
     return found

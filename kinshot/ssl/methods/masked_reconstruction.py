@@ -20,6 +20,7 @@ from kinshot.learn.outputs import Outputs
 from kinshot.objectives.temporal.masked_reconstruction import masked_reconstruction
 from kinshot.samples.batch import Batch
 from kinshot.samples.bundle import BundleSpec
+from kinshot.samples.series import SeriesSpec
 from kinshot.ssl.sequences import SERIES, encoders_of, mean_terms, sequences
 
 _REACH = 5  # steps that the decoder's convolution sees
@@ -34,7 +35,8 @@ class MaskedReconstruction(Method):
 
     A view that hides (`hidden_spans`), and the clean sample beside it: what is not measured in the view and is in the sample is asked for,
     in units of the channel's spread, and nothing else. Each modality has a decoder, which sees at every step the encoder's place there, the
-    feature of all modalities together, and the time. The loss is the mean over modalities of which something is hidden.
+    feature of all modalities together, and the time. The loss is the mean over modalities of which something is hidden. Series alone are
+    rebuilt; frames beside them are looked at.
 
     Departures: any encoder of series, and a small convolutional decoder, where the paper has a transformer and a linear map; hidden values
         are absent and not 0; no batch normalisation or dropout of the decoder.
@@ -51,7 +53,9 @@ class MaskedReconstruction(Method):
 
     def __init__(self, model: Model, context: RunContext, *, hidden: int = 64, waves: int = 16) -> None:
         super().__init__(model)
-        encoders = encoders_of(model, "masked_reconstruction")
+        encoders = {name: one for name, one in encoders_of(model, "masked_reconstruction").items() if isinstance(one.input, SeriesSpec)}
+        if not encoders:
+            raise ConfigError(f"masked_reconstruction rebuilds series, got {model.input.describe()}: take data with one beside it")
         if min(hidden, waves) < 1:
             raise ConfigError(f"masked_reconstruction: hidden and waves must be at least 1, got {hidden} and {waves}: try 64 and 16")
         with keyed_initialisation(context.seed, "init masked_reconstruction"):
