@@ -18,6 +18,7 @@ from kinshot.datasets.views.hidden_spans import HiddenSpans
 from kinshot.datasets.views.sensor import Sensor
 from kinshot.datasets.views.weak_strong import WeakStrong
 from kinshot.samples.bundle import BundleSpec
+from kinshot.samples.frames import FramesSpec
 from kinshot.samples.rows import RowSpec
 from kinshot.samples.series import SeriesSpec
 
@@ -212,7 +213,37 @@ class Readings(RowSpec):
     absent: ClassVar[float] = NAN
 
 
-def test_modalities_that_are_no_series_are_left_as_they_are_or_hidden() -> None:
+def test_frames_move_with_the_clock_of_the_sensors_beside_them() -> None:
+    camera = FramesSpec(8, 2, 3, 2, 6.25, (0.0,) * 2, (1.0,) * 2)
+    spec = BundleSpec(("acc", "camera"), (ACC, camera))
+    shown = ((torch.arange(8) + 0.5) / 8).view(1, 1, 8, 1, 1).expand(12, *camera.shape).clone()
+    shown[0, :, 6:], shown[1] = NAN, NAN
+    acc = BUNDLE.split(BUNDLE.normalize(ramps()))["acc"].clone()
+    acc[0, :, 48:] = NAN
+    x = spec.denormalize(spec.join({"acc": acc, "camera": shown}))
+    for changes in (*CLOCKS.values(), {"time_mask": 1.0, "time_share": (0.4, 0.6)}):
+        for view in Sensor(spec, **STILL, **changes)(x, ROWS, 0, 0):
+            found = spec.split(view)
+            frames = found["camera"][:, 0, :, 0, 0]
+            same(found["camera"], frames[:, None, :, None, None].expand(12, *camera.shape))  # whole frames, no mean of two
+            assert set(frames[~frames.isnan()].tolist()) <= set(shown[2, 0, :, 0, 0].tolist())
+            assert frames[1].isnan().all()
+            assert not frames[2:].isnan().all(1).any()
+            apart = (found["acc"][:, 0].unflatten(1, (8, 8)).mean(2) - frames).abs()
+            assert float((apart < 1.01 / 16).double().sum() / (~apart.isnan()).double().sum()) > 0.85
+    assert frames[2:].isnan().any(1).all()  # those that the last change hides
+    (weak, strong) = WeakStrong(spec, jitter=0.0)(x, ROWS, 0, 0)
+    same(spec.split(weak)["camera"], shown)
+    same(spec.split(strong)["camera"][2:, 0, :, 0, 0], spec.split(strong)["acc"][2:, 0].unflatten(1, (8, 8)).mean(2), atol=1e-5)
+    for name in ("crops", "hidden_spans"):
+        for view in VIEWS.build(name, spec)(x, ROWS, 0, 0):
+            frames = spec.split(view)["camera"]
+            assert torch.equal(frames.isnan().flatten(3).all(3), frames.isnan().flatten(3).any(3))
+            assert torch.equal(torch.where(frames.isnan(), NAN, shown).nan_to_num(), frames.nan_to_num())
+        assert int(frames[2:].isnan().sum()) > 0
+
+
+def test_modalities_that_have_no_time_are_left_as_they_are_or_hidden() -> None:
     rows = Readings(5, (1.0,) * 5, (2.0,) * 5)
     spec = BundleSpec(("rows", "acc"), (rows, ACC))
     x = spec.join({"rows": rows.denormalize(torch.randn(12, 5, generator=torch.Generator().manual_seed(0))), "acc": noise(ACC)})
@@ -227,7 +258,7 @@ def test_modalities_that_are_no_series_are_left_as_they_are_or_hidden() -> None:
         present = spec.present(view)
         assert not present["rows"].all()
         assert (present["rows"] | present["acc"]).all()
-    with pytest.raises(ConfigError, match="sensor alters series, and the samples are bundles of rows"):
+    with pytest.raises(ConfigError, match="sensor alters what is measured over time, and the samples are bundles of rows"):
         Sensor(BundleSpec(("rows",), (rows,)))
 
 

@@ -18,8 +18,8 @@ from kinshot.datasets.views.series.amplitude import magnitude_warped, scaled
 from kinshot.datasets.views.series.geometric import geometric_spans
 from kinshot.datasets.views.series.hiding import absent, dropped_channels, dropped_modalities, hidden_modality, hide, masked_spans, presence
 from kinshot.datasets.views.series.normal import normal
-from kinshot.datasets.views.series.permutation import reordered, segment_draws, segment_order
-from kinshot.datasets.views.series.reading import measured_end, read
+from kinshot.datasets.views.series.permutation import segment_draws, segment_order
+from kinshot.datasets.views.series.reading import measured_end, read, take_steps
 from kinshot.datasets.views.series.rotation import rotate, rotations
 from kinshot.datasets.views.series.shuffle import shuffled
 from kinshot.datasets.views.series.spectrum import frequency_masked, phase_shifted
@@ -137,7 +137,7 @@ def test_segments_change_places_and_no_step_is_lost(seed: int, most: int, steps:
     assert order.tolist() == [order_slowly(steps, float(e), row.numpy(), 1) for e, row in zip(end, u, strict=True)]
     assert order.sort(dim=1).values.tolist() == [list(range(steps))] * 2
     x = windows(seed, rows=2, steps=steps)
-    found = reordered(x, order)
+    found = take_steps(x, order)
     equal(found.nan_to_num(9.0).sort(dim=2).values, x.nan_to_num(9.0).sort(dim=2).values, atol=0)  # the same values, and as many gaps
 
 
@@ -146,7 +146,7 @@ def test_permuted_channels_stay_themselves() -> None:
     x = torch.arange(5.0).view(1, 5, 1).expand(3, 5, 30)
     order = segment_order(30, torch.ones(3), uniform(0, 3, segment_draws(6)), least=4)
     assert (order != torch.arange(30)).any(dim=1).all()
-    equal(reordered(x, order), x, atol=0)
+    equal(take_steps(x, order), x, atol=0)
 
 
 @given(seeds)

@@ -34,7 +34,7 @@ class Crops(Views):
         super().__init__(input, 2)
         check_settings("crops", {f"least is a share of the window, above 0 and at most 1, got {least}": not 0 < least <= 1})
         self._modalities = {field: Modalities("crops", spec) for field, spec in self.fields.items()}
-        self._columns = {field: Columns(dict.fromkeys(found.series, CROP_DRAWS)) for field, found in self._modalities.items()}
+        self._columns = {field: Columns(dict.fromkeys(found.steps, CROP_DRAWS)) for field, found in self._modalities.items()}
         self.least, self.synchronised = least, synchronised
 
     def draw(self, indices: Indices, seed: int, epoch: int) -> Plan:
@@ -47,10 +47,10 @@ class Crops(Views):
         modalities, columns = self._modalities[field], self._columns[field]
         values = modalities.split(samples)
         end, clean = modalities.ends(values), modalities.normalized(values)
-        u, first = plan.draws[field][0].to(samples.device), next(iter(modalities.series))
+        u, first = plan.draws[field][0].to(samples.device), next(iter(modalities.steps))
         views: tuple[dict[str, Tensor], ...] = (dict(clean), dict(clean))
-        for name in modalities.series:
+        for name, steps in modalities.steps.items():
             draws = columns.of(u, first if self.synchronised else name)
-            for view, outside in zip(views, two_crops(clean[name].shape[2], end, draws, self.least), strict=True):
+            for view, outside in zip(views, two_crops(steps, end, draws, self.least), strict=True):
                 view[name] = hide(clean[name], outside)
         return [modalities.join(view) for view in views]

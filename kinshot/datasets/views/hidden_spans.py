@@ -19,7 +19,8 @@ from kinshot.samples.spec import Spec
 class HiddenSpans(Views):
     """Windows with spans of geometric length hidden, and perhaps one modality: hidden is NaN, and what a clean sample has there is asked.
 
-    Windows are normalised first. Lengths are in steps of each modality, whose spans are its own; of every window something stays.
+    Windows are normalised first. Lengths are in steps of each modality, whose spans are its own, those of frames of whole
+    ones; of every window something stays.
 
     Paper: Zerveas et al., "A Transformer-based Framework for Multivariate Time Series Representation Learning", 2020, arXiv:2010.02803
     Departure: hidden values are 0 there.
@@ -75,12 +76,13 @@ class HiddenSpans(Views):
 
     def _view(self, field: str, clean: Mapping[str, Tensor], u: Tensor) -> dict[str, Tensor]:
         modalities, columns, found = self._modalities[field], self._columns[field], dict(clean)
-        for name, spec in modalities.series.items():
-            draws = columns.of(u, f"{name}/spans").unflatten(1, (-1, 1 + spec.length))
+        for name, steps in modalities.steps.items():
+            draws = columns.of(u, f"{name}/spans").unflatten(1, (-1, 1 + steps))
             found[name] = hide(clean[name], geometric_spans(draws[..., 1:], draws[..., :1], self.ratio, self.span))
         return absent(found, hidden_modality(presence(clean), columns.of(u, "modality"), self.modality)) if self.modality > 0 else found
 
     def _columns_of(self, modalities: Modalities) -> Columns:
-        rows = {name: spec.channels if self.channels == "each" else 1 for name, spec in modalities.series.items()}
-        spans = {f"{name}/spans": rows[name] * (1 + spec.length) for name, spec in modalities.series.items()}
+        each = modalities.series if self.channels == "each" else {}
+        rows = {name: each[name].channels if name in each else 1 for name in modalities.steps}
+        spans = {f"{name}/spans": rows[name] * (1 + steps) for name, steps in modalities.steps.items()}
         return Columns({"modality": 1 + len(modalities.parts)} | spans)

@@ -29,7 +29,7 @@ class Sensor(Views):
 
     In a bundle, changes of time are those of one clock: an instant is at the same share of every modality's view, each at a rate of its
     own. All else is drawn for each modality. What lies behind the last measured step of all modalities is padding, and stays at the end.
-    Modalities that are no series are normalised and else stay as they are, their time included, but may be hidden.
+    Of a camera's frames, time is altered alike, each step showing the nearest frame, and spans of it are hidden; nothing else of them is.
 
     By default only the mild noise and factors that suit most activities. Rotation and negation take away which way is down, and so
     postures; a flip, which of two opposite movements it is; a permutation, what follows what.
@@ -156,19 +156,18 @@ class Sensor(Views):
         modalities, draws = self._modalities[field], partial(self._columns[field].of, u)
         found = modalities.normalized({name: self._wearing.turned(name, x, draws) for name, x in values.items()})
         at = self._positions(modalities, end, draws)
-        for name in modalities.series:
-            x = self._wearing.shuffled(name, found[name], draws)
-            if at:
-                x = read(x, at[name])
-            x = self._values.altered(x, _under(name, draws))
+        for name in modalities.steps:
+            x = read(found[name], at[name]) if at else found[name]
+            if name in modalities.series:
+                x = self._values.altered(self._wearing.shuffled(name, x, draws), _under(name, draws))
             found[name] = self._hidden.applied(x, end, _under(name, draws))
         if self._modality_dropout > 0:
             found = absent(found, dropped_modalities(presence(found), draws("modality_dropout"), self._modality_dropout))
         return modalities.join(found)
 
     def _positions(self, modalities: Modalities, end: Tensor, draws: Callable[[str], Tensor]) -> dict[str, Tensor]:
-        """Where each series is read, by name; nothing where no clock runs."""
-        steps, found = {name: spec.length for name, spec in modalities.series.items()}, {}
+        """Where each modality is read, by name; nothing where no clock runs."""
+        steps, found = modalities.steps, {}
         if self._clock.running and not self._synchronised:
             found = {name: self._clock.positions(count, end, count, _under(name, draws)) for name, count in steps.items()}
         elif self._clock.running:
@@ -179,8 +178,11 @@ class Sensor(Views):
 
     def _columns_of(self, modalities: Modalities) -> Columns:
         counts = self._wearing.draws(modalities) | {"modality_dropout": len(modalities.parts)}
-        for name, spec in modalities.series.items():
-            needed = self._clock.draws | self._values.draws(spec.channels) | self._hidden.draws(spec.channels)
+        for name in modalities.steps:
+            needed = self._clock.draws | self._hidden.draws(0)
+            if name in modalities.series:
+                channels = modalities.series[name].channels
+                needed |= self._values.draws(channels) | self._hidden.draws(channels)
             counts |= {f"{name}/{change}": count for change, count in needed.items()}
         if self._values.jitter > 0:  # last, as there are many of it, and none where it is off
             counts |= {f"{name}/jitter": spec.channels * spec.length for name, spec in modalities.series.items()}

@@ -10,7 +10,8 @@ from kinshot.datasets.views import VIEWS
 from kinshot.datasets.views.plan import Indices, Plan, Views, drawn
 from kinshot.datasets.views.series.amplitude import scaled
 from kinshot.datasets.views.series.modalities import Columns, Modalities, check_settings
-from kinshot.datasets.views.series.permutation import reordered, segment_draws, segment_order
+from kinshot.datasets.views.series.permutation import segment_draws, segment_order
+from kinshot.datasets.views.series.reading import take_steps
 from kinshot.datasets.views.series.values import jittered
 from kinshot.samples.spec import Spec
 
@@ -20,7 +21,8 @@ class WeakStrong(Views):
     """Two views: every channel of the first by a factor, the second cut in segments that change places, with noise.
 
     Windows are normalised first, and what was not measured stays so: it keeps its place in the first view and moves with its segment in
-    the second. Segments of all channels change places alike, and those of all modalities of a bundle at the same instants.
+    the second. Segments of all channels change places alike, and those of all modalities of a bundle at the same instants, also a camera's
+    frames, of which nothing else is altered.
 
     Paper: Eldele et al., "Time-Series Representation Learning via Temporal and Contextual Contrasting", 2021, arXiv:2106.14112. Defaults:
     those of the authors' code for human activities, factors around 2 among them. Departures: there every step has a factor, one for all
@@ -67,17 +69,17 @@ class WeakStrong(Views):
         values = modalities.split(samples)
         end, clean = modalities.ends(values), modalities.normalized(values)
         weak, strong = (u.to(samples.device) for u in plan.draws[field])
-        first, factors, shaken = next(iter(modalities.series)), dict(clean), dict(clean)
+        first, factors, shaken = next(iter(modalities.steps)), dict(clean), dict(clean)
+        for name, steps in modalities.steps.items():
+            clock, grid = (first, modalities.grid) if self.synchronised else (name, steps)
+            order = segment_order(steps, end, columns.of(strong, f"{clock}/permutation"), grid=grid)
+            shaken[name] = take_steps(clean[name], order)
         for name in modalities.series:
-            x = clean[name]
-            factors[name] = scaled(x, columns.of(weak, f"{name}/scaling"), self.scaling, self.scaling_mean)
-            clock, grid = (first, modalities.grid) if self.synchronised else (name, x.shape[2])
-            order = segment_order(x.shape[2], end, columns.of(strong, f"{clock}/permutation"), grid=grid)
-            shaken[name] = jittered(reordered(x, order), columns.of(strong, f"{name}/jitter"), self.jitter)
+            factors[name] = scaled(clean[name], columns.of(weak, f"{name}/scaling"), self.scaling, self.scaling_mean)
+            shaken[name] = jittered(shaken[name], columns.of(strong, f"{name}/jitter"), self.jitter)
         return [modalities.join(factors), modalities.join(shaken)]
 
     def _columns_of(self, modalities: Modalities) -> Columns:
-        counts: dict[str, int] = {}
-        for name, spec in modalities.series.items():
-            counts |= {f"{name}/scaling": spec.channels, f"{name}/permutation": segment_draws(self.segments)}
+        counts = {f"{name}/permutation": segment_draws(self.segments) for name in modalities.steps}
+        counts |= {f"{name}/scaling": spec.channels for name, spec in modalities.series.items()}
         return Columns(counts | {f"{name}/jitter": spec.channels * spec.length for name, spec in modalities.series.items()})

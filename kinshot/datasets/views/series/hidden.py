@@ -29,8 +29,11 @@ class Hidden:
         return {"channel_dropout": channels, "time_mask": 3 + self.time_spans}
 
     def applied(self, x: Tensor, end: Tensor, draws: Callable[[str], Tensor]) -> Tensor:
-        """Windows (B, C, T) with what is hidden not measured, some of every one left; `end` (B,) is the share that is no padding."""
-        if self.channel_dropout > 0:
+        """Windows (B, C, T), or of frames, with what is hidden not measured, some of every one left; channels of frames are not hidden.
+
+        `end` (B,) is the share of a window that is no padding.
+        """
+        if self.channel_dropout > 0 and x.ndim == 3:
             x = hide(x, dropped_channels(x, draws("channel_dropout"), self.channel_dropout))
         if self.time_mask > 0:
             u = draws("time_mask")

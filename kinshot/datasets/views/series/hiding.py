@@ -7,15 +7,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from kinshot.datasets.views.series.reading import beside
+
 
 def keep_some(x: Tensor, found: Tensor) -> Tensor:
-    """What windows x (B, C, T) have become, or x itself for those of which nothing would be left."""
-    return torch.where(found.isnan().flatten(1).all(dim=1)[:, None, None], x, found)
+    """What windows x (B, C, T, ...) have become, or x itself for those of which nothing would be left."""
+    return torch.where(beside(found.isnan().flatten(1).all(dim=1)[:, None, None], x), x, found)
 
 
 def hide(x: Tensor, hidden: Tensor) -> Tensor:
-    """Windows (B, C, T) with what is `hidden`, bool (B, C or 1, T or 1), not measured; those of which nothing would be left stay whole."""
-    return keep_some(x, x.masked_fill(hidden, torch.nan))
+    """Windows (B, C, T, ...) with what is `hidden`, bool (B, C or 1, T or 1), not measured; whole where nothing would be left."""
+    return keep_some(x, x.masked_fill(beside(hidden, x), torch.nan))
 
 
 def dropped_channels(x: Tensor, u: Tensor, probability: float) -> Tensor:

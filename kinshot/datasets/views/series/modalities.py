@@ -11,6 +11,7 @@ from kinshot.core.errors import ConfigError
 from kinshot.datasets.views import VIEWS
 from kinshot.datasets.views.series.reading import measured_end
 from kinshot.samples.bundle import BundleSpec
+from kinshot.samples.frames import FramesSpec
 from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import Spec, check_kind, given_as
 
@@ -27,12 +28,12 @@ class Modalities:
 
     Attributes:
         parts: what each modality is, by name.
-        series: those that are series; the others of a bundle are normalised and left as they are.
-
-        grid: steps of the shortest series, at whose instants all can be cut.
+        series: those that are series.
+        steps: of those that have a time, series and frames, how many; what has none is normalised and left as it is.
+        grid: the fewest steps of any, at whose instants all can be cut.
 
     Raises:
-        ConfigError: samples of another kind, or a bundle without any series.
+        ConfigError: samples of another kind, or a bundle of which nothing has a time.
     """
 
     def __init__(self, views: str, spec: Spec) -> None:
@@ -40,9 +41,10 @@ class Modalities:
         self.views, self.spec = views, spec
         self.parts: dict[str, Spec] = spec.modalities if isinstance(spec, BundleSpec) else {ALONE: spec}
         self.series = {name: part for name, part in self.parts.items() if isinstance(part, SeriesSpec)}
-        if not self.series:
-            raise ConfigError(f"{views} alters series, and the samples are {spec.describe()}: choose views=clean")
-        self.grid = min(part.length for part in self.series.values())
+        self.steps = {name: _steps(part) for name, part in self.parts.items() if _steps(part)}
+        if not self.steps:
+            raise ConfigError(f"{views} alters what is measured over time, and the samples are {spec.describe()}: choose views=clean")
+        self.grid = min(self.steps.values())
 
     def split(self, batch: Tensor) -> dict[str, Tensor]:
         """A loaded batch as float32 values by modality, each (B, *shape). Raises ConfigError for samples of another form."""
@@ -60,9 +62,14 @@ class Modalities:
         return self.spec.join(found) if isinstance(self.spec, BundleSpec) else found[ALONE]
 
     def ends(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Which share of each sample's window is measured until any series ends, (B,): what lies behind is padding; 1 where nothing is."""
-        end = torch.stack([measured_end(values[name]) for name in self.series]).amax(dim=0)
+        """Which share of each sample's window is measured until the last modality ends, (B,): the rest is padding; 1 where nothing is."""
+        end = torch.stack([measured_end(values[name]) for name in self.steps]).amax(dim=0)
         return end.masked_fill(end == 0, 1.0)
+
+
+def _steps(part: Spec) -> int:
+    """Steps of a modality; 0 where it has no time."""
+    return part.length if isinstance(part, SeriesSpec) else part.frames if isinstance(part, FramesSpec) else 0
 
 
 class Columns:

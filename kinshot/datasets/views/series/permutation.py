@@ -41,8 +41,3 @@ def segment_order(steps: int, end: Tensor, u: Tensor, least: int = 1, grid: int 
     segment = torch.searchsorted(ends, step, right=True)
     # behind the end there is one more segment, which stays
     return (step + pad(shift, (0, 1)).gather(1, segment)).long()
-
-
-def reordered(x: Tensor, order: Tensor) -> Tensor:
-    """Windows (B, C, T) with their steps in another order (B, T), the same for all channels."""
-    return x.gather(2, order[:, None].expand_as(x))
