@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.encoders.build import build_encoder
-from kinshot.encoders.fused import Fused
+from kinshot.encoders.fused_fields import Fused
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
 from kinshot.samples.tokens import TokenSpec

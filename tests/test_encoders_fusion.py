@@ -14,7 +14,7 @@ from torch import Tensor
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.build import build_encoder, keyed_initialisation
-from kinshot.encoders.fused import Fused
+from kinshot.encoders.fused_fields import Fused
 from kinshot.encoders.fusion import FUSIONS, Attention, Mean
 from kinshot.samples.bundle import BundleSpec
 from kinshot.samples.frames import FramesSpec

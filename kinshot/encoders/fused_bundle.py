@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.encoders import ENCODERS, fused_stream
 from kinshot.encoders.build import Encoder, named_encoder
-from kinshot.encoders.fused import Fused
+from kinshot.encoders.fused_fields import Fused
 from kinshot.encoders.fused_stream import FusedState, FusedStreamed
 from kinshot.encoders.streaming import stream_of
 from kinshot.samples.bundle import BundleSpec

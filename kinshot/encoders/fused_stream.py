@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kinshot.core.errors import DataError, suggest
-from kinshot.encoders.fused import Fused
+from kinshot.encoders.fused_fields import Fused
 from kinshot.encoders.streaming import Streamed, StreamState
 
 
