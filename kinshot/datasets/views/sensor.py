@@ -179,10 +179,8 @@ class Sensor(Views):
     def _columns_of(self, modalities: Modalities) -> Columns:
         counts = self._wearing.draws(modalities) | {"modality_dropout": len(modalities.parts)}
         for name in modalities.steps:
-            needed = self._clock.draws | self._hidden.draws(0)
-            if name in modalities.series:
-                channels = modalities.series[name].channels
-                needed |= self._values.draws(channels) | self._hidden.draws(channels)
+            channels = modalities.series[name].channels if name in modalities.series else 0
+            needed = self._clock.draws | self._values.draws(channels) | self._hidden.draws(channels)
             counts |= {f"{name}/{change}": count for change, count in needed.items()}
         if self._values.jitter > 0:  # last, as there are many of it, and none where it is off
             counts |= {f"{name}/jitter": spec.channels * spec.length for name, spec in modalities.series.items()}

@@ -80,6 +80,8 @@ class WeakStrong(Views):
         return [modalities.join(factors), modalities.join(shaken)]
 
     def _columns_of(self, modalities: Modalities) -> Columns:
-        counts = {f"{name}/permutation": segment_draws(self.segments) for name in modalities.steps}
-        counts |= {f"{name}/scaling": spec.channels for name, spec in modalities.series.items()}
+        counts: dict[str, int] = {}
+        for name in modalities.steps:
+            channels = modalities.series[name].channels if name in modalities.series else 0
+            counts |= {f"{name}/scaling": channels, f"{name}/permutation": segment_draws(self.segments)}
         return Columns(counts | {f"{name}/jitter": spec.channels * spec.length for name, spec in modalities.series.items()})
