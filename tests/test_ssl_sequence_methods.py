@@ -135,6 +135,20 @@ def test_ts2vec_hides_other_steps_in_every_view_modality_and_step_of_the_run() -
     assert not torch.equal(first, second)
 
 
+def test_steps_are_hidden_in_the_rows_that_they_were_drawn_for() -> None:
+    method, x = method_of("ts2vec", "tcn"), rows()
+    batch = batch_of(x, x)
+    outputs, hidden = method.outputs(batch), method.hidden(batch)
+    for name, lacking in (("acc", 4), ("air", 1)):
+        encoder, own = method.encoder.modalities[name], SPEC.split(x)[name]
+        for view, block in enumerate(outputs.blocks(f"{name}/sequence")):
+            for row in set(range(B)) - {lacking}:
+                steps = hidden[name][view * B + row].unsqueeze(0)
+                alone = encoder.maps(own[row : row + 1], encoder.stages[-1:], hidden=steps)[0].values[0].mT
+                torch.testing.assert_close(block[row], alone)
+            assert not block[lacking].any()
+
+
 def test_encoders_that_hide_nothing_are_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"the encoder of acc, air cannot: take tcn, or set method\.mask=0"):
         method_of("ts2vec")
