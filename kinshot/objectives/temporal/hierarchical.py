@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from kinshot.core.errors import ConfigError
 from kinshot.kin.relation import Relation
 from kinshot.objectives.aligned import blanked
-from kinshot.objectives.common import check_at_least, full_precision
-from kinshot.objectives.temporal.stacked import mean_of_valid, stacked_info_nce, told_apart
+from kinshot.objectives.common import ABSENT, check_at_least, full_precision
+from kinshot.objectives.temporal.stacked import mean_of_valid, told_apart
 
 
 def hierarchical(
@@ -82,12 +82,23 @@ def hierarchical_terms(
 
 
 def _contrast(one: Tensor, two: Tensor, others: Tensor, there: Tensor) -> Tensor:
-    """Rows of both sides (S, N, D), of which row i is kin to row i of the other side and told apart as `others` (N, N) says."""
+    """Rows of both sides (S, N, D), of which row i is kin to row i of the other side and told apart as `others` (N, N) says.
+
+    It is `stacked_info_nce` where every row has one kin: what is left out enters the product as its bias, and nothing else of its size is
+    made but what the logarithm of the sum takes.
+    """
     rows, both = torch.cat([one, two], 1), torch.cat([there, there], 1)
     count = one.shape[1]
+    weights = others.to(rows.dtype).repeat(2, 2)
     kin = torch.eye(2 * count, dtype=torch.bool, device=rows.device).roll(count, 1)
-    pairs = both.unsqueeze(2) & both.unsqueeze(1)
-    return mean_of_valid(*stacked_info_nce(rows @ rows.transpose(1, 2), kin & pairs, others.repeat(2, 2) * pairs))
+    seen = torch.where((weights > 0) | kin, torch.where(kin | (weights <= 0), 1, weights).log(), ABSENT)
+    bias = seen + torch.where(both, 0, ABSENT).to(rows.dtype).unsqueeze(1)
+    below = torch.baddbmm(bias, rows, rows.transpose(1, 2)).logsumexp(2)
+    above = (one * two).sum(2).repeat(1, 2)
+    # what there is to be told apart from, counted: sums of ones are exact
+    some = both.to(rows.dtype) @ (weights > 0).to(rows.dtype).T > 0
+    valid = both & some
+    return mean_of_valid(torch.where(valid, below - above, 0), valid)
 
 
 def _halved(z: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
