@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.preprocessing import StandardScaler
 
+from kinshot.cli.fewshot import main as fewshot
 from kinshot.cli.missing import HEADS as OFFERED
 from kinshot.cli.missing import shortened
 from kinshot.cli.ssl import main
@@ -24,8 +25,10 @@ from kinshot.encoders.build import build_encoder
 from kinshot.fewshot.subset_dropout import subset_dropout
 from kinshot.learn.model import Model
 from kinshot.recipes.loaded import read
+from kinshot.recipes.recipe import Choice
 from kinshot.runs.embedder import from_checkpoint
 from kinshot.samples.spec import input_of
+from kinshot.studies.answers import build_source, features_of
 from kinshot.studies.labels.curve import ACCURACY, F1
 from kinshot.studies.labels.missing import HEADS, INCOMPLETE, LENGTHS
 from kinshot.studies.labels.modalities import Masked, of_encoder, of_lengths, of_statistics, scalings_of, subsets_of
@@ -41,6 +44,7 @@ projector: {{hidden: 8, dim: 6}}
 method: {{name: simclr}}
 train: {{epochs: 1, batch_size: 16, threads: 1}}
 """
+EPISODES = {"subjects": 5, "stretch": 6.0}
 NAMES = ("accelerometer", "gyroscope", "barometer")
 
 
@@ -184,10 +188,12 @@ def test_rows_are_heads_on_features_encoded_anew_written_out(runs, capsys):
     rows = np.tile(np.arange(len(train)), 2)
     there = subset_dropout(np.arange(2 * len(train)), 3, 0.5, keyed_seed(0, "head on subsets", 0), known.present[rows])
     head = LogisticRegression(C=0.5, max_iter=3000).fit(concat(known, rows, there), train.labels[rows])
+    complete = LogisticRegression(max_iter=3000).fit(concat(known, np.arange(len(train)), known.present), train.labels)
     name, kept = "accelerometer+gyroscope", np.array([True, True, False])
     rows = np.flatnonzero((other.present & kept).any(axis=1))
-    expected = 100 * head.score(concat(other, rows, other.present[rows] & kept), test.labels[rows])
-    assert means(result, ACCURACY)["pretrained, masked concat, head on subsets", name] == pytest.approx(expected)
+    x = concat(other, rows, other.present[rows] & kept)
+    for title, model in (("masked concat, head on subsets", head), ("masked concat", complete)):
+        assert means(result, ACCURACY)[f"pretrained, {title}", name] == pytest.approx(100 * model.score(x, test.labels[rows])), title
 
 
 def test_single_modalities_stand_beside_all_and_references_beside_runs(runs, capsys, tmp_path):
@@ -243,6 +249,23 @@ def test_lengths_that_tell_the_classes_are_shown(tmp_path, capsys):
     found = means(result, ACCURACY)
     assert {found[LENGTHS, column] for column in ("belt", "wrist", "belt+wrist", INCOMPLETE)} == {100.0}
     assert LENGTHS in result["references"]
+
+
+def test_episodes_of_a_source_with_fewer_sensors_are_those_without_the_others(runs, capsys):
+    """`fewshot eval` takes data that lack some modalities of an encoder, as absent, and says so."""
+    some = ["--data", "motion", "--set", "sensors=[gyroscope]", *(f"--set={key}={value}" for key, value in EPISODES.items())]
+    capsys.readouterr()
+    assert fewshot(["eval", str(runs[0]), *some, "--shots", "1", "--episodes", "4", "--no-reference", "--device", "cpu", "--json"]) == 0
+    said = capsys.readouterr()
+    assert "motion/test has no accelerometer, barometer: absent in every sample" in said.err
+    assert "absent in every sample" in json.loads(said.out)["data"]["of the data"]
+    model = from_checkpoint(read(runs[0]))
+    found = features_of(model, build_source(Choice("motion", {**EPISODES, "split": "test", "sensors": ("gyroscope",)}), model.input), CPU)
+    whole = Bundle(SOURCES.build("motion", settings={**EPISODES, "split": "test"}), model.input)
+    without = whole.spec.without(whole.load(range(len(whole))), ["accelerometer", "barometer"])
+    with torch.no_grad():
+        expected = model.encoder(model.prepare(without))
+    assert found["backbone"] == pytest.approx(expected, abs=2e-6)
 
 
 def test_names_are_shortened_to_what_tells_them_apart():

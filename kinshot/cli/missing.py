@@ -16,7 +16,7 @@ from kinshot.core.errors import ConfigError
 from kinshot.fewshot.specs import split_heads
 from kinshot.recipes.amounts import parse_amounts
 
-HEADS = "fused,mean,mean_subsets,concat_subsets"
+HEADS = "fused,concat,mean,mean_subsets,concat_subsets"
 
 
 @click.command(name="missing")

@@ -45,6 +45,8 @@ def evaluate(runs: Sequence[Trained], protocol: Protocol, device: str, say: Say,
     check_run_features(protocol.features, runs)
     checkpoints = [run.checkpoint for run in runs]
     fields = Fields(protocol.data or shared_data(runs), [run.input for run in runs], protocol.drawing)
+    for line in fields.said():
+        say(line)
     chosen = None if candidates is None else choose(runs, protocol, candidates, fields, where, say)
     protocol = protocol if chosen is None else chosen.protocol
     intervals = intervals_over(protocol.interval, fields.tasks)

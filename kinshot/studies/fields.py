@@ -67,7 +67,12 @@ class Fields:
         source, *others = self._sources.values()
         shapes = [" x ".join(map(str, found.shape)) for found in (source, *others)]
         rendered = {"rendered for each checkpoint's input": ", ".join(dict.fromkeys(shapes))} if others else {}
-        return {"name": source.name, **self.choice.settings, **rendered, "classes": len(source.class_names), "images": len(source)}
+        told = {"of the data": "; ".join(self.said())} if self.said() else {}
+        return {"name": source.name, **self.choice.settings, **rendered, "classes": len(source.class_names), "images": len(source), **told}
+
+    def said(self) -> list[str]:
+        """What there is to say of the data before it is used: modalities that an encoder was made for and that are not there."""
+        return list(dict.fromkeys(line for source in self._sources.values() for line in source.said()))
 
 
 def distinct_inputs(inputs: Sequence[Spec]) -> dict[tuple[Any, ...], Spec]:

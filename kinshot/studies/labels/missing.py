@@ -44,6 +44,7 @@ from kinshot.studies.study import study_result
 Say = Callable[[str], None]
 HEADS = {
     "fused": "as fused",
+    "concat": "masked concat",
     "mean": "masked mean",
     "mean_subsets": "masked mean, head on subsets",
     "concat_subsets": "masked concat, head on subsets",
@@ -53,10 +54,11 @@ HEADS = {
 INCOMPLETE = "mean of incomplete"
 LENGTHS = "lengths alone"
 _SAID = {
-    "as fused": "the encoder's own feature of the modalities that are left (concat: zeros for the others), head on complete samples",
-    "masked mean": "the mean over modalities of their standardised features, head on complete samples",
-    "a head for each subset": "what could be known with these modalities, where it is known beforehand which there are",
-    "head on subsets": "{copies} copies of every labelled sample, each modality dropped with probability {dropout:g}, one being kept",
+    "as fused": "the encoder's own feature of the modalities that are there (fusion concat: zeros for the others)",
+    "masked concat": "standardised features of modalities side by side, zeros for those that are absent",
+    "masked mean": "the mean of the standardised features of the modalities that are there",
+    "a head for each subset": "what could be known with these modalities, were it known beforehand which there are",
+    "head on subsets": "trained on {copies} copies of every labelled sample, each modality dropped with p = {dropout:g}, one being kept",
 }
 
 
@@ -78,7 +80,7 @@ class Wanted:
 
     labels: Amount
     choices: Choices = field(default_factory=Choices)
-    heads: tuple[str, ...] = ("fused", "mean", "mean_subsets", "concat_subsets")
+    heads: tuple[str, ...] = ("fused", "concat", "mean", "mean_subsets", "concat_subsets")
     draws: int = 5
     seed: int = 0
     C: float = 1.0
@@ -164,7 +166,7 @@ def _protocol(wanted: Wanted, labelled: Drawn, study: _Study) -> dict[str, Any]:
         "draws": len(labelled.rows),
         "seed": wanted.seed,
         **{name: said.format(**copies) for name, said in _SAID.items() if any(name in head for head in chosen)},
-        "classifier": f"logistic regression, C {wanted.C:g}, not tuned; copies of a sample together weigh as one",
+        "classifier": f"logistic regression, C {wanted.C:g}, not tuned, on complete samples but where said; copies weigh as one",
         "standardised over": "all samples to learn from, without their labels",
         "a subset is tested on": "samples that have one of its modalities at least"
         + "".join(f"; {count} without any of {name} left out" for name, count in study.left_out.items() if count),
