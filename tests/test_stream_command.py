@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -19,10 +19,19 @@ import torch
 
 import kinshot
 from kinshot.cli import fewshot, ssl
+from kinshot.core.errors import ConfigError
 from kinshot.datasets import SOURCES
 from kinshot.datasets.recording import Recording
+from kinshot.datasets.stream_lines import Reader
 from kinshot.datasets.windows import Cut, WindowSource
+from kinshot.encoders.build import build_encoder
 from kinshot.fewshot.heads.prototype import prototype
+from kinshot.learn.model import Model
+from kinshot.samples.bundle import BundleSpec
+from kinshot.samples.series import SeriesSpec
+from kinshot.studies.stream import embedding, records
+from kinshot.studies.stream_features import CarriedFeatures
+from kinshot.studies.stream_plan import Wanted, series_of, windows_of
 from tests.conftest import cli_environment
 from tests.segmentation_runs import write_run
 
@@ -32,7 +41,7 @@ FUSED = {
     "data": DATA,
     "views": {"name": "clean"},
     "encoder": {"name": "fused", "each": "tcn:causal=true:hidden=8:depth=3:features=12", "other": [
-        "barometer=conv_gru:widths=[8]:kernels=[3]:strides=[2]:hidden=12"
+        "gyroscope=conv_gru:widths=[8]:kernels=[3]:strides=[2]:hidden=12"
     ]},
     "projector": {"layers": 2, "hidden": 16, "dim": 8, "modalities": True},
     "method": {"name": "cmc"},
@@ -170,20 +179,53 @@ def test_where_nothing_is_measured_there_is_no_embedding(fused, recording, strea
 
 
 def test_a_carried_stream_is_the_whole_so_far(fused, recording, stream) -> None:
-    code, records, _ = stream(fused, steps(recording, timed=False), "--every", 0.5)
+    code, records, err = stream(fused, steps(recording, timed=False), "--every", 0.5)
     assert code == 0
+    assert "barometer: counts around the mean of its window, which is not known before the window's end: left out" in err
     model = kinshot.load(fused)
-    parts = model.input.modalities
     longest = max(len(track.values) / track.rate for track in recording.tracks.values())
     assert [record["end"] for record in records] == pytest.approx([min(0.5 * (number + 1), longest) for number in range(len(records))])
     for record in [*records[:3], *records[9::20], records[-1]]:
         so_far = {}
-        for name, track in recording.tracks.items():
-            values = torch.from_numpy(track.values[: int(np.ceil(record["end"] * track.rate - 1e-6))].T.copy())[None]
-            so_far[name] = parts[name].normalize(values)
+        for name in ("accelerometer", "gyroscope"):
+            values = torch.from_numpy(recording.tracks[name].values[: int(np.ceil(record["end"] * 50 - 1e-6))].T.copy())[None]
+            so_far[name] = model.input.modalities[name].normalize(values)
         with torch.no_grad():
             expected = model.encoder.fused(so_far)
         torch.testing.assert_close(embeddings([record]), expected, rtol=0, atol=1e-5)
+        assert record["measured"]["barometer"] == 0
+
+
+@pytest.mark.parametrize("every", [0.37, 0.04, 1.6])
+def test_a_carried_stream_of_several_rates(every) -> None:
+    """Chunks of which some hold no step of the slower modality."""
+    parts = (SeriesSpec(3, 100, 50.0, (0.0, 1.0, 2.0), (1.0, 2.0, 3.0)), SeriesSpec(1, 20, 10.0, (5.0,), (2.0,)))
+    spec = BundleSpec(("acc", "air"), parts)
+    encoder = build_encoder("fused", {"each": "conv_gru:widths=[8]:kernels=[3]:strides=[2]:hidden=12"}, spec).eval()
+    model, series = Model(encoder).eval(), series_of(spec, "this")
+    random = np.random.default_rng(0)
+    whole = {"acc": random.normal(size=(240, 3)).astype(np.float32), "air": random.normal(size=(48, 1)).astype(np.float32)}
+    lines = [{"acc": whole["acc"][n].tolist(), **({"air": whole["air"][n // 5].tolist()} if n % 5 == 0 else {})} for n in range(240)]
+    text = io.BytesIO("".join(json.dumps({"t": n / 50, **line}) + "\n" for n, line in enumerate(lines)).encode())
+    cut, features = windows_of(series, Wanted(every=every)), CarriedFeatures(model, series, "fused", pytest.fail)
+    found = list(records(Reader(text, cut.modalities), cut, features, embedding(model, "backbone", "this"), pytest.fail))
+    assert found[-1]["end"] == pytest.approx(4.8)
+    for record in found:
+        came = {
+            name: torch.from_numpy(rows[: int(np.ceil(record["end"] * series[name].rate - 1e-4))].T.copy()) for name, rows in whole.items()
+        }
+        with torch.no_grad():
+            expected = encoder.fused({name: series[name].normalize(values[None]) for name, values in came.items()})
+        torch.testing.assert_close(embeddings([record]), expected, rtol=0, atol=1e-5)
+
+
+def test_a_series_around_its_window_s_mean_is_not_carried() -> None:
+    spec = SeriesSpec.unmeasured((1, 20), 10.0, relative=True)
+    model = Model(build_encoder("conv_gru", {"widths": [8], "kernels": [3], "strides": [2]}, spec))
+    with pytest.raises(
+        ConfigError, match=r"encoder conv_gru cannot stream series: counts around the mean of its window, .*: ask for windows"
+    ):
+        CarriedFeatures(model, series_of(spec, "this"), "conv_gru", pytest.fail)
 
 
 def test_one_series_comes_as_a_table_a_list_or_by_any_name(classifier, recording, stream) -> None:
@@ -257,7 +299,7 @@ def test_a_recording_shorter_than_a_window_is_said_or_padded(fused, recording, s
     lines = steps(recording)[:60]
     code, records, err = stream(fused, lines)
     assert (code, records) == (0, [])
-    assert "the stream of 1.2 s from 0 s is shorter than a window: nothing is said of it, unless by --pad" in err
+    assert "the stream of 1.2 s from 0.0 s is shorter than a window: nothing is said of it, unless by --pad" in err
     code, records, err = stream(fused, lines, "--pad", "--measured", 0.4)
     assert code == 0
     (record,) = records
@@ -266,6 +308,57 @@ def test_a_recording_shorter_than_a_window_is_said_or_padded(fused, recording, s
     torch.testing.assert_close(embeddings(records), kinshot.load(fused).embed(padded)["backbone"], rtol=0, atol=1e-5)
     code, records, err = stream(fused, [], "-q")
     assert (code, records, err) == (0, [], "")
+
+
+def test_every_line_may_be_a_window_of_its_own(fused, classifier, recording, stream) -> None:
+    given = windows(recording)
+    lines: list[dict[str, Any]] = [{name: plain(values[row].T.numpy()) for name, values in given.items()} for row in range(4)]
+    lines[1] = {**lines[1], "t": 3.5, "recording": "one"}
+    del lines[2]["gyroscope"]
+    lines[3] = {"accelerometer": lines[3]["accelerometer"][:30]}  # less than half a window
+    code, records, err = stream(fused, lines, "--each-line")
+    assert code == 0
+    given["gyroscope"][2] = float("nan")
+    expected = kinshot.load(fused).embed({name: values[:3] for name, values in given.items()})["backbone"]
+    torch.testing.assert_close(embeddings(records[:3]), expected, rtol=0, atol=1e-5)
+    assert records[3]["embedding"] is None
+    assert [record["line"] for record in records] == [1, 2, 3, 4]
+    assert [(record.get("recording"), record["start"], record["end"]) for record in records] == [
+        (None, 0.0, 2.56), ("one", 3.5, 6.06), ("one", 0.0, 2.56), ("one", 0.0, 2.56)
+    ]  # fmt: skip
+    code, records, _ = stream(fused, [*lines[:1], {"barometer": [[1.0]] * 26}, *lines[:1]], "--each-line", "--skip-bad")
+    assert (code, [record["line"] for record in records]) == (0, [1, 3])
+    code, _, err = stream(fused, [{"barometer": [[1.0]] * 26}], "--each-line")
+    assert code == 3
+    assert "line 1, barometer: 26 steps are no window, which has 25: cut it, or stream the steps" in err
+    code, records, _ = stream(classifier, [[[1.0, 2.0, 3.0]] * 5, [[1.0, 2.0, 3.0]] * 99], "--each-line", "--predict")
+    assert code == 0
+    assert (records[0]["label"], records[0]["scores"]) == (None, None)
+    assert sum(records[1]["scores"].values()) == pytest.approx(1)
+
+
+def test_memory_is_bounded_through_all_of_it(fused, recording) -> None:
+    """Thousands of lines, carried: neither buffers nor state grow."""
+    model = kinshot.load(fused)
+    series = series_of(model.input, "this")
+    wanted = Wanted(every=1.0)
+    cut, carried = windows_of(series, wanted), CarriedFeatures(model, series, "fused", [].append)
+
+    class Endless(io.RawIOBase):
+        rows = islice(endless(recording), 4000)
+
+        def readline(self, size: int | None = -1, /) -> bytes:
+            return next(self.rows, b"")
+
+    held, states = set(), set()
+    for _ in records(Reader(Endless(), cut.modalities), cut, carried, embedding(model, "backbone", "this"), pytest.fail):
+        held.add(tuple(cut.held.values()))
+        states.add(
+            sum(value.untyped_storage().nbytes() for part in carried.state.parts.values() for value in (*part.memory, part.pooled.kept))
+        )
+    assert carried.state.parts["accelerometer"].seen == 4000
+    assert max(number for numbers in held for number in numbers) <= 8  # steps that came while the others were waited for
+    assert len(states) == 1
 
 
 BAD = '{"accelerometer": [1, 2]}'
@@ -313,8 +406,13 @@ def test_another_rate_is_an_error(fused, recording, stream) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "told"),
     [
-        (["--every", 1, "--window", 2], 2, "--every knows no windows"),
-        (["--every", 1, "--pad"], 2, "--every knows no windows"),
+        (["--every", 1, "--window", 2], 2, "--every knows no windows, as it goes on with all that came: leave --window out"),
+        (
+            ["--every", 1, "--pad", "--measured", 1],
+            2,
+            "--every knows no windows, as it goes on with all that came: leave --measured, --pad",
+        ),
+        (["--each-line", "--every", 1], 2, "--each-line knows no streams, as every line is a window: leave --every out"),
         (["--window", 0], 2, "--window: expected seconds above 0, got 0"),
         (["--window", "nan"], 2, "--window: expected seconds above 0, got nan"),
         (["--window", 3], 2, "--window: this encoder was trained on windows of 2.56 s, got 3: give at most that"),
@@ -365,7 +463,12 @@ def test_the_keyboard_interrupts(fused, stream, monkeypatch, capsys) -> None:
 
     monkeypatch.setattr(sys, "stdin", Stdin())
     assert ssl.main(["stream", str(fused)]) == 130
-    assert "interrupted" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "interrupted" in said
+    assert "0 lines, 0 windows" in said
+    monkeypatch.setattr(sys, "stdin", None)
+    assert ssl.main(["stream", str(fused)]) == 3
+    assert "standard input is closed: give it lines, or name a FILE" in capsys.readouterr().err
 
 
 def test_a_pipe_is_answered_at_once_and_may_close(fused, recording) -> None:

@@ -46,12 +46,16 @@ class StreamCut:
 
 @dataclass(frozen=True)
 class Window:
-    """What was measured from `start` to `end`, in seconds on the stream's clock: float32 (n, C) by modality, NaN where nothing was."""
+    """What was measured from `start` to `end`, in seconds on the stream's clock: float32 (n, C) by modality, NaN where nothing was.
+
+    `line` is its number where a window is what one line says.
+    """
 
     start: float
     end: float
     recording: str | None
     steps: Mapping[str, np.ndarray]
+    line: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,42 @@ class Short:
     start: float
     end: float
     recording: str | None
+
+
+class LineWindows:
+    """Every line is a window, which knows of no other; what it lacks of `seconds` was not measured.
+
+    Args:
+        modalities: that lines may speak of.
+        seconds: length of a window.
+
+    Attributes:
+        counts: nothing, as all is taken as it comes.
+        left: no time is left over.
+    """
+
+    def __init__(self, modalities: Mapping[str, Modality], seconds: float) -> None:
+        self.modalities, self.seconds = modalities, seconds
+        self.counts: Counter[str] = Counter()
+        self.left = 0.0
+        self._recording: str | None = None
+
+    def add(self, line: Line) -> Iterator[Window]:
+        """The window that a line is. Raises BadLine for one that says more than a window holds."""
+        for name, values in line.steps.items():
+            length = math.floor(self.seconds * self.modalities[name].rate + _EPS)
+            if len(values) > length:
+                raise BadLine(
+                    f"line {line.number}, {name}: {len(values)} steps are no window, which has {length}: cut it, or stream the steps"
+                )
+        self._recording = self._recording if line.recording is None else line.recording
+        nothing = {name: np.zeros((0, one.channels), np.float32) for name, one in self.modalities.items()}
+        start = line.time or 0.0
+        yield Window(start, start + self.seconds, self._recording, {**nothing, **line.steps}, line.number)
+
+    def close(self) -> Iterator[Window]:
+        """Nothing is left."""
+        return iter(())
 
 
 class StreamWindows:

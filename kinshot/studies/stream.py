@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kinshot.core.errors import ConfigError, DataError, KinshotError
 from kinshot.datasets.stream_lines import BadLine, Reader
-from kinshot.datasets.stream_windows import Began, Short, StreamWindows, Window
+from kinshot.datasets.stream_windows import Began, LineWindows, Short, StreamWindows, Window
 from kinshot.fewshot.heads.prototype import prototype
 from kinshot.learn.model import LOGITS, Model
 from kinshot.recipes.loaded import Loaded
@@ -20,8 +20,8 @@ from kinshot.studies.answers import build_source, features_of
 from kinshot.studies.stream_features import Features
 
 Say = Callable[[str], None]
-Answer = Callable[[Tensor], dict[str, Any]]
-"""What is said of a backbone feature (1, dim)."""
+Answer = Callable[[Tensor | None], dict[str, Any]]
+"""What is said of a backbone feature (1, dim), and where nothing was measured."""
 
 
 def embedding(model: Model, feature: str, whose: str) -> Answer:
@@ -30,8 +30,8 @@ def embedding(model: Model, feature: str, whose: str) -> Answer:
     if feature not in model.vectors() or feature == LOGITS:
         raise ConfigError(f"--feature: {feature} is no feature of a window: use one of {', '.join(set(model.vectors()) - {LOGITS})}")
 
-    def answer(z: Tensor) -> dict[str, Any]:
-        return {"embedding": _numbers(model.of_features(z, (feature,))[feature])}
+    def answer(z: Tensor | None) -> dict[str, Any]:
+        return {"embedding": None if z is None else _numbers(model.of_features(z, (feature,))[feature])}
 
     return answer
 
@@ -53,8 +53,8 @@ def own_classes(model: Model, run: Loaded, whose: str, say: Say) -> Answer:
     if len(names) != count:
         raise DataError(f"{whose} learned {count} classes, and its training data has {len(names)} now: name labelled samples, --support")
 
-    def answer(z: Tensor) -> dict[str, Any]:
-        return _choice(names, model.of_features(z, (LOGITS,))[LOGITS].softmax(dim=1))
+    def answer(z: Tensor | None) -> dict[str, Any]:
+        return _choice(names, None if z is None else model.of_features(z, (LOGITS,))[LOGITS].softmax(dim=1))
 
     return answer
 
@@ -73,7 +73,9 @@ def by_support(model: Model, support: Choice, feature: str, whose: str, device: 
     rows = features_of(model, source, device)[feature][None]
     labels, names = torch.from_numpy(np.asarray(source.labels, dtype=np.int64))[None], list(source.class_names)
 
-    def answer(z: Tensor) -> dict[str, Any]:
+    def answer(z: Tensor | None) -> dict[str, Any]:
+        if z is None:
+            return _choice(names, None)
         query = model.of_features(z, (feature,))[feature].float().cpu()
         return _choice(names, prototype(rows, labels, query[None], len(names))[0])
 
@@ -81,7 +83,7 @@ def by_support(model: Model, support: Choice, feature: str, whose: str, device: 
     return answer
 
 
-def records(reader: Reader, windows: StreamWindows, features: Features, answer: Answer, say: Say) -> Iterator[dict[str, Any]]:
+def records(reader: Reader, windows: StreamWindows | LineWindows, features: Features, answer: Answer, say: Say) -> Iterator[dict[str, Any]]:
     """What is to be said of the lines of a stream, in order, each thing as soon as it is known.
 
     Raises:
@@ -106,21 +108,22 @@ def _record(one: Window | Began | Short, features: Features, answer: Answer, say
         yield {"event": "new stream", **where, "start": start, "why": one.why}
     elif isinstance(one, Short):
         name = "the stream" if one.recording is None else f"recording {one.recording}"
-        say(f"{name} of {one.end - one.start:.6g} s from {start:.6g} s is shorter than a window: nothing is said of it, unless by --pad")
+        say(f"{name} of {one.end - one.start:.6g} s from {start} s is shorter than a window: nothing is said of it, unless by --pad")
     else:
         z, shares = features(one)
-        said = {"embedding": None} if z is None else answer(z)
-        yield {
-            **where,
-            "start": start,
-            "end": round(one.end, 6),
-            "measured": {name: round(part, 4) for name, part in shares.items()},
-            **said,
-        }
+        if z is not None and not bool(z.isfinite().all()):
+            raise DataError(
+                f"the feature of the window from {start} s is not finite: its values are too large, or the checkpoint is no good"
+            )
+        line = {} if one.line is None else {"line": one.line}
+        measured = {name: round(part, 4) for name, part in shares.items()}
+        yield {**line, **where, "start": start, "end": round(one.end, 6), "measured": measured, **answer(z)}
 
 
-def _choice(names: list[str], scores: Tensor) -> dict[str, Any]:
-    """The best of some classes, by scores (1, C)."""
+def _choice(names: list[str], scores: Tensor | None) -> dict[str, Any]:
+    """The best of some classes, by scores (1, C); None where nothing was measured."""
+    if scores is None:
+        return {"label": None, "scores": None}
     return {"label": names[int(scores.argmax())], "scores": dict(zip(names, _numbers(scores), strict=True))}
 
 

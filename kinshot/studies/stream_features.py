@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -76,18 +76,29 @@ class WindowFeatures:
 class CarriedFeatures:
     """Everything since the stream began, from a state that each window's steps are added to; windows lie end to end.
 
+    A modality that counts around the mean of its whole window (`SeriesSpec.relative`) cannot be known before the window's end, and is
+    absent.
+
     Args:
         model: in evaluation mode.
         series: what its encoder takes of each modality.
         whose: the encoder's name, for messages.
+        say: told which modalities are absent for that.
 
     Raises:
-        ConfigError: an encoder that does not stream.
+        ConfigError: an encoder that does not stream, or all of whose modalities count around the means of windows.
     """
 
-    def __init__(self, model: Model, series: Mapping[str, SeriesSpec], whose: str) -> None:
-        self.model, self.series = model, series
+    def __init__(self, model: Model, series: Mapping[str, SeriesSpec], whose: str, say: Callable[[str], None]) -> None:
+        self.model = model
         self.encoder: Any = stream_of(whose, model.encoder)  # of chunks, or of chunks by modality
+        self.series = {name: part for name, part in series.items() if not part.relative}
+        left_out = [name for name in series if name not in self.series]
+        if left_out:
+            what = f"{', '.join(left_out)}: counts around the mean of its window, which is not known before the window's end"
+            if not self.series:
+                raise ConfigError(f"encoder {whose} cannot stream {what}: ask for windows, or train without relative")
+            say(f"{what}: left out")
         self.begin()
 
     def begin(self) -> None:
@@ -103,9 +114,9 @@ class CarriedFeatures:
         chunks = {
             name: self.series[name].normalize(torch.from_numpy(np.ascontiguousarray(steps.T))[None].to(device))
             for name, steps in window.steps.items()
-            if len(steps)
+            if len(steps) and name in self.series
         }
-        shares = {name: _measured(steps) / max(len(steps), 1) for name, steps in window.steps.items()}
+        shares = {name: _measured(steps) / max(len(steps), 1) if name in self.series else 0.0 for name, steps in window.steps.items()}
         if chunks:
             streamed, self.state = self.encoder.step(chunks if isinstance(self.model.input, BundleSpec) else chunks["series"], self.state)
             self.feature = streamed.feature

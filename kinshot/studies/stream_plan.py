@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from kinshot.core.errors import ConfigError
 from kinshot.datasets.stream_lines import Modality
-from kinshot.datasets.stream_windows import StreamCut
+from kinshot.datasets.stream_windows import LineWindows, StreamCut, StreamWindows
 from kinshot.learn.model import Model
-from kinshot.recipes.loaded import Loaded
 from kinshot.samples.bundle import BundleSpec
 from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import Spec
@@ -29,6 +28,7 @@ class Wanted:
         gap: the longest pause that a stream goes on over.
         measured: least share of a window's steps that a modality must have measured.
         pad: whether a stream that is shorter than a window is filled up.
+        each_line: whether every line is a window of its own.
     """
 
     window: float | None = None
@@ -38,6 +38,7 @@ class Wanted:
     gap: float | None = None
     measured: float | None = None
     pad: bool = False
+    each_line: bool = False
 
 
 def series_of(input: Spec, whose: str) -> dict[str, SeriesSpec]:
@@ -54,9 +55,11 @@ def series_of(input: Spec, whose: str) -> dict[str, SeriesSpec]:
     return cast(dict[str, SeriesSpec], found)
 
 
-def modalities_of(series: Mapping[str, SeriesSpec]) -> dict[str, Modality]:
-    """What lines may say of each modality."""
-    return {name: Modality(part.channels, part.rate) for name, part in series.items()}
+def windows_of(series: Mapping[str, SeriesSpec], wanted: Wanted) -> StreamWindows | LineWindows:
+    """What makes windows of lines. Raises ConfigError as `cut_of` does."""
+    modalities = {name: Modality(part.channels, part.rate) for name, part in series.items()}
+    cut = cut_of(series, wanted)
+    return LineWindows(modalities, cut.seconds) if wanted.each_line else StreamWindows(modalities, cut)
 
 
 def trained_seconds(series: Mapping[str, SeriesSpec]) -> float:
@@ -80,9 +83,9 @@ def cut_of(series: Mapping[str, SeriesSpec], wanted: Wanted) -> StreamCut:
     return StreamCut(seconds, step, wait, gap, "pad" if wanted.pad else "leave out")
 
 
-def wanted_features(model: Model, series: Mapping[str, SeriesSpec], wanted: Wanted, run: Loaded) -> Features:
-    """Features of windows, or of all that came. Raises ConfigError as these do."""
+def wanted_features(model: Model, series: Mapping[str, SeriesSpec], wanted: Wanted, name: str, say: Callable[[str], None]) -> Features:
+    """Features of windows, or of all that came, of an encoder called `name`. Raises ConfigError as these do."""
     if wanted.every is not None:
-        return CarriedFeatures(model, series, run.recipe.encoder.name)
+        return CarriedFeatures(model, series, name, say)
     seconds = trained_seconds(series) if wanted.window is None else wanted.window
     return WindowFeatures(model, series, seconds, 0.5 if wanted.measured is None else wanted.measured)
