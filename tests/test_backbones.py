@@ -51,6 +51,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         part.mkdir(parents=True)
         for number in range(6):
             Image.fromarray((rng.uniform(0, 60, (24, 24, 3)) + 30 * kind).astype(np.uint8)).save(part / f"{number}.png")
+    for kind in range(4):  # more of the first four
+        (folder / "later" / f"kind{kind}").mkdir(parents=True)
+        for number in range(2):
+            pixels = (rng.uniform(0, 60, (24, 24, 3)) + 30 * kind).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "later" / f"kind{kind}" / f"{number}.png")
     save_file(timm_model().state_dict(), folder / "w.safetensors")
     torch.save({"state_dict": {f"module.{name}": value for name, value in timm_model().state_dict().items()}}, folder / "w.pth")
     save_file(torchvision.models.get_model(SMALL, weights=None, num_classes=3).state_dict(), folder / "tv.safetensors")
@@ -77,6 +82,7 @@ def call(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> tupl
 
 TIMM, ONNX = f"timm:{MODEL}:w.pth", "onnx:t.onnx"
 EPISODES = ["--data", "folder:photos", "--ways", "2", "--shots", "1", "--queries", "2", "--episodes", "4"]
+LABELLED = ["--data", "folder:photos", "--test", "folder:later"]
 COMMANDS: dict[str, list[str]] = {
     "eval": ["fewshot", "eval", "X", *EPISODES, "--heads", "prototype"],
     "report": ["fewshot", "report", "X", *EPISODES, "--heads", "prototype", "--out", "page", "--overwrite"],
@@ -85,7 +91,11 @@ COMMANDS: dict[str, list[str]] = {
     "probe": ["ssl", "probe", "X", "--data", "folder:photos"],
     "measure": ["ssl", "measure", "X", *EPISODES, "--repeats", "1"],
     "inspect": ["ssl", "inspect", "X"],
+    "labels": ["ssl", "labels", "X", *LABELLED, "--counts", "1", "--draws", "1", "--supervised-draws", "0"],
 }
+
+
+SENSORS = {"missing": ["--data", "folder:photos", "--test", "folder:later"], "stream": ["steps.jsonl"]}
 
 
 def commands_of_checkpoints() -> set[str]:
@@ -99,8 +109,18 @@ def commands_of_checkpoints() -> set[str]:
 
 
 def test_every_command_of_checkpoints_is_here() -> None:
-    # these two begin with the classifier that a run learned of base classes, and say that a backbone has none
-    assert commands_of_checkpoints() == {*COMMANDS, "generalized", "imprint"}
+    # the first two begin with the classifier that a run learned of base classes, and say that a backbone has none; those of SENSORS take
+    # encoders of sensors alone
+    assert commands_of_checkpoints() == {*COMMANDS, "generalized", "imprint", *SENSORS}
+
+
+@pytest.mark.parametrize("command", ["missing", "stream"])
+def test_commands_of_sensors_say_that_a_backbone_sees_none(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "steps.jsonl").write_text('{"acc": [1, 2, 3]}\n')
+    assert ssl.main([command, TIMM, *SENSORS[command]]) in (2, 3)
+    said = capsys.readouterr().err
+    assert "modalities" in said or "sensors" in said or "images" in said
+    assert "internal error" not in said
 
 
 @pytest.mark.parametrize("name", [TIMM, ONNX])
