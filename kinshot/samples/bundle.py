@@ -81,7 +81,9 @@ class BundleSpec(Spec):
 
     def same_form(self, other: Spec) -> bool:
         """Whether both have the same modalities, in one order, each of the same form."""
-        return isinstance(other, BundleSpec) and self.names == other.names and all(map(_same_form, self.parts, other.parts))
+        if not isinstance(other, BundleSpec) or self.names != other.names:
+            return False
+        return all(one.same_form(two) for one, two in zip(self.parts, other.parts, strict=True))
 
     def split(self, batch: Tensor) -> dict[str, Tensor]:
         """What a batch (B, N) holds of each modality, by name: views (B, *shape) of it, all NaN for those that are absent."""
@@ -183,10 +185,6 @@ class BundleSpec(Spec):
             raise DataError(f"{source.name} has {', '.join(named)}, but the encoder was made for {', '.join(self.names)}: choose those")
         for name, part in self.modalities.items():
             part.check_source(_Modality(source, source.spec, name))  # type: ignore[arg-type]  # it has names
-
-
-def _same_form(one: Spec, other: Spec) -> bool:
-    return one.same_form(other)
 
 
 class _Modality:
