@@ -14,7 +14,7 @@ from kinshot.learn import METHODS
 from kinshot.learn.model import Model
 from kinshot.samples.bundle import BundleSpec
 from kinshot.samples.series import SeriesSpec
-from kinshot.ssl.modalities import Windows, present, seconds
+from kinshot.ssl.modalities import Windows, present
 
 ACC, AIR = SeriesSpec(3, 24, 50.0, (0.0,) * 3, (1.0,) * 3), SeriesSpec(1, 8, 10.0, (0.0,), (1.0,))
 SPEC = BundleSpec(("acc", "air"), (ACC, AIR))
@@ -67,7 +67,7 @@ def test_a_projector_looks_at_the_direction_of_its_own_part_alone() -> None:
 def test_windows_that_overlap_are_not_told_apart() -> None:
     start, recording = np.array([0.0, 0.4, 0.9, 0.4]), np.array([0, 0, 0, 1])
     found = Windows(RunContext(4, 4, 1, 1, 0, clock=(start, recording)), SPEC)
-    assert found.seconds == seconds(SPEC) == 0.8
+    assert found.seconds == SPEC.seconds == 0.8
     assert found.of(torch.tensor([3, 0, 1, 2])).dense()[1].tolist() == [[0, 1, 1, 1], [1, 0, 0, 1], [1, 0, 0, 0], [1, 1, 0, 0]]
     unknown = Windows(RunContext(4, 4, 1, 1, 0), SPEC).of(torch.arange(3))
     assert torch.equal(unknown.dense()[1], 1 - torch.eye(3))

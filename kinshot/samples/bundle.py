@@ -75,6 +75,11 @@ class BundleSpec(Spec):
         return (sum(self.sizes),)
 
     @property
+    def seconds(self) -> float:
+        """How long the longest modality is; steps each has its own."""
+        return max(part.seconds for part in self.parts)
+
+    @property
     def meets(self) -> tuple[Any, ...]:
         """What each modality meets, by name."""
         return (self.kind, *((name, part.meets) for name, part in self.modalities.items()))

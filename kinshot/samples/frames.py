@@ -82,6 +82,16 @@ class FramesSpec(Normalized):
         return self.channels, self.frames, self.height, self.width
 
     @property
+    def steps(self) -> int:
+        """T."""
+        return self.frames
+
+    @property
+    def seconds(self) -> float:
+        """T at the rate."""
+        return self.frames / self.rate
+
+    @property
     def meets(self) -> tuple[Any, ...]:
         """Size, channels and rate; windows of any length are cut or padded."""
         return self.kind, self.height, self.width, self.channels, self.rate

@@ -70,6 +70,16 @@ class SeriesSpec(Normalized):
         return self.channels, self.length
 
     @property
+    def steps(self) -> int:
+        """T."""
+        return self.length
+
+    @property
+    def seconds(self) -> float:
+        """T at the rate."""
+        return self.length / self.rate
+
+    @property
     def meets(self) -> tuple[Any, ...]:
         """Channels and rate; windows of any length are cut or padded."""
         return self.kind, self.channels, self.rate

@@ -84,6 +84,16 @@ class Spec(ABC):
         return 0
 
     @property
+    def steps(self) -> int:
+        """How often something was measured, one after the other: samples are (C, steps, ...); 0 for samples that have no time."""
+        return 0
+
+    @property
+    def seconds(self) -> float:
+        """How long a sample is; 0 for samples that have no time."""
+        return 0.0
+
+    @property
     def rendering(self) -> dict[str, int]:
         """Settings of a source that can render its samples for a network, by name, and what they should be for this one."""
         return {}

@@ -20,8 +20,6 @@ from kinshot.learn.outputs import Outputs
 from kinshot.objectives.common import widest
 from kinshot.samples.batch import Batch
 from kinshot.samples.bundle import BundleSpec
-from kinshot.samples.frames import FramesSpec
-from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import Spec
 
 
@@ -100,7 +98,7 @@ class Windows:
     """
 
     def __init__(self, context: RunContext, input: Spec) -> None:
-        self.seconds = seconds(input)
+        self.seconds = input.seconds
         self.clock: tuple[Tensor, Tensor] | None = None
         if context.clock is not None and self.seconds:
             start, recording = (torch.from_numpy(np.asarray(values)) for values in context.clock)
@@ -126,9 +124,3 @@ class Windows:
         rows, device = indices.cpu(), indices.device
         start, recording = (values[rows] for values in cast(tuple[Tensor, Tensor], self.clock))
         return start.to(device, widest(device)), recording.to(device)
-
-
-def seconds(input: Spec) -> float:
-    """How long a sample is: the longest of its modalities; 0 for samples that have no length in time."""
-    parts = input.parts if isinstance(input, BundleSpec) else (input,)
-    return max((part.shape[1] / part.rate for part in parts if isinstance(part, SeriesSpec | FramesSpec)), default=0.0)

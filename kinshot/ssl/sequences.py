@@ -23,8 +23,6 @@ from kinshot.samples.batch import Batch, Shown
 SERIES = "series"
 """What the only modality of samples of one is called."""
 
-_IN_TIME = ("series", "frames")  # kinds whose samples are (C, T, ...)
-
 
 def encoders_of(model: Model, method: str) -> dict[str, Encoder]:
     """The encoder of each modality of a model by name; that of samples of one modality is `SERIES`.
@@ -36,7 +34,7 @@ def encoders_of(model: Model, method: str) -> dict[str, Encoder]:
     single = cast(Encoder, model.encoder)  # which keeps the contract without inheriting it
     found = model.encoder.modalities if isinstance(model.encoder, FusedBundle) else {SERIES: single}
     for name, encoder in found.items():
-        if encoder.input.kind not in _IN_TIME or not getattr(encoder, "stages", ()):
+        if not encoder.input.steps or not getattr(encoder, "stages", ()):
             what = encoder.input.describe()
             raise ConfigError(
                 f"method {method} looks at single steps, of which the encoder of {name} ({what}) says nothing: leave that modality out, or "

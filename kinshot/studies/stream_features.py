@@ -44,7 +44,7 @@ class WindowFeatures:
     """
 
     def __init__(self, model: Model, series: Mapping[str, SeriesSpec], seconds: float, measured: float) -> None:
-        longest = max(part.length / part.rate for part in series.values())
+        longest = max(part.seconds for part in series.values())
         if seconds > longest + _EPS:
             raise ConfigError(f"--window: this encoder was trained on windows of {longest:g} s, got {seconds:g}: give at most that")
         self.model, self.measured = model, measured

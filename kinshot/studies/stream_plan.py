@@ -64,7 +64,7 @@ def windows_of(series: Mapping[str, SeriesSpec], wanted: Wanted) -> StreamWindow
 
 def trained_seconds(series: Mapping[str, SeriesSpec]) -> float:
     """The length of the windows that an encoder was trained on."""
-    return max(part.length / part.rate for part in series.values())
+    return max(part.seconds for part in series.values())
 
 
 def cut_of(series: Mapping[str, SeriesSpec], wanted: Wanted) -> StreamCut:

@@ -11,7 +11,6 @@ from kinshot.core.errors import ConfigError
 from kinshot.datasets.views import VIEWS
 from kinshot.datasets.views.series.reading import measured_end
 from kinshot.samples.bundle import BundleSpec
-from kinshot.samples.frames import FramesSpec
 from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import Spec, check_kind, given_as
 
@@ -41,7 +40,7 @@ class Modalities:
         self.views, self.spec = views, spec
         self.parts: dict[str, Spec] = spec.modalities if isinstance(spec, BundleSpec) else {ALONE: spec}
         self.series = {name: part for name, part in self.parts.items() if isinstance(part, SeriesSpec)}
-        self.steps = {name: _steps(part) for name, part in self.parts.items() if _steps(part)}
+        self.steps = {name: part.steps for name, part in self.parts.items() if part.steps}
         if not self.steps:
             raise ConfigError(f"{views} alters what is measured over time, and the samples are {spec.describe()}: choose views=clean")
         self.grid = min(self.steps.values())
@@ -65,11 +64,6 @@ class Modalities:
         """Which share of each sample's window is measured until the last modality ends, (B,): the rest is padding; 1 where nothing is."""
         end = torch.stack([measured_end(values[name]) for name in self.steps]).amax(dim=0)
         return end.masked_fill(end == 0, 1.0)
-
-
-def _steps(part: Spec) -> int:
-    """Steps of a modality; 0 where it has no time."""
-    return part.length if isinstance(part, SeriesSpec) else part.frames if isinstance(part, FramesSpec) else 0
 
 
 class Columns:
