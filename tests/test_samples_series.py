@@ -13,7 +13,7 @@ import torch
 from kinshot.core.errors import DataError
 from kinshot.datasets.fields import FieldsSource
 from kinshot.datasets.series import SeriesSource
-from kinshot.samples.hand_features import BANDS, hand_features
+from kinshot.samples.hand_features import FREQUENCIES, hand_features
 from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import input_of, spec_from_dict
 
@@ -119,21 +119,17 @@ def by_loops(window: np.ndarray) -> list[float]:
     found: list[float] = []
     for channel in window.astype(np.float64):
         known = channel[~np.isnan(channel)]
-        frequencies = len(channel) // 2
-        bands = min(BANDS, frequencies)
+        frequencies = min(FREQUENCIES, len(channel) // 2)
         if not len(known):
-            found += [0.0] * (5 + bands)
+            found += [0.0] * (5 + frequencies)
             continue
         differences = [abs(b - a) for a, b in pairwise(channel) if not np.isnan(a) and not np.isnan(b)]
         found += [known.mean(), known.std(), known.min(), known.max(), np.mean(differences) if differences else 0.0]
         filled = np.where(np.isnan(channel), 0.0, channel - known.mean())
         steps = np.arange(len(channel))
-        power: list[list[float]] = [[] for _ in range(bands)]
         for k in range(1, frequencies + 1):
             turn = 2 * np.pi * k * steps / len(channel)
-            both = (filled * np.cos(turn)).sum() ** 2 + (filled * np.sin(turn)).sum() ** 2
-            power[(k - 1) * bands // frequencies].append(both / len(known))
-        found += [math.log(np.mean(band) + 1e-10) for band in power]
+            found.append(math.log(1 + math.hypot((filled * np.cos(turn)).sum(), (filled * np.sin(turn)).sum())))
     return found
 
 
@@ -142,15 +138,16 @@ def test_hand_made_features_equal_a_loop(length):
     windows = GAPS[..., :length] - np.array([[101320.0], [0.0], [0.0]], np.float32)
     found = hand_features(torch.from_numpy(windows))
     assert found.dtype == torch.float32
-    assert found.shape == (9, 3 * (5 + min(BANDS, length // 2)))
+    assert found.shape == (9, 3 * (5 + min(FREQUENCIES, length // 2)))
     np.testing.assert_allclose(found.numpy(), [by_loops(window) for window in windows], rtol=1e-4, atol=1e-5)
 
 
 def test_hand_made_features_of_a_wave_lie_at_its_frequency():
     steps = torch.arange(120) / 60
-    waves = torch.stack([torch.sin(2 * torch.pi * hertz * steps) for hertz in (1.0, 9.0, 29.0)]).unsqueeze(1)
-    bands = hand_features(waves)[:, 5:]
-    assert bands.argmax(1).tolist() == [0, 4, 14]  # 60 frequencies of half a hertz, four to a band
+    waves = torch.stack([torch.sin(2 * torch.pi * hertz * steps) for hertz in (1.0, 4.5, 7.5)]).unsqueeze(1)
+    frequencies = hand_features(waves)[:, 5:]
+    assert frequencies.argmax(1).tolist() == [1, 8, 14]  # of half a hertz each
+    assert frequencies.amax(1).tolist() == pytest.approx([math.log(1 + 60)] * 3)
     assert torch.equal(SPEC.raw(SOURCE.load([6])), torch.zeros(1, 60))
 
 
