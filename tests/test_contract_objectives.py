@@ -21,9 +21,9 @@ from tests.objective_cases import BATCH, Case, Y, cases, warm
 KINDS = ("relation", "classes", "views", "teacher")
 SEES_ORDER = {"correlation_congruence"}
 # They push strangers apart also where an anchor has no kin. An objective that is not named here costs nothing without kin.
-REPEL = {"contra_x", "margin_contrastive", "uniformity", "block_repulsion", "class_uniformity", "proto_nce"}
+REPEL = {"contra_x", "margin_contrastive", "uniformity", "block_repulsion", "class_uniformity", "gaussian_mixture", "proto_nce"}
 # Their units are the batch's classes. An objective that is not named here takes references.
-OF_THE_BATCH = {"block_repulsion", "class_uniformity", "proto_nce"}
+OF_THE_BATCH = {"block_repulsion", "class_uniformity", "gaussian_mixture", "proto_nce"}
 # An anchor is its own kin.
 KIN_OF_ITSELF = {"contra_x"}
 ANY_NUMBER = {"multi_similarity": {"threshold", "mining_margin"}}

@@ -228,6 +228,17 @@ def distances(z: Tensor, refs: Tensor, eps: float = 0.0) -> Tensor:
     return torch.cdist(z.unsqueeze(1) + eps, refs, compute_mode=mode).squeeze(1)
 
 
+def log_sum(exponents: Tensor, weights: Tensor) -> Tensor:
+    """log(sum_r w exp(e)) over each row of (A, R), (A,), without overflow; `ABSENT` where no weight is above 0."""
+    logits = log_terms(exponents, weights)
+    return torch.cat([logits.new_full((len(logits), 1), ABSENT), logits], dim=1).logsumexp(dim=1)
+
+
+def log_terms(exponents: Tensor, weights: Tensor) -> Tensor:
+    """log(w exp(e)) of each pair (A, R); `ABSENT` where the weight is 0."""
+    return (exponents + torch.where(weights > 0, weights, 1).log()).masked_fill(weights <= 0, ABSENT)
+
+
 def side_by_side(z: Tensor, sets: Sets, measure: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """A measure (a, R) of anchors and all references with positive and negative weights, sets side by side."""
     columns = []

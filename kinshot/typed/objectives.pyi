@@ -21,9 +21,13 @@ from kinshot.objectives.distillation.rkd_distance import rkd_distance as rkd_dis
 from kinshot.objectives.distillation.seed import Seed as seed
 from kinshot.objectives.distillation.similarity_preserving import similarity_preserving as similarity_preserving
 from kinshot.objectives.distillation.simreg import SimReg as simreg
+from kinshot.objectives.gaussian_mixture import gaussian_mixture as gaussian_mixture
 from kinshot.objectives.info_nce import info_nce as info_nce
+from kinshot.objectives.lifted import lifted as lifted
 from kinshot.objectives.margin_contrastive import margin_contrastive as margin_contrastive
 from kinshot.objectives.multi_similarity import multi_similarity as multi_similarity
+from kinshot.objectives.n_pair import n_pair as n_pair
+from kinshot.objectives.nca import nca as nca
 from kinshot.objectives.nt_xent import nt_xent as nt_xent
 from kinshot.objectives.proto_nce import proto_nce as proto_nce
 from kinshot.objectives.structural_similarity import structural_similarity as structural_similarity
@@ -31,6 +35,7 @@ from kinshot.objectives.sup_con import sup_con as sup_con
 from kinshot.objectives.triplet import triplet as triplet
 from kinshot.objectives.uniformity import uniformity as uniformity
 from kinshot.objectives.vicreg import vicreg as vicreg
+from kinshot.objectives.wrt import wrt as wrt
 
 __all__ = [
     "alignment",
@@ -47,10 +52,14 @@ __all__ = [
     "cross_entropy",
     "darkrank",
     "fitnet",
+    "gaussian_mixture",
     "info_nce",
     "kd",
+    "lifted",
     "margin_contrastive",
     "multi_similarity",
+    "n_pair",
+    "nca",
     "nt_xent",
     "pkt",
     "proto_nce",
@@ -64,4 +73,5 @@ __all__ = [
     "triplet",
     "uniformity",
     "vicreg",
+    "wrt",
 ]

@@ -1,0 +1,193 @@
+"""Pair-based objectives of metric learning against loops in float64, in value and, by central differences of the loops, in gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from kinshot.core.errors import ConfigError
+from kinshot.kin import constructors as make
+from kinshot.kin.parts import Mask
+from kinshot.kin.relation import Relation
+from kinshot.objectives.gaussian_mixture import gaussian_mixture
+from kinshot.objectives.info_nce import info_nce
+from kinshot.objectives.lifted import lifted
+from kinshot.objectives.n_pair import n_pair
+from kinshot.objectives.nca import nca
+from kinshot.objectives.wrt import wrt
+from tests import reference_pairs as ref
+from tests.test_core_relations import random_relation
+from tests.test_objectives_info_nce import close, gradients, rows
+
+Y = torch.tensor([0, 1, 0, 2, 1, -1, 0])
+
+
+def mean_of(losses):
+    return lambda *given, **settings: ref.mean(losses(*given, **settings))
+
+
+# name: the objective, and the scalar that the loops give of (z, r, P, N), P and N being weights
+RELATIONAL = {
+    "n_pair": (lambda *a, **k: n_pair(*a, norm_penalty=0.2, reduction="valid", **k), lambda *a: ref.mean(ref.n_pair(*a, 0.2))),
+    "n_pair without penalty": (
+        lambda *a, **k: n_pair(*a, norm_penalty=0.0, reduction="valid", **k),
+        lambda *a: ref.mean(ref.n_pair(*a, 0.0)),
+    ),
+    "lifted": (lambda *a, **k: lifted(*a, margin=0.7, **k), lambda *a: ref.lifted(*a, 0.7)),
+    "generalized lifted": (
+        lambda *a, **k: lifted(*a, form="generalized", reduction="valid", **k),
+        lambda *a: ref.mean(ref.generalized_lifted(*a, 1.0)),
+    ),
+    "nca": (lambda *a, **k: nca(*a, temperature=0.8, reduction="valid", **k), lambda *a: ref.mean(ref.nca(*a, 0.8, "log"))),
+    "nca expected": (lambda *a, **k: nca(*a, form="expected", reduction="valid", **k), lambda *a: ref.mean(ref.nca(*a, 1.0, "expected"))),
+    "wrt": (lambda *a, **k: wrt(*a, reduction="valid", **k), lambda *a: ref.mean(ref.wrt(*a))),
+    "wrt with itself": (
+        lambda *a, **k: wrt(*a, include_self=True, reduction="valid", **k),
+        lambda *a: ref.mean(ref.wrt(*a, include_self=True)),
+    ),
+}
+of_relations = pytest.mark.parametrize("name", list(RELATIONAL))
+
+
+@of_relations
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_value_and_gradient_of_a_weighted_relation_to_references_equal_loops(name, seed):
+    loss, loops = RELATIONAL[name]
+    z, r, relation = rows(4, 3, seed=seed), rows(6, 3, seed=seed + 50), random_relation(seed)
+    P, N = (x.double().numpy() for x in relation.dense())
+    value, (to_z, to_r) = gradients(lambda x, s: loss(x, relation, s), z, r)
+    assert value.item() == pytest.approx(loops(z.numpy(), r.numpy(), P, N), abs=1e-11)
+    np.testing.assert_allclose(to_z, ref.gradient(lambda x: loops(x, r.numpy(), P, N), z.numpy()), atol=1e-7)
+    np.testing.assert_allclose(to_r, ref.gradient(lambda x: loops(z.numpy(), x, P, N), r.numpy()), atol=1e-7)
+
+
+@of_relations
+def test_value_and_gradient_of_a_batch_with_labels_equal_loops(name):
+    loss, loops = RELATIONAL[name]
+    z, relation = rows(7, 3), make.labels(Y)
+    P, N = (x.double().numpy() for x in relation.dense())
+    value, (grad,) = gradients(lambda x: loss(x, relation), z)
+    assert value.item() == pytest.approx(loops(z.numpy(), z.numpy(), P, N), abs=1e-11)
+    np.testing.assert_allclose(grad, ref.gradient(lambda x: loops(x, x, P, N), z.numpy()), atol=1e-7)
+
+
+@of_relations
+def test_unit_rows_are_those_of_loops(name):
+    loss, loops = RELATIONAL[name]
+    z, relation = rows(7, 3), make.labels(Y)
+    P, N = (x.double().numpy() for x in relation.dense())
+    value, (grad,) = gradients(lambda x: loss(x, relation, normalize=True), z)
+    assert value.item() == pytest.approx(loops(ref.unit(z.numpy()), ref.unit(z.numpy()), P, N), abs=1e-11)
+    np.testing.assert_allclose(grad, ref.gradient(lambda x: loops(ref.unit(x), ref.unit(x), P, N), z.numpy()), atol=1e-7)
+
+
+@of_relations
+def test_large_rows_do_not_overflow(name):
+    loss = RELATIONAL[name][0]
+    value, (grad,) = gradients(lambda x: loss(x, make.labels(Y)), 300 * rows(7, 3, dtype=torch.float32))
+    assert torch.isfinite(value)
+    assert torch.isfinite(grad).all()
+
+
+@of_relations
+def test_a_reduction_over_all_counts_what_has_no_kin_as_0(name):
+    loss = RELATIONAL[name][0]
+    z = rows(7, 3)
+    alone = RELATIONAL[name][0](z[:5], make.labels(Y[:5]))
+    assert loss(z, make.labels(torch.tensor([*Y[:5].tolist(), -1, -1]))).item() == pytest.approx(alone.item(), abs=1e-12)
+
+
+def test_n_pair_of_one_kin_each_is_cross_entropy_of_products():
+    """The batch of the paper: first samples and second ones, one pair of each class."""
+    a, p = rows(5, 4), rows(5, 4, seed=1)
+    expected = torch.nn.functional.cross_entropy(a @ p.T, torch.arange(5))
+    kin = make.labels(torch.arange(5), torch.arange(5))
+    close(n_pair(a, kin, p, norm_penalty=0.0), expected)
+    norms = (a.square().sum(1).mean() + p.square().sum(1).mean()) / 4
+    close(n_pair(a, kin, p), expected + 0.002 * norms)
+
+
+def test_n_pair_of_several_kin_takes_each_alone():
+    z, kin = rows(7, 3), make.labels(Y)
+    close(n_pair(z, kin, norm_penalty=0.0), info_nce(z, kin, temperature=1.0, denominator="own", normalize=False))
+
+
+def test_lifted_structure_equals_pytorch_metric_learning():
+    losses, distances = (pytest.importorskip(f"pytorch_metric_learning.{name}") for name in ("losses", "distances"))
+    z, y = rows(8, 5), torch.tensor([0, 1, 0, 1, 2, 2, 0, 1])
+    theirs = losses.LiftedStructureLoss(neg_margin=1.0, distance=distances.LpDistance(normalize_embeddings=False))
+    close(lifted(z, make.labels(y)), theirs(z, y))
+    theirs = losses.GeneralizedLiftedStructureLoss(neg_margin=1.0, distance=distances.LpDistance(normalize_embeddings=False))
+    close(lifted(z, make.labels(y), form="generalized", reduction="valid"), theirs(z, y))
+
+
+def test_nca_equals_pytorch_metric_learning():
+    losses, distances = (pytest.importorskip(f"pytorch_metric_learning.{name}") for name in ("losses", "distances"))
+    z, y = rows(8, 5), torch.tensor([0, 1, 0, 1, 2, 2, 0, 1])
+    theirs = losses.NCALoss(softmax_scale=2.0, distance=distances.LpDistance(normalize_embeddings=False, power=2))
+    close(nca(z, make.labels(y), temperature=0.5), theirs(z, y))
+
+
+def test_nca_pulls_an_anchor_that_is_far_from_its_kin_by_the_logarithm_alone():
+    z = torch.tensor([[0.0], [30.0], [1.0]])
+    kin = make.labels(torch.tensor([0, 0, 1]))
+    grads = [gradients(lambda x, f=form: nca(x, kin, form=f), z)[1][0] for form in ("log", "expected")]
+    assert grads[0].abs().max() > 1
+    assert grads[1].abs().max() < 1e-6
+
+
+def test_weights_of_wrt_can_be_constants():
+    z, relation = rows(7, 3), make.labels(Y)
+    P, N = (x.double().numpy() for x in relation.dense())
+    at = (z.numpy(), z.numpy())
+    value, (grad,) = gradients(lambda x: wrt(x, relation, detach_weights=True, reduction="valid"), z)
+    assert value == wrt(z, relation, reduction="valid")
+    np.testing.assert_allclose(grad, ref.gradient(lambda x: ref.mean(ref.wrt(x, x, P, N, fixed=at)), z.numpy()), atol=1e-7)
+    assert (grad - gradients(lambda x: wrt(x, relation, reduction="valid"), z)[1][0]).abs().max() > 1e-3
+
+
+def test_wrt_with_itself_is_that_of_a_relation_in_which_an_anchor_is_its_own_kin():
+    """The batch of the released code, whose distance of a row to itself is 0 up to its clamp."""
+    z, y = rows(6, 3), torch.tensor([0, 0, 1, 1, 2, 2])
+    positive, negative = make.labels(y).dense()
+    own = Relation(Mask(positive.fill_diagonal_(1)), Mask(negative), (6, 6))
+    close(wrt(z, make.labels(y), include_self=True), wrt(z, own))
+
+
+@pytest.mark.parametrize("error", ["squared", "cross_entropy"])
+@pytest.mark.parametrize("width", [1.0, 0.6])
+def test_gaussian_mixture_equals_loops_in_value_and_gradient(error, width):
+    z = rows(7, 3)
+    value, (grad,) = gradients(lambda x: gaussian_mixture(x, make.labels(Y), error=error, width=width, reduction="valid"), z)
+    assert value.item() == pytest.approx(ref.mean(ref.gaussian_mixture(z.numpy(), Y.tolist(), width, error)), abs=1e-12)
+    expected = ref.gradient(lambda x: ref.mean(ref.gaussian_mixture(x, Y.tolist(), width, error)), z.numpy())
+    np.testing.assert_allclose(grad, expected, atol=1e-8)
+    close(gaussian_mixture(z, make.labels(Y), error=error, width=width) * 7 / 6, value)
+
+
+def test_gaussian_mixture_pulls_a_row_that_is_far_from_every_mean():
+    z = torch.tensor([[0.0, 0.0], [0.2, 0.0], [200.0, 0.0], [60.0, 30.0]])
+    value, (grad,) = gradients(lambda x: gaussian_mixture(x, make.labels(torch.tensor([0, 0, 1, 1])), error="cross_entropy"), z)
+    assert torch.isfinite(value)
+    assert torch.isfinite(grad).all()
+    assert grad[3].abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda z, kin: n_pair(z, kin, norm_penalty=-0.1), "norm_penalty"),
+        (lambda z, kin: lifted(z, kin, form="smooth"), "form"),
+        (lambda z, kin: lifted(z, kin, margin=float("nan")), "margin"),
+        (lambda z, kin: lifted(z, kin, z.expand(4, 4, 3)), "refs: lifted.*generalized"),
+        (lambda z, kin: nca(z, kin, temperature=0.0), "temperature"),
+        (lambda z, kin: nca(z, kin, form="sum"), "form"),
+        (lambda z, kin: gaussian_mixture(z, kin, width=0.0), "width"),
+        (lambda z, kin: gaussian_mixture(z, kin, error="absolute"), "error"),
+        (lambda z, kin: gaussian_mixture(z, kin, z), "gaussian_mixture.*references"),
+    ],
+)
+def test_mistakes_are_named(build, words):
+    with pytest.raises(ConfigError, match=words):
+        build(rows(4, 3), make.labels(torch.tensor([0, 0, 1, 1])))
