@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kinshot.core.errors import ConfigError
+from kinshot.core.part_text import read_settings, split_text
 from kinshot.kin.metrics import METRICS
 
 _AT = re.compile(r"(.+)_at_(\d+)")
+_EXAMPLE = "ndcg_at_5:gain=binary"
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,14 @@ class Wanted:
 
 
 def wanted_metric(text: str) -> Wanted:
-    """A metric by name, with k in the name where it has one: `map_at_r`, `recall_at_5`. Raises ConfigError with the closest name."""
-    name, settings = text, {}
-    if text not in METRICS.entries and (at := _AT.fullmatch(text)):
-        name, settings = f"{at[1]}_at_k", {"k": int(at[2])}
+    """A metric by name, with k in the name where it has one, and settings behind it: `map_at_r`, `recall_at_5`, `ndcg_at_5:gain=binary`.
+
+    Raises ConfigError with the closest name.
+    """
+    name, *assignments = split_text(text, ":", "metrics", _EXAMPLE)
+    settings = read_settings(text, assignments, "metric", _EXAMPLE)
+    if name not in METRICS.entries and (at := _AT.fullmatch(name)):
+        name, settings = f"{at[1]}_at_k", {"k": int(at[2]), **settings}
     checked, problems = METRICS.check(name, settings, text)
     if problems or checked.get("k", 1) < 1:
         raise ConfigError("; ".join(problems) or f"metric {text}: k must be at least 1")

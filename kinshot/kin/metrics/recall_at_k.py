@@ -12,7 +12,8 @@ from kinshot.kin.neighbors.retrieved import Retrieved
 def recall_at_k(found: Retrieved, *, k: int = 1) -> np.ndarray:
     """Whether any of the k nearest is kin.
 
-    Metric learning calls this recall (elsewhere: hit rate, or rank-k of re-identification); it is not the share of the kin that are found.
+    Metric learning calls this recall (elsewhere: hit rate, or rank-k of the cumulative match characteristic, CMC, whose camera rule is
+    `neighbors.without.camera_rule`); it is not the share of the kin that are found.
 
     Paper: Oh Song, Xiang, Jegelka, Savarese, 2016, arXiv 1511.06452
 
