@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,7 +18,7 @@ from kinshot.encoders.build import keyed_initialisation
 from kinshot.kin.constructors import labels
 from kinshot.objectives import OBJECTIVES, taking
 
-BATCH, SAMPLES = 6, 40
+BATCH, SAMPLES, CLASSES = 6, 40, 3
 Y = torch.tensor([0, 0, 1, 1, 1, -1])
 Shape = tuple[int, ...]
 Loss = Callable[..., Tensor]
@@ -64,11 +65,21 @@ class Case(NamedTuple):
         if not isinstance(OBJECTIVES.get(self.name), type):
             return None
         context = RunContext(num_samples=SAMPLES, batch_size=BATCH, steps_per_epoch=5, total_steps=10, seed=3)
+        wired = self.shapes if self.takes == "teacher" else (self.shapes[0][0], CLASSES)
         with keyed_initialisation(1, self.name):
-            return OBJECTIVES.build(self.name, *self.shapes, context, settings=self.settings)
+            return OBJECTIVES.build(self.name, *wired, context, settings=self.settings)
+
+    def part(self) -> Loss:
+        """(z, relation, refs=None) -> loss, of an objective that takes a relation."""
+        module = self.build()
+        return partial(OBJECTIVES.get(self.name), **self.settings) if module is None else module
 
     def loss(self, module: nn.Module | None = None, **further: Any) -> Loss:
         """(tensors..., y=Y, step=0) -> loss; `y` are the classes of the rows. The samples of step k are k * BATCH and those after it."""
+        if module is not None and self.takes == "relation":
+            return lambda *x, y=Y, step=0: module(*x, labels(y), None, y, step)
+        if module is not None and self.takes == "proxies":
+            return lambda *x, y=Y, step=0: module(*x, y, step)
         if module is not None:
             return lambda *x, y=Y, step=0: module(*x, torch.arange(len(x[0])) + BATCH * step, step)
         settings = {**self.settings, **further}

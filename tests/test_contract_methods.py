@@ -34,7 +34,7 @@ N, B = 48, 8
 JOINED: tuple[str, ...] = ("masked_vicreg",)
 """Methods of bundles that learn on the fused feature, with one projector for all modalities."""
 # a method that only teachers give a loss has none to look at: tests/test_distill.py
-ALONE = [name for name in METHODS.names() if not METHODS.entry(name).flags.get("taught_only")]
+ALONE = [name for name in METHODS.names() if not METHODS.entry(name).flags.get("by_terms")]
 VARIANTS = {
     "cmc": [{"core": "air"}],
     "cocoa": [{"form": "ratio"}],

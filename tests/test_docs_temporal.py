@@ -20,7 +20,7 @@ def test_every_method_of_sensors_has_its_place() -> None:
     named = {name for row in ROWS for name in re.findall(r"`(\w+)`", row)}
     of_sensors = {name for name in METHODS.names() if {"series", "bundle"} & set(accepted_kinds(METHODS.get(name)))}
     supervised = {name for name in of_sensors if METHODS.entry(name).flags.get("supervised")}
-    taught = {name for name in of_sensors if METHODS.entry(name).flags.get("taught_only")}
+    taught = {name for name in of_sensors if METHODS.entry(name).flags.get("by_terms")}
     dense = {name for name in of_sensors if METHODS.entry(name).flags.get("fields")}
     assert named == of_sensors - supervised - taught - dense
 

@@ -204,7 +204,7 @@ def test_gradient_ratio_is_measured_and_changes_no_gradient():
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in METHODS.names() if not METHODS.entry(name).flags.keys() & {"taught_only", "fields"} and of_images(name)],
+    [name for name in METHODS.names() if not METHODS.entry(name).flags.keys() & {"by_terms", "fields"} and of_images(name)],
 )
 def test_every_method_can_be_wrapped(name, tmp_path):
     extra = {

@@ -253,7 +253,7 @@ def test_a_method_without_a_loss_learns_from_a_term_alone(tmp_path: Path) -> Non
     assert weights_hash(begun) != weights_hash(ended)
 
 
-ALONE = [name for name in METHODS.names() if not METHODS.entry(name).flags.get("taught_only") and of_images(name)]
+ALONE = [name for name in METHODS.names() if not METHODS.entry(name).flags.get("by_terms") and of_images(name)]
 
 
 @pytest.mark.parametrize("name", ALONE)

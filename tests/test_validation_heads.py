@@ -23,7 +23,7 @@ COMMON = ["data.split=train", "views=clean", "train.batch_size=40", "monitor.ten
 VALIDATION = ["validation.split=test", "validation.ways=5", "validation.queries=2", "validation.episodes=2"]
 EPISODES = {"ways": 5, "shots": 2, "queries": 6}
 # methods that learn from class maps are validated by segmenters
-ALONE = [name for name in METHODS.names() if not METHODS.entry(name).flags.keys() & {"taught_only", "fields"} and of_images(name)]
+ALONE = [name for name in METHODS.names() if not METHODS.entry(name).flags.keys() & {"by_terms", "fields"} and of_images(name)]
 
 
 def job_of(method: str, *more: str) -> Job:

@@ -67,18 +67,23 @@ class Known:
 
 
 class Pairs(NamedTuple):
-    """What a relational objective takes: anchors z (A, D), their relation, and references (R, D) or None for the anchors themselves."""
+    """What an objective over kin takes: anchors z (A, D), their relation, and references (R, D) or None for the anchors themselves.
+
+    `y` is the class of each anchor, int64 (A,), -1 unknown, where the kin knows classes.
+    """
 
     z: Tensor
     relation: Relation
     refs: Tensor | None = None
+    y: Tensor | None = None
 
 
 class Kin:
     """A source of kinship.
 
     Registered parts are built as `(known, *, settings)`. `pairs` is a pure function of what it is given. A part that is registered with
-    `labelled=True` knows samples by their labels, which is said of whatever learns from it; one with `speaks=True` has a `word`.
+    `labelled=True` knows samples by their labels, which is said of whatever learns from it; one with `speaks=True` has a `word`,
+    and one with `classes=True` says the class of each anchor.
     """
 
     anchors: Literal["views", "view", "clean"] = "views"
@@ -87,6 +92,8 @@ class Kin:
     """How further samples come: as evaluation sees them, or as a view."""
     draws: bool = False
     """Whether `draw` asks for further samples beside a batch."""
+    classes: int = 0
+    """How many classes its pairs name, 0 where it names none."""
 
     @property
     def needs_clean(self) -> bool:

@@ -41,7 +41,7 @@ class Method(nn.Module):
     """Kinds of samples that it learns from; None for all."""
     supervised: ClassVar[bool] = False
     """Whether it learns from class labels: it is then given `context.labels`, and `fewshot train` runs it."""
-    taught_only: ClassVar[bool] = False
+    by_terms: ClassVar[bool] = False
     """Whether it has no loss of its own, so that there must be a term beside it."""
     view_count: int = 2
     """Views of each sample in a batch; settings may say how many."""

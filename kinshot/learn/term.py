@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.kin.kin import Kin, Pairs
+from kinshot.learn.change import Change
 from kinshot.learn.gather import gather_rows
 from kinshot.learn.model import Model
 from kinshot.learn.outputs import Outputs
@@ -18,18 +19,17 @@ from kinshot.objectives.common import unit
 from kinshot.objectives.module import ObjectiveModule
 from kinshot.samples.batch import Batch, Shown
 
-Change = Callable[[Pairs], Pairs]
-
 
 class Term(nn.Module):
     """An objective, the kinship that it is about, and its place.
 
     Args:
         place: label, output and weight.
-        objective: of (z, relation, refs), or, where the kin `speaks` for it, of (student, teacher, indices, step).
+        objective: called as what it takes says.
         kin: who is kin.
-        taught: whether the objective compares a student with its teacher.
-        change: what is done to the pairs before they are compared: an augmenter adds rows, a miner leaves some out.
+        takes: "relation", of (z, relation, refs), where it is a module of (z, relation, refs, y, step); "proxies", of (z, y, step); or
+            "teacher", of (student, teacher, indices, step), where the kin `speaks` for it.
+        change: what is done to the pairs before they are compared.
         share: factor of its value itself: what is recorded, and weighed, is the mean over several teachers.
     """
 
@@ -39,12 +39,12 @@ class Term(nn.Module):
         objective: Callable[..., Tensor],
         kin: Kin,
         *,
-        taught: bool,
+        takes: str = "relation",
         change: Change | None = None,
         share: float = 1.0,
     ) -> None:
         super().__init__()
-        self.place, self.kin, self.taught, self.change, self.share = place, kin, taught, change, share
+        self.place, self.kin, self.takes, self.change, self.share = place, kin, takes, change, share
         self.objective = objective
 
     @property
@@ -68,19 +68,27 @@ class Term(nn.Module):
             step: of the whole run.
         """
         z, shown = self._anchors(model, outputs, batch)
-        if self.taught:
+        if self.takes == "teacher":
             return self.share * self._compared(z, shown, batch, step)
         partners = self._partners(model, batch, number)
         pairs = self.kin.pairs(z, partners, shown, batch, step)
         if pairs is None:
             return z.sum() * 0.0
-        pairs = pairs if self.change is None else self.change(pairs)
-        return self.share * self.objective(pairs.z, pairs.relation, pairs.refs)
+        return self.share * self._related(pairs if self.change is None else self.change(pairs, step), step)
 
     def after_step(self) -> None:
-        """Move what the objective remembers."""
+        """Move what the objective and the augmenter remember."""
         if isinstance(self.objective, ObjectiveModule):
             self.objective.after_step()
+        if self.change is not None:
+            self.change.after_step()
+
+    def _related(self, pairs: Pairs, step: int) -> Tensor:
+        if self.takes == "proxies":
+            return self.objective(pairs.z, pairs.y, step)
+        if isinstance(self.objective, ObjectiveModule):
+            return self.objective(pairs.z, pairs.relation, pairs.refs, pairs.y, step)
+        return self.objective(pairs.z, pairs.relation, pairs.refs)
 
     def _anchors(self, model: Model, outputs: Outputs, batch: Batch) -> tuple[Tensor, Shown]:
         on, which = self.place.on, self.kin.anchors
@@ -105,7 +113,7 @@ class Term(nn.Module):
 
 
 def try_objective(term: Term, student: Tensor, teacher: Tensor, batch_size: int, whose: str) -> None:
-    """Raise ConfigError, naming both outputs, where a taught term does not take a batch of them; leaves no trace in its state.
+    """Raise ConfigError, naming both outputs, where a term of a teacher does not take a batch of them; leaves no trace in its state.
 
     Args:
         term: of a student and its teacher.

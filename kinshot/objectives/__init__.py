@@ -5,7 +5,10 @@ they are registered under; methods that know classes or views use the others. Wh
 it is registered, `takes=`:
 
 * `relation`: a function `(z (A, D), relation, refs=None, *, settings)` of anchors, of who is kin to them (`kinshot.kin.relation`),
-  and of references, which are the anchors themselves where there are none;
+  and of references, which are the anchors themselves where there are none; or, where it learns, remembers or draws something, a class
+  built as `(dim, classes, context, *, settings)` and called with `(z, relation, refs=None, y=None, step=0)`, y the anchors' classes;
+* `proxies`: a class built as `(dim, classes, context, *, settings)` that learns rows of classes, called with `(z (B, D), y int64 (B,),
+  step=0)`, -1 where a class is unknown;
 * `classes`: a function `(logits (N, K), y int64 (N,), *, settings)` of a classifier's outputs and the rows' classes, -1 where unknown;
 * `views`: a function `(first (B, D), second (B, D), ids=None, *, settings)` of two views of the same samples, with gradient into both,
   and of which sample each row shows;

@@ -189,7 +189,7 @@ def read_values(data: dict[str, Any], name: str) -> tuple[dict[str, Any], list[s
         values["task"] = float(task)
         problems += _lacking(values)
     alone = not values["distill"].losses and not values["terms"]
-    if not problems and alone and METHODS.entry(values["method"].name).flags.get("taught_only"):
+    if not problems and alone and METHODS.entry(values["method"].name).flags.get("by_terms"):
         name = values["method"].name
         problems.append(f"method {name} has no loss of its own: say in distill.losses or terms what it learns, or choose another")
     return values, problems

@@ -43,9 +43,14 @@ class TermChoice:
     initial: str = "init terms"
 
     @property
+    def takes(self) -> str:
+        """What its objective is given: relation, proxies or teacher."""
+        return str(OBJECTIVES.entry(self.objective.name).facts.get("takes", ""))
+
+    @property
     def taught(self) -> bool:
         """Whether its objective compares a student with its teacher."""
-        return OBJECTIVES.entry(self.objective.name).facts.get("takes") == "teacher"
+        return self.takes == "teacher"
 
     @property
     def teacher(self) -> str:
@@ -125,12 +130,14 @@ def _misplaced(term: TermChoice) -> list[str]:
     """What does not fit between a term's parts."""
     problems, key = [], term.key
     takes, speaks = OBJECTIVES.entry(term.objective.name).facts.get("takes"), KINS.entry(term.kin.name).facts.get("speaks")
-    if takes not in ("relation", "teacher"):
+    if takes not in ("relation", "proxies", "teacher"):
         problems.append(f"{key}.objective: {term.objective.name} is no objective over kin: methods use it")
     if takes == "teacher" and not speaks:
         problems.append(
             f"{key}.kin: {term.objective.name} compares a student with its teacher: write kin: {{name: teacher, checkpoint: ...}}"
         )
+    if takes == "proxies":
+        problems += _classless(term)
     for what, chosen in (("miner", term.miner), ("augmenter", term.augmenter)):
         if takes == "teacher" and chosen is not None:
             problems.append(f"{key}.{what}: {term.objective.name} has no pairs: leave it out")
@@ -145,4 +152,17 @@ def _misplaced(term: TermChoice) -> list[str]:
         problems.append(f"{key}.weight: expected a number from 0, got {term.place.weight}")
     if takes == "relation" and term.kin.name == "teacher" and bool(term.kin.settings["k"]) == (term.kin.settings["threshold"] is not None):
         problems.append(f"{key}.kin: {term.objective.name} needs to know whom the teacher places close: set either k or threshold")
+    return problems
+
+
+def _classless(term: TermChoice) -> list[str]:
+    """What an objective with rows of classes cannot be asked to do."""
+    problems, key, name = [], term.key, term.objective.name
+    if not KINS.entry(term.kin.name).facts.get("classes"):
+        classed = [kin for kin, entry in KINS.entries.items() if entry.facts.get("classes")]
+        problems.append(f"{key}.kin: {name} learns a row for each class, and {term.kin.name} names none: choose {' or '.join(classed)}")
+    if term.miner is not None:
+        problems.append(f"{key}.miner: {name} compares rows with its classes, there are no pairs to choose from: leave it out")
+    if term.augmenter is not None and not AUGMENTERS.entry(term.augmenter.name).facts.get("classes"):
+        problems.append(f"{key}.augmenter: {term.augmenter.name} says no classes of its rows, and {name} needs them: leave it out")
     return problems

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,14 +19,14 @@ from kinshot.datasets.graphs import GRAPHS
 from kinshot.encoders.build import keyed_initialisation
 from kinshot.kin import KINS
 from kinshot.kin.graph import RelationGraph
-from kinshot.kin.kin import Kin, Known, Pairs
+from kinshot.kin.kin import Kin, Known
 from kinshot.kin.miners import MINERS
+from kinshot.learn.change import Change
 from kinshot.learn.learner import Learner
 from kinshot.learn.method import Method
-from kinshot.learn.term import Change, Term, try_objective
+from kinshot.learn.term import Term, try_objective
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.augmenters import AUGMENTERS
-from kinshot.objectives.common import products, unit
 from kinshot.objectives.module import ObjectiveModule
 from kinshot.recipes.recipe import Recipe
 from kinshot.recipes.terms import TermChoice, labels_of
@@ -108,22 +109,23 @@ def terms_of(choices: Sequence[TermChoice], method: Method, known: Known, teache
         place = replace(choice.place, label=label)
         ours = tried[place.on]
         said = teachers.sample(choice.kin.settings) if choice.taught else None
-        objective = _objective(choice, ours, None if said is None else said[1], known.context)
-        term = Term(place, objective, kin, taught=choice.taught, change=_chosen(choice), share=choice.share)
         if said is None:
             _check_rows(ours, choice)
-        else:
+        objective = _objective(choice, ours, None if said is None else said[1], kin, known.context)
+        change = _change(choice, ours, kin, known.context)
+        term = Term(place, objective, kin, takes=choice.takes, change=change, share=choice.share)
+        if said is not None:
             try_objective(term, ours, said[1], known.context.batch_size, f"{choice.kin.settings['output']} of {said[0]}")
         terms.append(term)
     return terms
 
 
-def _objective(choice: TermChoice, ours: Tensor, theirs: Tensor | None, context: RunContext) -> Callable[..., Tensor]:
+def _objective(choice: TermChoice, ours: Tensor, theirs: Tensor | None, kin: Kin, context: RunContext) -> Callable[..., Tensor]:
     name, settings = choice.objective
     part = OBJECTIVES.get(name)
     with keyed_initialisation(context.seed, choice.initial):
         if inspect.isclass(part):
-            shapes = (ours.shape[1],) if theirs is None else (tuple(ours.shape[1:]), tuple(theirs.shape[1:]))
+            shapes = (ours.shape[1], kin.classes) if theirs is None else (tuple(ours.shape[1:]), tuple(theirs.shape[1:]))
             built: ObjectiveModule = OBJECTIVES.build(name, *shapes, context, settings=settings)
             return built
     if theirs is None:
@@ -131,29 +133,20 @@ def _objective(choice: TermChoice, ours: Tensor, theirs: Tensor | None, context:
     return lambda student, teacher, indices, step: part(student, teacher, **settings)
 
 
-def _chosen(choice: TermChoice) -> Change | None:
-    """What changes the pairs before they are compared: the augmenter adds rows, then the miner leaves pairs out by the rows' cosines."""
+def _change(choice: TermChoice, ours: Tensor, kin: Kin, context: RunContext) -> Change | None:
+    """What the term's augmenter and miner make of the pairs; None where it has neither."""
     if choice.miner is None and choice.augmenter is None:
         return None
-    pick = None if choice.miner is None else partial(MINERS.get(choice.miner.name), **choice.miner.settings)
-    add = None if choice.augmenter is None else partial(AUGMENTERS.get(choice.augmenter.name), **choice.augmenter.settings)
-
-    def changed(pairs: Pairs) -> Pairs:
-        z, relation, refs = pairs
-        if add is not None:
-            if refs is not None:
-                raise ConfigError(
-                    f"{choice.key}.augmenter: kin {choice.kin.name} compares anchors with other rows, and {add.func.__name__} makes rows "
-                    "between anchors: leave it out, or choose kin whose rows are compared with each other"
-                )
-            z, relation = add(z, relation)
-        if pick is not None:
-            with torch.no_grad():
-                rows = unit(z)
-                relation = pick(products(rows, rows if refs is None else unit(refs)), relation)
-        return Pairs(z, relation, refs)
-
-    return changed
+    miner = None if choice.miner is None else partial(MINERS.get(choice.miner.name), **choice.miner.settings)
+    augmenter: Callable[..., Any] | None = None
+    if choice.augmenter is not None:
+        name, settings = choice.augmenter
+        part = AUGMENTERS.get(name)
+        if inspect.isclass(part):
+            augmenter = AUGMENTERS.build(name, ours.shape[1], kin.classes, context, settings=settings)
+        else:
+            augmenter = partial(part, **settings)
+    return Change(augmenter, miner, seed=context.seed, key=choice.key)
 
 
 def _check_rows(tried: Tensor, choice: TermChoice) -> None:

@@ -6,6 +6,7 @@ from kinshot.fewshot.methods.feat import FEAT as feat
 from kinshot.fewshot.methods.maml import ANIL as anil
 from kinshot.fewshot.methods.maml import MAML as maml
 from kinshot.fewshot.methods.matchingnet import MatchingNet as matchingnet
+from kinshot.fewshot.methods.metric import MetricLearning as metric
 from kinshot.fewshot.methods.protonet import ProtoNet as protonet
 from kinshot.segmentation.methods.base_classes import BaseClassesMethod as base_classes
 from kinshot.segmentation.methods.dual_prototype import DualPrototype as dual_prototype
@@ -45,6 +46,7 @@ __all__ = [
     "masked_reconstruction",
     "masked_vicreg",
     "matchingnet",
+    "metric",
     "moco",
     "panet",
     "pfenet",

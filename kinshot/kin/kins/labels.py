@@ -9,7 +9,7 @@ from kinshot.kin.kin import Kin, Known, Pairs, at
 from kinshot.samples.batch import Batch, Shown
 
 
-@KINS.register("labels", labelled=True)
+@KINS.register("labels", labelled=True, classes=True)
 class LabelsKin(Kin):
     """Members of a class are kin, members of other classes are told apart; samples of unknown class are neither.
 
@@ -20,8 +20,10 @@ class LabelsKin(Kin):
     """
 
     def __init__(self, known: Known, *, attribute: str = "") -> None:
-        self.classes = known.classes(attribute, "labels")
+        self.labels = known.classes(attribute, "labels")
+        self.classes = int(self.labels.max()) + 1 if len(self.labels) else 0
 
     def pairs(self, z: Tensor, partners: Tensor | None, shown: Shown, batch: Batch, step: int) -> Pairs | None:
         """All rows, by the class of what they show."""
-        return Pairs(z, constructors.labels(at(self.classes, shown)))
+        y = at(self.labels, shown)
+        return Pairs(z, constructors.labels(y), y=y)

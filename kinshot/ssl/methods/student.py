@@ -24,7 +24,7 @@ class Student(Method):
             loss what must lie together: without labels, hardly any other pair of a batch does.
     """
 
-    taught_only = True
+    by_terms = True
 
     def __init__(self, model: Model, context: RunContext, *, views: int = 1) -> None:
         super().__init__(model)
