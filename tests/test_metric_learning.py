@@ -102,7 +102,7 @@ def test_rows_made_of_a_class_meet_its_proxies(objective: str, augmenter: str, r
     [
         (["terms=[]"], "method metric has no loss of its own: say in distill.losses or terms"),
         ([terms("triplet"), "method.feature=projecter"], "method metric has no output 'projecter'"),
-        ([terms("triplet"), "order.per_class=13", "train.batch_size=26"], "batches of 26 with 13 of a class need 2 classes, the data has 0, 5 more have"),
+        ([terms("triplet"), "order.per_class=13", "train.batch_size=26"], "13 of a class need 2 classes, the data has 0, 5 more have"),
         ([terms("triplet"), "data.label="], "metric learns from class labels and the data has none"),
     ],
 )  # fmt: skip
