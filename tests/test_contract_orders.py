@@ -12,7 +12,7 @@ import torch
 from kinshot.core.errors import ConfigError
 from kinshot.core.rng import keyed_generator
 from kinshot.datasets.base import ArraySource
-from kinshot.datasets.labels import Clock
+from kinshot.datasets.labels import Clock, Marks
 from kinshot.datasets.loader import batches
 from kinshot.datasets.orders import ORDERS
 
@@ -23,11 +23,15 @@ SOURCE = ArraySource(np.arange(len(LABELS), dtype=np.uint8)[:, None, None, None]
 RECORDING = np.repeat(np.arange(6), [14, 10, 8, 7, 6, 2])
 MIXED = np.random.default_rng(1).permutation(len(RECORDING))
 CLOCK = Clock((np.concatenate([np.arange(n) / 2 + 3 for n in np.bincount(RECORDING)]))[MIXED], RECORDING[MIXED])
-KNOWN = {"labels": LABELS, "clock": CLOCK}
+# pairs of classes are of one kind; a class has its samples from three places in turn
+MARKS = Marks(LABELS, {"kind": LABELS // 2, "place": np.argsort(np.argsort(LABELS, kind="stable")) % 3})
+KNOWN = {"labels": LABELS, "clock": CLOCK, "attributes": MARKS}
+NEEDED = {"hierarchical": {"attribute": "kind", "per_class": 2}, "balanced": {"attribute": "place", "per_class": 2}}
 
 
-def made(name, labels=None, batch=BATCH, steps=STEPS, seed=3, clock=None, **settings):
-    given = {"labels": labels, "clock": clock}[takes := ORDERS.entry(name).facts.get("takes", "labels")]
+def made(name, labels=None, batch=BATCH, steps=STEPS, seed=3, clock=None, marks=None, **settings):
+    given = {"labels": labels, "clock": clock, "attributes": marks}[takes := ORDERS.entry(name).facts.get("takes", "labels")]
+    settings = NEEDED.get(name, {}) | settings
     return ORDERS.build(name, KNOWN[takes] if given is None else given, batch, steps, seed, settings=settings)
 
 
@@ -76,6 +80,21 @@ def test_what_needs_a_clock_says_so(name):
     if ORDERS.entry(name).facts.get("takes") == "clock":
         with pytest.raises(ConfigError, match=f"order {name} needs to know .* choose data with a clock"):
             ORDERS.build(name, None, BATCH, STEPS, 3)
+
+
+def test_what_needs_an_attribute_names_those_that_there_are(name):
+    if ORDERS.entry(name).facts.get("takes") == "attributes":
+        with pytest.raises(ConfigError, match=f"order {name} needs the attribute 'kin' of the data.*'kind'"):
+            made(name, attribute="kin")
+        with pytest.raises(ConfigError, match=f"order {name} needs .* the data has none: choose data with attributes"):
+            made(name, marks=Marks(LABELS, {}))
+
+
+@pytest.mark.parametrize("name", ["classes", "hierarchical", "balanced", "units"])
+@pytest.mark.parametrize("labels", [np.full_like(LABELS, -1), np.zeros_like(LABELS)], ids=["none", "one"])
+def test_what_needs_classes_says_so(name, labels):
+    with pytest.raises(ConfigError, match=rf"order {name}: .* the data has [01].*: (lower|set)"):
+        made(name, labels=labels, marks=Marks(labels, {"kind": labels, "place": MARKS.attributes["place"]}))
 
 
 def test_what_it_says_for_itself_is_written_down(name):

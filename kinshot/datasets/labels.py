@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kinshot.core.errors import DataError, suggest
+from kinshot.core.errors import ConfigError, DataError, suggest
 
 
 class Clock(NamedTuple):
@@ -15,6 +15,22 @@ class Clock(NamedTuple):
 
     time: np.ndarray
     recording: np.ndarray
+
+
+class Marks(NamedTuple):
+    """Classes of samples, int64 (N,) with -1 for none, and further labels by name, of each of which a sample has one at most, likewise."""
+
+    labels: np.ndarray
+    attributes: Mapping[str, np.ndarray]
+
+    def column(self, name: str, whose: str) -> np.ndarray:
+        """The attribute of that name, int64 (N,). Raises ConfigError with those that there are; `whose` begins the message."""
+        if name not in self.attributes:
+            known = (
+                suggest(name, self.attributes) if self.attributes else "the data has none: choose data with attributes, or another order"
+            )
+            raise ConfigError(f"{whose} needs the attribute {name!r} of the data, one value a sample: {known}")
+        return np.asarray(self.attributes[name], dtype=np.int64)
 
 
 def checked_labels(

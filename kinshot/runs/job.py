@@ -24,6 +24,7 @@ from kinshot.core.runtime import (
 )
 from kinshot.datasets.base import Source
 from kinshot.datasets.graphs import GRAPHS
+from kinshot.datasets.labels import Marks
 from kinshot.datasets.loader import Order, batches
 from kinshot.datasets.orders import ORDERS
 from kinshot.datasets.scenes import PHOTO
@@ -200,9 +201,9 @@ def _order(recipe: Recipe, method: Method, source: Source, steps: int) -> Order 
         raise ConfigError(f"order: method {recipe.method.name} chooses its own batches: leave order out")
     if recipe.order is None:
         return method.order
-    known: Any = np.full(len(source), -1) if source.labels is None else np.asarray(source.labels)
-    if ORDERS.entry(recipe.order.name).facts.get("takes") == "clock":
-        known = source.clock
+    labels = np.full(len(source), -1) if source.labels is None else np.asarray(source.labels)
+    takes = ORDERS.entry(recipe.order.name).facts.get("takes", "labels")
+    known: Any = {"labels": labels, "clock": source.clock, "attributes": Marks(labels, source.categories)}[takes]
     order: Order = ORDERS.build(recipe.order.name, known, recipe.train.batch_size, steps, recipe.seed, settings=recipe.order.settings)
     return order
 

@@ -11,6 +11,7 @@ import torch
 from kinshot.core.errors import ConfigError
 from kinshot.core.rng import keyed_numpy
 from kinshot.datasets.orders import ORDERS
+from kinshot.datasets.orders.members import several
 
 
 @ORDERS.register("classes")
@@ -77,10 +78,5 @@ class ClassOrder:
         rows = np.empty((self.steps, self.ways, self.per_class), dtype=np.int64)
         for step in range(self.steps):
             for way, chosen in enumerate(rng.choice(len(self.members), self.ways, replace=False)):
-                rows[step, way] = self._drawn(self.members[chosen], rng)
+                rows[step, way] = several(self.members[chosen], self.per_class, rng)
         return torch.from_numpy(rows).flatten(1)
-
-    def _drawn(self, members: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """K samples of a class: every one of them before any comes again."""
-        whole, rest = divmod(self.per_class, len(members))
-        return np.concatenate([np.tile(members, whole), rng.choice(members, rest, replace=False)])
