@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 import torch
@@ -187,6 +188,13 @@ class Source(ABC):
         labels = relabel[self.labels]
         rows = np.flatnonzero(labels >= 0)
         return _Part(self, rows, self.fields, labels[rows], [self.class_names[c] for c in ids])
+
+    def relabelled(self, labels: np.ndarray) -> Self:
+        """The same samples with other labels, of the same classes. Raises DataError where they do not fit."""
+        other = copy(self)
+        other.labels, other.class_names, other.contains = checked_labels(self.name, labels, self.class_names, self.contains, len(self))
+        other._fingerprint = None
+        return other
 
     def only(self, field: str) -> Source:
         """The source of one field, and of the samples that have it, which are tensors. Raises ConfigError for an unknown field."""

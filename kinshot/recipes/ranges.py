@@ -9,7 +9,7 @@ from kinshot.core.runtime import MOST_THREADS
 
 _LOWEST = {
     "train.epochs": 0, "train.weight_decay": 0, "train.warmup": 0, "train.final_lr": 0,
-    "train.ema": 0, "train.workers": 0, "train.threads": 0, "train.momentum": 0,
+    "train.ema": 0, "train.wrong_labels": 0, "train.workers": 0, "train.threads": 0, "train.momentum": 0,
     "monitor.log_every": 1, "monitor.checkpoint_every": 0.001, "monitor.keep": 1, "monitor.knn_every": 0, "monitor.knn_samples": 10,
     "validation.ways": 1, "validation.shots": 1, "validation.queries": 1, "validation.episodes": 2, "validation.every": 1,
     "monitor.knn_k": 1, "monitor.projector_points": 0, "projector.layers": 0, "projector.hidden": 1, "projector.dim": 1,
@@ -21,7 +21,8 @@ _ABOVE_0 = {
 }
 _HIGHEST = {
     "train.warmup": 1.0, "train.final_lr": 1.0, "train.ema": 0.99999, "train.momentum": 0.99999, "train.lr": 1e6, "train.weight_decay": 1e6,
-    "train.threads": MOST_THREADS, "train.workers": 256, "train.epochs": 10_000_000, "train.batch_size": 10_000_000,
+    "train.wrong_labels": 0.99999, "train.threads": MOST_THREADS,
+    "train.workers": 256, "train.epochs": 10_000_000, "train.batch_size": 10_000_000,
     "monitor.checkpoint_every": 1e6, "projector.layers": 64, "projector.hidden": 1_000_000, "projector.dim": 1_000_000,
 }  # fmt: skip
 _LARGEST = 10**9

@@ -51,6 +51,8 @@ class TrainConfig:
         ema: decay of the exponential moving average of weights that checkpoints export; 0 exports the weights themselves.
         precision: fp32, bf16 autocast, or auto (bf16 where the processor has instructions for it).
         channels_last: memory format of images and convolutions.
+        wrong_labels: share of the training labels that are exchanged for those of other classes, drawn by the run's seed: for studies of
+            what wrong labels cost. Validation and evaluations keep the labels that the data has.
         workers: loader processes; 0 loads in the training process (right for data in memory).
         threads: torch threads; 0 keeps torch's choice.
         allocator: keep freed memory in the process (Linux, glibc), so that activations are not faulted in again every step.
@@ -75,6 +77,7 @@ class TrainConfig:
     ema: float = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     channels_last: bool = True
+    wrong_labels: float = 0.0
     workers: int = 0
     threads: int = 0
     allocator: bool = True

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kinshot.core.errors import ConfigError
 from kinshot.datasets.base import Source
 from kinshot.datasets.bundle import Bundle
+from kinshot.datasets.wrong_labels import wrong_labels
+from kinshot.recipes.recipe import Recipe, knows_labels
 from kinshot.samples import SPECS
 
 
@@ -60,3 +62,26 @@ def data_of(source: Source, beside: tuple[str, ...], method: str) -> Data:
     if beside and partial:
         raise ConfigError(f"method {method} needs {partial[0]} of every sample, and some of {source.name} lack it: leave those out")
     return Data(source, source.only(able[0]), able[0], beside)
+
+
+def with_wrong_labels(data: Data, recipe: Recipe) -> tuple[Data, list[str]]:
+    """The samples of a run, of whose labels a share is wrong as `train.wrong_labels` asks, and what is to be said of it.
+
+    What a checkpoint keeps of the data, by which runs of several seeds are known to be of the same, are the labels that the data has.
+
+    Raises:
+        ConfigError: wrong labels of data without labels, or for a run that does not learn from any.
+    """
+    share, labels = recipe.train.wrong_labels, data.seen.labels
+    if not share:
+        return data, []
+    if labels is None or data.beside:
+        raise ConfigError(f"train.wrong_labels is {share:g}, and {data.seen.name} has no label of each sample: leave it out")
+    if not knows_labels(recipe):
+        raise ConfigError(f"train.wrong_labels is {share:g}, and neither method nor terms of this run learn from labels: leave it out")
+    given, wrong = wrong_labels(labels, len(data.seen.class_names), share, recipe.seed)
+    note = (
+        f"labels: {int(wrong.sum())} of {len(wrong)} are wrong, as train.wrong_labels={share:g} asks; figures of training and of its kNN "
+        "probe are measured with these"
+    )
+    return replace(data, seen=data.seen.relabelled(given)), [note]

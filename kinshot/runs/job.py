@@ -43,7 +43,7 @@ from kinshot.recipes.fit import filled_in, fit
 from kinshot.recipes.loaded import read
 from kinshot.recipes.recipe import Recipe, learns_from_labels
 from kinshot.runs.begun import stand_in_notes
-from kinshot.runs.data import Data, data_of
+from kinshot.runs.data import Data, data_of, with_wrong_labels
 from kinshot.runs.embedder import build_model, initial_input, initialize
 from kinshot.runs.inputs import BatchMaker, companions_of
 from kinshot.runs.reached import unfinished_notes
@@ -118,7 +118,7 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     the input that its encoder was made for, and its weights come later.
     """
     given = read(Path(recipe.init), parts=("encoder",)) if recipe.init and input is None else None
-    data = data_of(source, _kind_of_method(recipe).fields, recipe.method.name)
+    data, mislabelled = with_wrong_labels(data_of(source, _kind_of_method(recipe).fields, recipe.method.name), recipe)
     source = data.seen
     if input is None:
         input = input_of(source) if given is None else initial_input(given.checkpoint, source)
@@ -155,6 +155,7 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     make_batch = _batch_maker(recipe, data, input, learner)
     threads = f"device: {device}, {torch.get_num_threads()} threads"
     notes = [threads, f"precision: {precision} ({reason})", allocator or f"allocator: {allocator_obstacle()}"]
+    notes += mislabelled
     notes += (data.whole if data.beside else data.seen).said()
     notes += stand_in_notes(data.whole) + filled_in(written, recipe) + unfinished_notes([recipe.init, *recipe.teachers])
     computed = [describe_compute(precision, device)]
