@@ -12,6 +12,7 @@ import click
 import kinshot
 from kinshot.cli.check import check_command
 from kinshot.cli.common import Group, command_line, lines, run, say, show
+from kinshot.cli.embed import embed_command
 from kinshot.cli.labels import labels_command
 from kinshot.cli.measure import measure_command
 from kinshot.cli.missing import missing_command
@@ -167,6 +168,7 @@ def probe_command(
 ssl.add_command(list_command)
 ssl.add_command(show_command)
 ssl.add_command(measure_command)
+ssl.add_command(embed_command)
 ssl.add_command(labels_command)
 ssl.add_command(missing_command)
 ssl.add_command(check_command)
