@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # listed by `make api`; a part that is not listed has no type
     def __getattr__(name: str) -> Any: ...
 
 
-OBJECTIVES = Registry("objective", "kinshot.objectives", "kinshot.objectives.distillation")
+OBJECTIVES = Registry("objective", "kinshot.objectives", "kinshot.objectives.distillation", "kinshot.objectives.proxies")
 face(__name__, OBJECTIVES)
 
 

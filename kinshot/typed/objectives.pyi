@@ -30,6 +30,17 @@ from kinshot.objectives.n_pair import n_pair as n_pair
 from kinshot.objectives.nca import nca as nca
 from kinshot.objectives.nt_xent import nt_xent as nt_xent
 from kinshot.objectives.proto_nce import proto_nce as proto_nce
+from kinshot.objectives.proxies.arc_face import ArcFace as arc_face
+from kinshot.objectives.proxies.center import Center as center
+from kinshot.objectives.proxies.cos_face import CosFace as cos_face
+from kinshot.objectives.proxies.linear_softmax import LinearSoftmax as linear_softmax
+from kinshot.objectives.proxies.multi_proxy_anchor import MultiProxyAnchor as multi_proxy_anchor
+from kinshot.objectives.proxies.normalized_softmax import NormalizedSoftmax as normalized_softmax
+from kinshot.objectives.proxies.proxy_anchor import ProxyAnchor as proxy_anchor
+from kinshot.objectives.proxies.proxy_nca import ProxyNCA as proxy_nca
+from kinshot.objectives.proxies.soft_triple import SoftTriple as soft_triple
+from kinshot.objectives.proxies.sphere_face import SphereFace as sphere_face
+from kinshot.objectives.proxies.sub_center_arc_face import SubCenterArcFace as sub_center_arc_face
 from kinshot.objectives.structural_similarity import structural_similarity as structural_similarity
 from kinshot.objectives.sup_con import sup_con as sup_con
 from kinshot.objectives.triplet import triplet as triplet
@@ -39,14 +50,17 @@ from kinshot.objectives.wrt import wrt as wrt
 
 __all__ = [
     "alignment",
+    "arc_face",
     "attention_transfer",
     "barlow_twins",
     "block_repulsion",
+    "center",
     "class_uniformity",
     "cocoa",
     "compress",
     "contra_x",
     "correlation_congruence",
+    "cos_face",
     "coss",
     "crd",
     "cross_entropy",
@@ -56,19 +70,27 @@ __all__ = [
     "info_nce",
     "kd",
     "lifted",
+    "linear_softmax",
     "margin_contrastive",
+    "multi_proxy_anchor",
     "multi_similarity",
     "n_pair",
     "nca",
+    "normalized_softmax",
     "nt_xent",
     "pkt",
     "proto_nce",
+    "proxy_anchor",
+    "proxy_nca",
     "rkd_angle",
     "rkd_distance",
     "seed",
     "similarity_preserving",
     "simreg",
+    "soft_triple",
+    "sphere_face",
     "structural_similarity",
+    "sub_center_arc_face",
     "sup_con",
     "triplet",
     "uniformity",
