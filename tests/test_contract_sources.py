@@ -68,6 +68,7 @@ CASES: dict[str, Callable[[Path], Settings]] = {
     "mask_folder": lambda root: _at(root, write_scenes, size=8),
     "recordings": lambda root: _at(root, write_recordings, split="all", seconds=2.0, step=1.0),
     "omniglot": lambda root: _at(root, lambda place: write_omniglot(place, "val"), split="val", size=14),
+    "photo_drawings": lambda root: _at(root, write_folder, split="train", size=8),
     "pascal_5i": lambda root: _at(root, write_pascal, split="test", fold=2, size=16),
     "table": lambda root: _at(root / "rows.csv", lambda file: _table(file.parent), label="species", attributes=("site",)),
     "hapt": lambda root: _at(root, write_hapt, seconds=2.0, step=1.0),

@@ -41,6 +41,7 @@ CONTRACT = {
 ELSEWHERE = {"table": "test_samples.py", "task_topology": "test_datasets_reproductions.py", "manifold": "test_datasets_reproductions.py"}
 ELSEWHERE |= {"grocery_store": "test_datasets_grocery.py"}
 ELSEWHERE |= {"glyph_scenes": "test_datasets_glyph_scenes.py", "mask_folder": "test_datasets_scene_files.py"}
+ELSEWHERE |= {"photo_drawings": "test_datasets_photo_drawings.py"}
 ELSEWHERE |= {"motion": "test_datasets_motion.py", "recordings": "test_datasets_recordings.py"}
 ELSEWHERE |= dict.fromkeys(("uci_har", "hapt"), "test_datasets_uci_har.py")
 ELSEWHERE |= dict.fromkeys(("pascal_5i", "coco_20i", "fss_1000"), "test_datasets_folds.py")

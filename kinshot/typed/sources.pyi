@@ -16,6 +16,7 @@ from kinshot.datasets.mask_folder import mask_folder as mask_folder
 from kinshot.datasets.motion import motion as motion
 from kinshot.datasets.omniglot import omniglot as omniglot
 from kinshot.datasets.pascal_5i import pascal_5i as pascal_5i
+from kinshot.datasets.photo_drawings import photo_drawings as photo_drawings
 from kinshot.datasets.recordings import recordings as recordings
 from kinshot.datasets.table import table as table
 from kinshot.datasets.task_topology import task_topology as task_topology
@@ -38,6 +39,7 @@ __all__ = [
     "motion",
     "omniglot",
     "pascal_5i",
+    "photo_drawings",
     "recordings",
     "table",
     "task_topology",
