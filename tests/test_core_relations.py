@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -141,6 +142,17 @@ def test_multilabels_decide_only_what_missing_entries_cannot_change():
     strict = make.multilabels(marks, 2)
     assert strict.dense()[0].sum() == 0
     assert strict.dense()[1][3].tolist() == [0, 1, 1, 0]  # with row 0 the missing label may be the second shared one
+
+
+def test_graded_multilabels_weigh_what_is_shared():
+    marks = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 1]]).float()
+    positive, negative = make.multilabels(marks, 1, graded=True).validate().dense()
+    for a, b in itertools.product(range(5), repeat=2):
+        sets = [{i for i in range(4) if marks[row, i] == 1} for row in (a, b)]
+        share = len(sets[0] & sets[1]) / max(len(sets[0] | sets[1]), 1)
+        assert float(positive[a, b]) == pytest.approx(share if a != b else 0)
+        assert float(negative[a, b]) == pytest.approx(0 if a == b or share else 1)
+    assert make.multilabels(marks, 2, graded=True).dense()[1][0, 2] == pytest.approx(1 - 1 / 4)
 
 
 def test_across_views_carries_kinship_to_every_view():

@@ -88,13 +88,15 @@ def labels(y: Tensor, y_refs: Tensor | None = None) -> Relation:
     return _masks(same & known, ~same & known, diagonal=y_refs is not None)
 
 
-def multilabels(marks: Tensor, min_shared: int = 1, marks_refs: Tensor | None = None) -> Relation:
+def multilabels(marks: Tensor, min_shared: int = 1, marks_refs: Tensor | None = None, *, graded: bool = False) -> Relation:
     """Rows that share enough labels are kin; those that cannot, whatever is missing, are told apart; in between is neither.
 
     Args:
         marks: (A, L), 1 = has the label, 0 = has it not, -1 or NaN = missing.
         min_shared: labels that kin share.
         marks_refs: (R, L); None = the anchors themselves.
+        graded: weighs kin by the share of labels that both have among those that either has (Jaccard), and others by one minus it; False
+            weighs all pairs 1.
 
     >>> marks = torch.tensor([[1, 1, 0], [1, 0, 1], [0, 0, 1]])
     >>> kinshot.kin.multilabels(marks).dense()[0]
@@ -109,7 +111,13 @@ def multilabels(marks: Tensor, min_shared: int = 1, marks_refs: Tensor | None = 
         raise ConfigError(f"multilabels: expected (A, L) and (R, L), got {tuple(marks.shape)} and {tuple(columns.shape)}")
     has = [(rows == 1).float() for rows in (marks, columns)]
     may = [((rows == 1) | (rows < 0) | rows.isnan()).float() for rows in (marks, columns)]
-    return _masks(has[0] @ has[1].T >= min_shared, may[0] @ may[1].T < min_shared, diagonal=marks_refs is not None)
+    shared = has[0] @ has[1].T
+    kin, others = shared >= min_shared, may[0] @ may[1].T < min_shared
+    if graded:
+        either = has[0].sum(dim=1, keepdim=True) + has[1].sum(dim=1) - shared
+        relevance = shared / either.clamp(min=1)
+        kin, others = relevance * kin, (1 - relevance) * others
+    return _masks(kin, others, diagonal=marks_refs is not None)
 
 
 def weights(positive: Tensor, negative: Tensor | None = None, *, diagonal: bool = False) -> Relation:

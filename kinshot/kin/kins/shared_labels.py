@@ -21,14 +21,16 @@ class SharedLabelsKin(Kin):
     Args:
         attribute: of the data, several labels a sample: 1 has it, 0 has it not, -1 or NaN missing.
         min_shared: labels that kin share.
+        graded: weighs kin by the share of labels that both have among those that either has, and others by one minus it.
     """
 
-    def __init__(self, known: Known, *, attribute: str, min_shared: int = 1) -> None:
+    def __init__(self, known: Known, *, attribute: str, min_shared: int = 1, graded: bool = False) -> None:
         marks = known.attribute(attribute, "shared_labels")
         if marks.ndim != 2:
             raise ConfigError(f"kin shared_labels: expected several labels a sample, (N, L), as attribute {attribute!r}, got {marks.shape}")
-        self.marks, self.min_shared = torch.from_numpy(np.asarray(marks, dtype=np.float32)), min_shared
+        self.marks = torch.from_numpy(np.asarray(marks, dtype=np.float32))
+        self.min_shared, self.graded = min_shared, graded
 
     def pairs(self, z: Tensor, partners: Tensor | None, shown: Shown, batch: Batch, step: int) -> Pairs | None:
         """All rows, by the labels of what they show."""
-        return Pairs(z, constructors.multilabels(at(self.marks, shown), self.min_shared))
+        return Pairs(z, constructors.multilabels(at(self.marks, shown), self.min_shared, graded=self.graded))
