@@ -205,8 +205,9 @@ def test_probabilities_of_distance_weighting_equal_loops(cutoffs: tuple[float, f
 def test_draws_follow_the_probabilities_and_never_leave_them() -> None:
     s = unit(1, DIM) @ unit(4, DIM, seed=4).T
     others = torch.tensor([[True, True, False, True]])
-    relation = Relation(Mask(torch.cat([torch.zeros(1, 4), torch.ones(1, 4000)], dim=1)), Mask(torch.cat([others, torch.zeros(1, 4000)], dim=1).float()),
-                        (1, 4004))  # fmt: skip
+    kin, apart = torch.zeros(1, 4004), torch.zeros(1, 4004)
+    kin[:, 4:], apart[:, :4] = 1, others
+    relation = Relation(Mask(kin), Mask(apart), (1, 4004))
     times = mined("distance_weighted", torch.cat([s, torch.zeros(1, 4000, dtype=s.dtype)], dim=1), relation).dense()[1][0, :4]
     assert times.sum() == 4000
     assert times[2] == 0
