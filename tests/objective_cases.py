@@ -18,7 +18,7 @@ from kinshot.encoders.build import keyed_initialisation
 from kinshot.kin.constructors import labels
 from kinshot.objectives import OBJECTIVES, taking
 
-BATCH, SAMPLES, CLASSES = 6, 40, 3
+BATCH, SAMPLES, CLASSES = 6, 40, 6
 Y = torch.tensor([0, 0, 1, 1, 1, -1])
 Shape = tuple[int, ...]
 Loss = Callable[..., Tensor]
@@ -37,6 +37,8 @@ SHAPES = {
     "compress:variant=1q": [EQUAL],
 }
 ALSO = {"fitnet": [EQUAL, MAPS], "similarity_preserving": [EQUAL, MAPS]}
+# Settings for a batch of a few rows, where the defaults are those of hundreds.
+FEW: dict[str, dict[str, Any]] = {"hier": {"proxies": 8, "neighbors": 3, "draws": 6}}
 # Settings that one choice of another asks for.
 BESIDE: dict[str, dict[str, Any]] = {"margin_contrastive:normalize=True": {"negative_margin": 1.5}}
 
@@ -118,12 +120,13 @@ def cases(*kinds: str) -> list[Any]:
 
 
 def _settings(name: str) -> list[tuple[str, dict[str, Any]]]:
-    found: list[tuple[str, dict[str, Any]]] = [(name, {})]
+    always = FEW.get(name, {})
+    found: list[tuple[str, dict[str, Any]]] = [(name, always)]
     for key, parameter in OBJECTIVES.entry(name).parameters.items():
         # what `reduction` of an objective over anchors gives is tested by itself
         for choice in [] if key == "reduction" and parameter.default in ("mean", "valid") else _choices(parameter):
             label = f"{name}:{key}={choice}"
-            found.append((label, {key: choice, **BESIDE.get(label, {})}))
+            found.append((label, {**always, key: choice, **BESIDE.get(label, {})}))
     return found
 
 

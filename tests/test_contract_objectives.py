@@ -19,11 +19,21 @@ from kinshot.objectives.module import ObjectiveModule
 from tests.objective_cases import BATCH, Case, Y, cases, warm
 
 KINDS = ("relation", "proxies", "classes", "views", "teacher")
-SEES_ORDER = {"correlation_congruence"}
+SEES_ORDER = {"correlation_congruence", "hier"}
 # They push strangers apart also where an anchor has no kin. An objective that is not named here costs nothing without kin.
-REPEL = {"contra_x", "margin_contrastive", "uniformity", "block_repulsion", "class_uniformity", "gaussian_mixture", "proto_nce"}
+REPEL = {
+    "block_repulsion",
+    "class_uniformity",
+    "contra_x",
+    "gaussian_mixture",
+    "hier",
+    "margin",
+    "margin_contrastive",
+    "proto_nce",
+    "uniformity",
+}
 # Their units are the batch's classes. An objective that is not named here takes references.
-OF_THE_BATCH = {"block_repulsion", "class_uniformity", "gaussian_mixture", "proto_nce"}
+OF_THE_BATCH = {"block_repulsion", "class_uniformity", "gaussian_mixture", "hier", "proto_nce"}
 # An anchor is its own kin.
 KIN_OF_ITSELF = {"contra_x"}
 ANY_NUMBER = {"multi_similarity": {"threshold", "mining_margin"}}

@@ -86,5 +86,7 @@ def test_what_does_not_fit_is_refused() -> None:
         Margin(4, 0, CONTEXT, boundary="class")
     with pytest.raises(ConfigError, match="boundary"):
         margin_loss(rows(8, 4), make.labels(Y), boundary=torch.ones(3))
+    with pytest.raises(ConfigError, match="classes below 3, got 3"):
+        Margin(4, 3, CONTEXT, boundary="class").boundaries(torch.tensor([0, 3]))
     with pytest.raises(ConfigError, match="nu"):
         margin_loss(rows(8, 4), make.labels(Y), boundary=torch.ones(()), nu=-1)

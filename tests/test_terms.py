@@ -33,6 +33,7 @@ from kinshot.runs.terms import terms_of
 from kinshot.runs.train import train_recipe
 from kinshot.samples.batch import Batch, Partners
 from kinshot.samples.rows import RowSpec
+from tests.objective_cases import FEW
 from tests.steps import model_of, of_images
 from tests.tiny import TINY
 
@@ -82,7 +83,7 @@ def known() -> Known:
 def choice(objective: str, kin: str, **more) -> TermChoice:
     settings, problems = KINS.check(kin, WANTED.get(kin, {}))
     assert not problems
-    own, problems = OBJECTIVES.check(objective, {})
+    own, problems = OBJECTIVES.check(objective, FEW.get(objective, {}))
     assert not problems
     return TermChoice(Choice(objective, own), Choice(kin, settings), Place(**more))
 

@@ -149,4 +149,6 @@ class Margin(ObjectiveModule):
         """Those of anchors of classes y (A,), -1 unknown; or the one of all, 0-dim."""
         if not self.by_class or y is None:
             return self.beta.new_tensor(self.start) if self.by_class else self.beta
+        if len(y) and int(y.max()) >= len(self.beta):
+            raise ConfigError(f"margin: expected classes below {len(self.beta)}, got {int(y.max())}")
         return torch.where(y >= 0, self.beta[y.clamp(min=0)], self.start)

@@ -22,8 +22,10 @@ from kinshot.objectives.distillation.seed import Seed as seed
 from kinshot.objectives.distillation.similarity_preserving import similarity_preserving as similarity_preserving
 from kinshot.objectives.distillation.simreg import SimReg as simreg
 from kinshot.objectives.gaussian_mixture import gaussian_mixture as gaussian_mixture
+from kinshot.objectives.hier import Hier as hier
 from kinshot.objectives.info_nce import info_nce as info_nce
 from kinshot.objectives.lifted import lifted as lifted
+from kinshot.objectives.margin import Margin as margin
 from kinshot.objectives.margin_contrastive import margin_contrastive as margin_contrastive
 from kinshot.objectives.multi_similarity import multi_similarity as multi_similarity
 from kinshot.objectives.n_pair import n_pair as n_pair
@@ -67,10 +69,12 @@ __all__ = [
     "darkrank",
     "fitnet",
     "gaussian_mixture",
+    "hier",
     "info_nce",
     "kd",
     "lifted",
     "linear_softmax",
+    "margin",
     "margin_contrastive",
     "multi_proxy_anchor",
     "multi_similarity",
