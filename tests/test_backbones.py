@@ -88,6 +88,7 @@ COMMANDS: dict[str, list[str]] = {
     "report": ["fewshot", "report", "X", *EPISODES, "--heads", "prototype", "--out", "page", "--overwrite"],
     "crossdomain": ["fewshot", "crossdomain", "X", *EPISODES],
     "lowshot": ["fewshot", "lowshot", "X", "--data", "folder:photos", "--shots", "1", "--draws", "2"],
+    "retrieve": ["fewshot", "retrieve", "X", "--data", "folder:photos"],
     "probe": ["ssl", "probe", "X", "--data", "folder:photos"],
     "measure": ["ssl", "measure", "X", *EPISODES, "--repeats", "1"],
     "inspect": ["ssl", "inspect", "X"],

@@ -22,6 +22,7 @@ COMMANDS = {
     ("fewshot", "eval"): [*TASK, "--features", "backbone"],
     ("fewshot", "report"): [*TASK, "--features", "backbone", "--out", "page", "--overwrite"],
     ("fewshot", "lowshot"): [*DRAWS, "--heads", "prototype"],
+    ("fewshot", "retrieve"): ["--metrics", "recall_at_1"],
     ("fewshot", "generalized"): DRAWS,
     ("fewshot", "imprint"): [*DRAWS, "--tunings", "none", "--starts", "imprinted"],
     ("ssl", "measure"): [*TASK, "--repeats", "1", "--k", "3"],

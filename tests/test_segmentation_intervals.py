@@ -90,7 +90,7 @@ def test_a_difference_is_narrower_than_two_intervals() -> None:
 
 def test_draws_that_do_not_fit_into_memory_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = over_episodes(miou(made(6)), seed=0, draws=50)
-    monkeypatch.setattr("kinshot.segmentation.intervals._AT_ONCE", 60 * 7)
+    monkeypatch.setattr("kinshot.core.statistics.bootstrap._AT_ONCE", 60 * 7)
     assert over_episodes(miou(made(6)), seed=0, draws=50) == whole
     assert over_episodes(miou(made(6)), seed=1, draws=50) != whole
 

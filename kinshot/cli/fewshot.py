@@ -31,6 +31,7 @@ from kinshot.cli.options import (
 from kinshot.cli.outputs import OUTPUT_FILE, printed_anyway
 from kinshot.cli.parts import settings_of, settings_text, show_command
 from kinshot.cli.report import report_command
+from kinshot.cli.retrieve import retrieve_command
 from kinshot.cli.studies import COMMANDS
 from kinshot.cli.train import run_training, training_options
 from kinshot.core.errors import ConfigError
@@ -139,6 +140,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 fewshot.add_command(report_command)
+fewshot.add_command(retrieve_command)
 fewshot.add_command(show_command)
 for study in COMMANDS:
     fewshot.add_command(study)

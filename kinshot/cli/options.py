@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from kinshot.core.errors import ConfigError
+from kinshot.core.part_text import split_text
 from kinshot.fewshot.specs import alternatives, parse_head, split_heads
 from kinshot.recipes.recipe import Choice
 from kinshot.recipes.specs import parse_data, parse_numbers
@@ -121,7 +122,7 @@ def named_source(text: str, split: str) -> Choice:
     """`NAME[:ROOT][,KEY=VALUE...]` as a checked choice, with that split where the source has it and none was given. Raises ConfigError."""
     from kinshot.datasets import SOURCES
 
-    place, *settings = text.split(",")
+    place, *settings = split_text(text, ",", "source", "folder:photos,size=64")  # commas in brackets belong to a value
     known = SOURCES.entry(place.partition(":")[0]).parameters.get("split")
     return parse_data(place, split if known is not None and f"'{split}'" in known.annotation else None, settings)
 

@@ -15,16 +15,13 @@ from typing import Literal
 import numpy as np
 
 from kinshot.core.errors import DataError
-from kinshot.core.rng import keyed_numpy
+from kinshot.core.statistics.bootstrap import DRAWS, drawn_again
 from kinshot.core.statistics.pairing import Tally, tally
 from kinshot.core.statistics.parts import LEVEL
 from kinshot.segmentation.counts import Counts
 from kinshot.segmentation.rules import Quotients, Rule, mean_over_groups, miou, quotient
 
 Over = Literal["episodes", "classes"]
-DRAWS = 1000
-_AT_ONCE = 1 << 22
-"""Weights of episodes that are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -142,23 +139,18 @@ def drawn_figures(measured: Quotients, over: Over, seed: int, draws: int = DRAWS
         DataError: fewer than two episodes, or classes.
     """
     figure = {"episodes": _of_episodes, "classes": _of_classes}[over](measured)
-    return np.concatenate([figure(times) for times in _drawn(*_drawn_from(measured, over), seed, draws)])
+    return np.concatenate([figure(times) for times in _again(over, measured, seed, draws)])
 
 
-def _drawn_from(measured: Quotients, over: Over) -> tuple[str, int]:
+def _again(over: Over, measured: Quotients, seed: int, draws: int) -> Iterator[np.ndarray]:
+    return drawn_again(f"segmentation/bootstrap/{over}", _drawn_from(measured, over), seed, draws)
+
+
+def _drawn_from(measured: Quotients, over: Over) -> int:
     count = len(measured.above) if over == "episodes" else len(np.unique(measured.classes))
     if count < 2:
         raise DataError(f"an interval over {over} needs at least two of them, got {count}: evaluate more {over}")
-    return over, count
-
-
-def _drawn(over: str, count: int, seed: int, draws: int) -> Iterator[np.ndarray]:
-    """How often each of `count` things is in each of `draws` lists of as many, float64 (some, count) at a time."""
-    rng, step = keyed_numpy(seed, f"segmentation/bootstrap/{over}", count), max(1, _AT_ONCE // count)
-    for first in range(0, draws, step):
-        some = min(step, draws - first)
-        numbers = rng.integers(count, size=(some, count)) + np.arange(some)[:, None] * count
-        yield np.bincount(numbers.ravel(), minlength=some * count).reshape(some, count).astype(np.float64)
+    return count
 
 
 def _of_episodes(measured: Quotients) -> Callable[[np.ndarray], np.ndarray]:

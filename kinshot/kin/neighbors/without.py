@@ -62,12 +62,13 @@ class Without(Kinship):
     def kept(self, rows: slice, index: np.ndarray) -> np.ndarray:
         """As in `Kinship`."""
         found: np.ndarray = self.references[index] != self.keys[rows, None]
-        return found
+        inner = self.of.kept(rows, index)
+        return found if inner is None else found & inner
 
     @property
     def barred(self) -> int:
         """As in `Kinship`."""
-        return self._sorted[3]
+        return self._sorted[3] + self.of.barred
 
     @property
     def classes(self) -> Classes | None:

@@ -14,8 +14,9 @@ from kinshot.segmentation.counts import Counts
 from kinshot.segmentation.intervals import Over
 from kinshot.segmentation.rules import RULES, class_table
 from kinshot.studies.results import rounded_p
+from kinshot.studies.sampled import Figure, Sampled
 from kinshot.studies.segmentation.families import Family, Fold
-from kinshot.studies.segmentation.figures import Figure, Sampled, mean_of_folds, sampled
+from kinshot.studies.segmentation.figures import mean_of_folds, sampled
 from kinshot.studies.summaries import corrected
 
 MEAN = "mean"
