@@ -40,7 +40,10 @@ ALSO = {"fitnet": [EQUAL, MAPS], "similarity_preserving": [EQUAL, MAPS]}
 # Settings for a batch of a few rows, where the defaults are those of hundreds.
 FEW: dict[str, dict[str, Any]] = {"hier": {"proxies": 8, "neighbors": 3, "draws": 6}}
 # Settings that one choice of another asks for.
-BESIDE: dict[str, dict[str, Any]] = {"margin_contrastive:normalize=True": {"negative_margin": 1.5}}
+BESIDE: dict[str, dict[str, Any]] = {
+    "margin_contrastive:normalize=True": {"negative_margin": 1.5},
+    "margin_contrastive:measure=similarity": {"positive_margin": 0.8, "negative_margin": 0.5, "normalize": True},
+}
 
 
 class Case(NamedTuple):

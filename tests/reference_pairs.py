@@ -118,3 +118,21 @@ def gaussian_mixture(z, y, width, error):
         squared = sum((p[c] - (1.0 if c == y[i] else 0.0)) ** 2 for c in classes)
         losses.append(squared if error == "squared" else -math.log(p[int(y[i])]))
     return losses
+
+
+def contrastive(z, r, P, N, mp, mn, measure, squared, apart, active):
+    """The mean over pairs, or over those that cost something; of both sides together or each alone."""
+    sums = {side: [0.0, 0.0] for side in "pn"}
+    for i in range(len(z)):
+        for j in range(len(r)):
+            value = {"distance": far(z[i], r[j]), "squared_distance": far(z[i], r[j]) ** 2, "similarity": -dot(z[i], r[j])}[measure]
+            for side, weight, excess in (
+                ("p", P[i, j], value + mp if measure == "similarity" else value - mp),
+                ("n", N[i, j], -mn - value if measure == "similarity" else mn - value),
+            ):
+                cost = max(0.0, excess) ** (2 if squared else 1)
+                sums[side][0] += weight * cost
+                sums[side][1] += weight if cost > 0 or not active else 0.0
+    if apart:
+        return sum(total / mass if mass else 0.0 for total, mass in sums.values())
+    return (sums["p"][0] + sums["n"][0]) / (sums["p"][1] + sums["n"][1])

@@ -13,11 +13,12 @@ from kinshot.kin.relation import Relation
 from kinshot.objectives.gaussian_mixture import gaussian_mixture
 from kinshot.objectives.info_nce import info_nce
 from kinshot.objectives.lifted import lifted
+from kinshot.objectives.margin_contrastive import margin_contrastive
 from kinshot.objectives.n_pair import n_pair
 from kinshot.objectives.nca import nca
 from kinshot.objectives.wrt import wrt
 from tests import reference_pairs as ref
-from tests.test_core_relations import random_relation
+from tests.test_core_relations import as_listed, random_relation
 from tests.test_objectives_info_nce import close, gradients, rows
 
 Y = torch.tensor([0, 1, 0, 2, 1, -1, 0])
@@ -174,6 +175,55 @@ def test_gaussian_mixture_pulls_a_row_that_is_far_from_every_mean():
     assert grad[3].abs().max() > 0.1
 
 
+@pytest.mark.parametrize("measure", ["distance", "squared_distance", "similarity"])
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize(("sides", "reduction"), [("together", "mean"), ("together", "valid"), ("apart", "mean"), ("apart", "valid")])
+def test_every_form_of_the_contrastive_loss_equals_loops_in_value_and_gradient(measure, squared, sides, reduction):
+    z, r, relation = rows(4, 3, seed=1), rows(6, 3, seed=51), random_relation(1)
+    P, N = (x.double().numpy() for x in relation.dense())
+    mp, mn = (0.9, 0.3) if measure == "similarity" else (0.5, 2.0)
+    given = {"measure": measure, "squared": squared, "sides": sides, "reduction": reduction, "eps": 0.0}
+
+    def loops(x, s):
+        return ref.contrastive(x, s, P, N, mp, mn, measure, squared, sides == "apart", reduction == "valid")
+
+    listed = Relation(as_listed(relation.positive), as_listed(relation.negative), (4, 6))
+    for one in (relation, listed, Relation(relation.positive, listed.negative, (4, 6))):
+        value, (to_z, to_r) = gradients(
+            lambda x, s, k=one: margin_contrastive(x, k, s, positive_margin=mp, negative_margin=mn, **given), z, r
+        )
+        assert value.item() == pytest.approx(loops(z.numpy(), r.numpy()), abs=1e-11)
+        np.testing.assert_allclose(to_z, ref.gradient(lambda x: loops(x, r.numpy()), z.numpy()), atol=1e-7)
+        np.testing.assert_allclose(to_r, ref.gradient(lambda x: loops(z.numpy(), x), r.numpy()), atol=1e-7)
+
+
+def test_contrastive_equals_pytorch_metric_learning_and_hadsell():
+    losses, distances = (pytest.importorskip(f"pytorch_metric_learning.{name}") for name in ("losses", "distances"))
+    z, y = rows(8, 5), torch.tensor([0, 1, 0, 1, 2, 2, 0, 1])
+    kin, given = make.labels(y), {"negative_margin": 1.0, "normalize": True, "sides": "apart", "reduction": "valid", "eps": 0.0}
+    close(margin_contrastive(z, kin, **given), losses.ContrastiveLoss()(z, y))
+    close(
+        margin_contrastive(z, kin, measure="squared_distance", **given),
+        losses.ContrastiveLoss(distance=distances.LpDistance(power=2))(z, y),
+    )
+    given |= {"positive_margin": 0.8, "negative_margin": 0.5, "measure": "similarity"}
+    theirs = losses.ContrastiveLoss(pos_margin=0.8, neg_margin=0.5, distance=distances.CosineSimilarity())
+    close(margin_contrastive(z, kin, **given), theirs(z, y))
+    d = torch.cdist(z[:4], z[4:])
+    same = y[:4, None] == y[4:]
+    hadsell = torch.where(same, d.square() / 2, torch.relu(3 - d).square() / 2).mean()
+    close(margin_contrastive(z[:4], make.labels(y[:4], y[4:]), z[4:], negative_margin=3.0, squared=True, eps=0.0) / 2, hadsell)
+
+
+def test_sides_apart_count_alike_however_many_pairs_they_have():
+    z, y = rows(8, 3), torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+    few, many = make.labels(y[:4]), make.labels(y[:4]).dense()
+    listed = Relation(Mask(many[0]), Mask(many[1] * 7), (4, 4))  # as if there were seven of each other
+    for sides, alike in (("apart", True), ("together", False)):
+        values = [margin_contrastive(z[:4], kin, sides=sides) for kin in (few, listed)]
+        assert torch.isclose(*values) == alike
+
+
 @pytest.mark.parametrize(
     ("build", "words"),
     [
@@ -181,6 +231,14 @@ def test_gaussian_mixture_pulls_a_row_that_is_far_from_every_mean():
         (lambda z, kin: lifted(z, kin, form="smooth"), "form"),
         (lambda z, kin: lifted(z, kin, margin=float("nan")), "margin"),
         (lambda z, kin: lifted(z, kin, z.expand(4, 4, 3)), "refs: lifted.*generalized"),
+        (lambda z, kin: margin_contrastive(z, kin, measure="angle"), "measure"),
+        (lambda z, kin: margin_contrastive(z, kin, sides="both"), "sides"),
+        (lambda z, kin: margin_contrastive(z, kin, measure="similarity"), "margins: of similarities.*10"),
+        (
+            lambda z, kin: margin_contrastive(z, kin, positive_margin=1.2, negative_margin=0, measure="similarity", normalize=True),
+            "margins",
+        ),
+        (lambda z, kin: margin_contrastive(z, kin, negative_margin=4, measure="squared_distance", normalize=True), "less than 4"),
         (lambda z, kin: nca(z, kin, temperature=0.0), "temperature"),
         (lambda z, kin: nca(z, kin, form="sum"), "form"),
         (lambda z, kin: gaussian_mixture(z, kin, width=0.0), "width"),
