@@ -22,6 +22,7 @@ from kinshot.datasets.scenes import Scenes
 from kinshot.datasets.stand_ins import sample_keys
 from kinshot.samples import SPECS
 from kinshot.samples.class_map import ClassMapSpec
+from tests.retrieval_trees import write_cars, write_cub, write_in_shop, write_lfw, write_market, write_sop
 from tests.sensor_trees import write_hapt, write_recordings, write_uci_har
 from tests.trees import (
     write_cifar10,
@@ -56,6 +57,12 @@ CASES: dict[str, Callable[[Path], Settings]] = {
     "cifar10": lambda root: _at(root, write_cifar10),
     "cifar100": lambda root: _at(root, write_cifar100),
     "coco_20i": lambda root: _at(root, write_coco, split="test", fold=1, size=16),
+    "cars_196": lambda root: _at(root, write_cars, size=8),
+    "cub_200_2011": lambda root: _at(root, write_cub, size=8),
+    "in_shop": lambda root: _at(root, write_in_shop, split="test", size=8),
+    "lfw_pairs": lambda root: _at(root, write_lfw, size=8),
+    "market_1501": lambda root: _at(root, write_market, split="test", size=8),
+    "stanford_online_products": lambda root: _at(root, write_sop, size=8),
     "digits": lambda root: {"split": "test", "size": 8},
     "fashion_mnist": lambda root: _at(root, write_fashion),
     "folder": lambda root: _at(root, write_folder, split="train", size=8),

@@ -15,7 +15,7 @@ import torch
 from kinshot.core.errors import ConfigError, DataError, suggest
 from kinshot.datasets.files import content_digests, content_listing, dated_listing, digest
 from kinshot.datasets.identity import Chunk, identity
-from kinshot.datasets.labels import Clock, checked_attributes, checked_clock, checked_labels, checked_present
+from kinshot.datasets.labels import Clock, SamplePairs, checked_attributes, checked_clock, checked_labels, checked_present
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.spec import Spec, input_of
 
@@ -46,10 +46,12 @@ class Source(ABC):
         graph: which samples are kin, where the source itself knows; N nodes in the order of the samples.
         in_memory: whether `load` only copies (True) or decodes files (False).
         files: the file that each sample was read from, where each has one of its own; else None.
+        pairs: which samples verification compares, where the data says so, else None.
         notes: what a person should know of how it came about, a line each: what was left out.
     """
 
     files: Sequence[Path] | None = None
+    pairs: SamplePairs | None = None
     notes: Sequence[str] = ()
     in_memory: bool = True
 

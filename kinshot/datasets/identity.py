@@ -50,6 +50,9 @@ def _beside(source: Source) -> Iterator[Chunk]:
         yield b"clock"
         yield np.ascontiguousarray(source.clock.time, dtype="<f8")
         yield _integers(source.clock.recording)
+    if source.pairs is not None:
+        yield b"pairs"
+        yield _integers(np.column_stack([source.pairs.rows, source.pairs.same, source.pairs.fold]))
     if source.contains is not None:
         yield b"contains"
         yield np.ascontiguousarray(source.contains)

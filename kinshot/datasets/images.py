@@ -55,16 +55,19 @@ def read_image(path: Path, convert: Callable[[Image.Image], np.ndarray], formats
         raise DataError(f"cannot read image {path}: {error or type(error).__name__}: repair or remove the file") from error
 
 
-def load_image(path: Path, size: int, channels: int, bits: int = 0) -> np.ndarray:
+def load_image(path: Path, size: int, channels: int, bits: int = 0, *, whole: bool = False) -> np.ndarray:
     """Decode one file to uint8 (channels, size, size), channels 1 or 3.
 
-    The central square is resized with an antialiasing bilinear filter: the shorter side becomes `size`.
+    The central square is resized with an antialiasing bilinear filter: the shorter side becomes `size`. With `whole` all of the picture
+    is squeezed into the square.
     EXIF orientation is applied, transparency is laid on white, grey pictures of 16 bits keep the upper 8 of their lower `bits`
     (8 to 16; 0 is 16). Raises DataError.
     """
 
     def convert(image: Image.Image) -> np.ndarray:
         flat = _flat(image, channels, bits, path)
+        if whole:
+            return _channels_first(flat.resize((size, size), Image.Resampling.BILINEAR))
         side = min(flat.size)
         left, top = (flat.width - side) / 2, (flat.height - side) / 2
         # Cropping inside the resize keeps a very long picture from growing before it is cut.

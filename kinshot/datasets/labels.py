@@ -17,6 +17,14 @@ class Clock(NamedTuple):
     recording: np.ndarray
 
 
+class SamplePairs(NamedTuple):
+    """Pairs that verification compares: `rows` of samples, int64 (M, 2), whether these are of one class, bool (M,), the `fold` of each."""
+
+    rows: np.ndarray
+    same: np.ndarray
+    fold: np.ndarray
+
+
 class Marks(NamedTuple):
     """Classes of samples, int64 (N,) with -1 for none, and further labels by name, of each of which a sample has one at most, likewise."""
 
