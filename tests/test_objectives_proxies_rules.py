@@ -214,6 +214,16 @@ def test_centers_move_by_the_papers_rule_after_the_step_alone() -> None:
     assert torch.equal(learned.rows.weight, build("center").rows.weight)
 
 
+@pytest.mark.parametrize("name", ["proxy_anchor", "multi_proxy_anchor"])
+@pytest.mark.parametrize("anchor", ["class", "sample"])
+def test_no_sharpness_overflows(name: str, anchor: str) -> None:
+    module, z = build(name, alpha=3000.0, anchor=anchor), drawn(N).float().requires_grad_()
+    value = module(z, Y)
+    value.backward()
+    close(value.detach(), module.double()(z.detach().double(), Y).detach().float(), 1e-5)
+    assert torch.isfinite(z.grad).all()
+
+
 def test_centers_that_met_stay_together() -> None:
     w = torch.ones(4, 3, dtype=torch.float64, requires_grad=True)
     value = center_spread(w, 2)

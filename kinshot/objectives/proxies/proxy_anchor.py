@@ -42,15 +42,21 @@ def anchored(similarity: Tensor, y: Tensor, *, margin: float, alpha: float, anch
     known = y >= 0
     strangers = known.unsqueeze(1) & (torch.arange(similarity.shape[1], device=y.device) != y.unsqueeze(1))
     pull = torch.where(known, alpha * (margin - of_class(similarity, y)), ABSENT)
-    push = (alpha * (similarity + margin)).masked_fill(~strangers, ABSENT)
-    zero = similarity.new_zeros(())
+    push = similarity.new_full((), alpha * margin).add(similarity, alpha=alpha).masked_fill(~strangers, ABSENT)
     if anchor == "sample":
-        losses = torch.logaddexp(pull, zero) + torch.logaddexp(push.logsumexp(dim=1), zero)
+        losses = _log_one_plus_sum(pull.unsqueeze(1), 1) + _log_one_plus_sum(push, 1)
         return losses.sum() / known.sum().clamp(min=1)
     classes, own = similarity.shape[1], y.clamp(min=0)
     present = similarity.new_zeros(classes).index_add(0, own, known.to(similarity.dtype)) > 0
     pulled = _log_one_plus_sums(pull, own, classes).sum() / present.sum().clamp(min=1)
-    return pulled + torch.logaddexp(push.logsumexp(dim=0), zero).mean()
+    return pulled + _log_one_plus_sum(push, 0).mean()
+
+
+def _log_one_plus_sum(exponents: Tensor, dim: int) -> Tensor:
+    """log(1 + sum of exp(e) along a dimension) without overflow."""
+    # what `logsumexp` says, but that its gradient needs no exponential of its own
+    top = exponents.detach().amax(dim).clamp_min(0)
+    return top + ((-top).exp() + (exponents - top.unsqueeze(dim)).exp().sum(dim)).log()
 
 
 def _log_one_plus_sums(exponents: Tensor, groups: Tensor, count: int) -> Tensor:
