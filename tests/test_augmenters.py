@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
 from kinshot.kin import constructors as make
 from kinshot.kin.miners import MINERS
@@ -15,11 +18,14 @@ from kinshot.kin.parts import Mask
 from kinshot.kin.relation import Relation
 from kinshot.objectives.augmenters import AUGMENTERS
 from kinshot.objectives.augmenters.embedding_expansion import embedding_expansion
+from kinshot.objectives.module import ObjectiveModule
 from kinshot.objectives.multi_similarity import multi_similarity
 from kinshot.objectives.triplet import triplet
 
 every_augmenter = pytest.mark.parametrize("name", AUGMENTERS.names())
 Y = torch.tensor([0, 0, 1, 1, 1, -1])
+CLASSES, LATE = 6, 90
+CONTEXT = RunContext(num_samples=60, batch_size=6, steps_per_epoch=10, total_steps=100, seed=0)
 
 
 def rows(*shape, seed=0, dtype=torch.float64):
@@ -34,10 +40,38 @@ def test_documentation(name: str) -> None:
     assert not [p.name for p in entry.parameters.values() if not p.help]
 
 
+def remembers(name: str) -> bool:
+    return bool(AUGMENTERS.entry(name).facts.get("classes"))
+
+
+def built(name: str, dim: int = 4, **settings: Any) -> Any:
+    return AUGMENTERS.build(name, dim, CLASSES, CONTEXT, settings=settings)
+
+
+def drawing(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def added(name: str, z: Tensor, y: Tensor = Y, relation: Relation | None = None, *, steps: int = 2) -> tuple[Tensor, Relation]:
+    """What an augmenter makes of a batch late in a run, after some steps with other embeddings where it remembers them."""
+    relation = make.labels(y) if relation is None else relation
+    if not remembers(name):
+        return AUGMENTERS.build(name, z, relation)
+    module = built(name)
+    for step in range(steps):
+        module(rows(6, 4, seed=step + 1), make.labels(Y), Y, step, generator=drawing())
+        module.after_step()
+    more, kin, classes = module(z, relation, y, LATE, generator=drawing())
+    assert classes.shape == (len(more),)
+    assert torch.equal(classes[: len(y)], y)
+    assert (classes[len(y) :] >= 0).all()
+    return more, kin
+
+
 @every_augmenter
 def test_what_it_gives_is_a_batch_with_its_relation(name: str) -> None:
     z, relation = rows(6, 4, dtype=torch.float32).requires_grad_(), make.labels(Y)
-    more, kin = AUGMENTERS.build(name, z, relation)
+    more, kin = added(name, z)
     assert kin.shape == (len(more), len(more))
     assert len(more) > 6
     for got, own in zip(kin.validate().dense(), relation.dense(), strict=True):
@@ -47,18 +81,85 @@ def test_what_it_gives_is_a_batch_with_its_relation(name: str) -> None:
     value.backward()
     assert torch.isfinite(z.grad).all()
     assert z.grad[:5].abs().max() > 0
-    # rows of which nothing is known, and a batch without kin, stay as they are
-    for y in (torch.full((6,), -1), torch.arange(6)):
-        assert AUGMENTERS.build(name, z, make.labels(y))[1].shape == (6, 6)
+    # a batch of which nothing is known stays as it is, and one without kin where kin are what rows are made of
+    assert added(name, z, torch.full((6,), -1))[1].shape == (6, 6)
+    if not remembers(name):
+        assert added(name, z, torch.arange(6))[1].shape == (6, 6)
 
 
 @every_augmenter
 def test_half_precision_and_misfits(name: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
-        more, _ = AUGMENTERS.build(name, rows(6, 4).half(), make.labels(Y))
+        more, _ = added(name, rows(6, 4).half())
     assert more.dtype == torch.float32
     with pytest.raises(ConfigError, match=name):
-        AUGMENTERS.get(name)(rows(5, 4), make.labels(Y))
+        added(name, rows(5, 4), relation=make.labels(Y))
+
+
+@every_augmenter
+def test_equal_rows_and_zeros_leave_finite_gradients(name: str) -> None:
+    for change in (torch.zeros_like, torch.ones_like):
+        z = change(rows(6, 4)).requires_grad_()
+        more, _ = added(name, z)
+        more.square().sum().backward()
+        assert torch.isfinite(z.grad).all()
+
+
+@every_augmenter
+def test_numbers_out_of_range_are_refused(name: str) -> None:
+    for key, parameter in AUGMENTERS.entry(name).parameters.items():
+        if parameter.annotation in ("int", "float"):
+            given = (4, CLASSES, CONTEXT) if remembers(name) else (rows(6, 4), make.labels(Y))
+            with pytest.raises(ConfigError, match=key):
+                AUGMENTERS.get(name)(*given, **{key: -1})
+
+
+remembering = pytest.mark.parametrize("name", [name for name in AUGMENTERS.names() if remembers(name)])
+
+
+@remembering
+def test_memory_moves_between_steps_alone_and_is_state(name: str) -> None:
+    one = built(name)
+    assert isinstance(one, ObjectiveModule)
+    before = {key: value.clone() for key, value in one.state_dict().items()}
+    assert before
+    one(rows(6, 4), make.labels(Y), Y, 0, generator=drawing())
+    assert all(torch.equal(value, before[key]) for key, value in one.state_dict().items())
+    # a step that was thrown away leaves no trace
+    other = built(name)
+    other(rows(6, 4, seed=8), make.labels(Y), Y, 0, generator=drawing(8))
+    other(rows(6, 4), make.labels(Y), Y, 0, generator=drawing())
+    for module in (one, other):
+        module.after_step()
+    after = one.state_dict()
+    assert any(not torch.equal(value, before[key]) for key, value in after.items())
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in after.items())
+    one.after_step()  # a second call does nothing
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in one.state_dict().items())
+    # what is loaded goes on bit for bit
+    again = built(name)
+    again.load_state_dict(after)
+    found = [module(rows(6, 4, seed=2), make.labels(Y), Y, LATE, generator=drawing(2))[0] for module in (one, again)]
+    assert torch.equal(*found)
+
+
+@remembering
+def test_draws_are_the_generators(name: str) -> None:
+    module = built(name)
+    for step in range(2):
+        module(rows(6, 4, seed=step), make.labels(Y), Y, step, generator=drawing())
+        module.after_step()
+    given = [module(rows(6, 4, seed=3), make.labels(Y), Y, LATE, generator=drawing(seed))[0] for seed in (1, 1, 2)]
+    assert torch.equal(given[0], given[1])
+    assert not torch.equal(given[0], given[2])
+
+
+@remembering
+def test_a_kin_without_classes_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}.*labels"):
+        AUGMENTERS.build(name, 4, 0, CONTEXT)
+    with pytest.raises(ConfigError, match=f"{name}.*labels"):
+        built(name)(rows(6, 4), make.labels(Y), None, 0)
 
 
 @pytest.mark.parametrize("normalize", [True, False])

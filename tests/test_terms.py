@@ -159,13 +159,16 @@ def test_an_augmenter_adds_rows(name: str) -> None:
     plain = choice("triplet", "labels")
     more = replace(plain, augmenter=Choice(name, settings))
     one, other = learner(plain), learner(more)
-    values = [what.loss(batch_for(what), 0)["triplet"] for what in (one, other)]
+    for step in (97, 98):  # what remembers has something to remember
+        for what in (one, other):
+            what.loss(batch_for(what, step), step)
+            what.after_step(step)
+    values = [what.loss(batch_for(what), 99)["triplet"] for what in (one, other)]
     assert torch.isfinite(values[1])
     assert values[0] != values[1]
     drawn, _ = KINS.check("graph", {"pairs": "drawn"})
-    against = learner(replace(more, kin=Choice("graph", drawn)))
     with pytest.raises(ConfigError, match="augmenter"):
-        against.loss(batch_for(against), 0)
+        (against := learner(replace(more, kin=Choice("graph", drawn)))).loss(batch_for(against), 0)
 
 
 def trained(out: Path, *overrides: str) -> dict:
@@ -182,9 +185,13 @@ def test_the_short_form_and_the_term_it_stands_for_train_the_same_weights(tmp_pa
     assert short["weights"] == long["weights"]
 
 
-def test_a_run_with_terms_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    by_graph = "{objective: triplet, kin: {name: graph, of: 'knn:k=3'}, weight: 0.5}"
-    terms = f"terms=[{{objective: info_nce, kin: labels, on: projector}}, {by_graph}]"
+BY_GRAPH = "{objective: triplet, kin: {name: graph, of: 'knn:k=3'}, weight: 0.5}"
+REMEMBERING = [name for name in AUGMENTERS.names() if AUGMENTERS.entry(name).facts.get("classes")]
+
+
+@pytest.mark.parametrize("more", ["", *(f", augmenter: {name}" for name in REMEMBERING), ", miner: distance_weighted"])
+def test_a_run_with_terms_goes_on_bit_for_bit(more: str, tmp_path: Path) -> None:
+    terms = f"terms=[{{objective: info_nce, kin: labels, on: projector{more}}}, {BY_GRAPH}]"
     overrides = [terms, "train.epochs=1", "monitor.tensorboard=false", "monitor.knn_every=0", "monitor.keep=99"]
     recipe = load_recipe(str(TINY), overrides)
     train_recipe(recipe, Options(tmp_path / "whole", quiet=True), lambda text: None)
@@ -222,6 +229,7 @@ def test_plain_data_reads_back_to_the_same_terms() -> None:
         ("{objective: info_nce, kin: graph}", r"the recipe has no graph"),
         ("{objective: cross_entropy, kin: labels}", r"no objective over kin"),
         ("{objective: info_nce, kin: labels, reduction: each}", r"a term is one number"),
+        ("{objective: triplet, kin: views, augmenter: das}", r"terms\.0\.augmenter: das remembers.*choose kin labels"),
         ("3", r"expected an objective and who is kin"),
     ],
 )

@@ -138,6 +138,11 @@ def _misplaced(term: TermChoice) -> list[str]:
         )
     if takes == "proxies":
         problems += _classless(term)
+    if term.augmenter is not None and AUGMENTERS.entry(term.augmenter.name).facts.get("classes") and not _names_classes(term):
+        problems.append(
+            f"{key}.augmenter: {term.augmenter.name} remembers something of each class, and {term.kin.name} names none: "
+            f"choose kin {_with_classes()}"
+        )
     for what, chosen in (("miner", term.miner), ("augmenter", term.augmenter)):
         if takes == "teacher" and chosen is not None:
             problems.append(f"{key}.{what}: {term.objective.name} has no pairs: leave it out")
@@ -158,11 +163,18 @@ def _misplaced(term: TermChoice) -> list[str]:
 def _classless(term: TermChoice) -> list[str]:
     """What an objective with rows of classes cannot be asked to do."""
     problems, key, name = [], term.key, term.objective.name
-    if not KINS.entry(term.kin.name).facts.get("classes"):
-        classed = [kin for kin, entry in KINS.entries.items() if entry.facts.get("classes")]
-        problems.append(f"{key}.kin: {name} learns a row for each class, and {term.kin.name} names none: choose {' or '.join(classed)}")
+    if not _names_classes(term):
+        problems.append(f"{key}.kin: {name} learns a row for each class, and {term.kin.name} names none: choose {_with_classes()}")
     if term.miner is not None:
         problems.append(f"{key}.miner: {name} compares rows with its classes, there are no pairs to choose from: leave it out")
     if term.augmenter is not None and not AUGMENTERS.entry(term.augmenter.name).facts.get("classes"):
         problems.append(f"{key}.augmenter: {term.augmenter.name} says no classes of its rows, and {name} needs them: leave it out")
     return problems
+
+
+def _names_classes(term: TermChoice) -> bool:
+    return bool(KINS.entry(term.kin.name).facts.get("classes"))
+
+
+def _with_classes() -> str:
+    return " or ".join(kin for kin, entry in KINS.entries.items() if entry.facts.get("classes"))
