@@ -136,3 +136,78 @@ def contrastive(z, r, P, N, mp, mn, measure, squared, apart, active):
     if apart:
         return sum(total / mass if mass else 0.0 for total, mass in sums.values())
     return (sums["p"][0] + sums["n"][0]) / (sums["p"][1] + sums["n"][1])
+
+
+def cosine(a, b):
+    return dot(a, b) / math.sqrt(dot(a, a) * dot(b, b))
+
+
+def cbml(z, r, P, N, link, margin=0.1, hardest=None, drop=True, variance="sum", v=1.0, h=0.1, ap=0.5, bp=0.5, an=1.0, bn=0.01):
+    """Each anchor's loss, None where it keeps no kin or no others."""
+    losses = []
+    for i in range(len(z)):
+        s = [cosine(z[i], row) for row in r]
+        ours, theirs = [p for p in kin(P, i) if not (drop and s[p] >= 1 - 1e-5)], kin(N, i)
+        kept, pushed = ours, theirs
+        if margin is not None and ours and theirs:
+            top, low = max(s[n] for n in theirs), min(s[p] for p in ours)
+            kept, pushed = [p for p in ours if s[p] - margin < top], [n for n in theirs if s[n] + margin > low]
+        if hardest is not None:
+            pushed = sorted(pushed, key=lambda n: -s[n])[:hardest]
+        if not kept or not pushed:
+            losses.append(None)
+            continue
+        f = [sum(P[i, p] * math.exp(-(s[p] - ap) / bp) for p in kept), sum(N[i, n] * math.exp((s[n] - an) / bn) for n in pushed)]
+        value = sum({"log": math.log(1 + x), "sqrt": math.sqrt(1 + x), "constant": 1 + 0.25 * x}[link] for x in f)
+        means = [sum(W[i, j] * s[j] for j in side) / sum(W[i, j] for j in side) for W, side in ((P, ours), (N, theirs))]
+        m = h * means[0] + (1 - h) * means[1]
+        spread = sum(N[i, n] * (s[n] - m) ** 2 for n in theirs)
+        losses.append(value + v * (spread / sum(N[i, n] for n in theirs) if variance == "mean" else spread))
+    return losses
+
+
+def contextual_similarity(z, at, k, eps, slope):
+    """At z, by indicators that are exact at `at` and lines of one slope from there on, and by sums fixed at `at`.
+
+    Where z is `at` this is the similarity, and its derivative is what a straight-through indicator gives.
+    """
+    B = range(len(z))
+    near = [[-max(0.0, 2 - 2 * cosine(z[i], z[j])) for j in B] for i in B]
+    fixed = [[-max(0.0, 2 - 2 * cosine(at[i], at[j])) for j in B] for i in B]
+
+    def exact(count):
+        ends = [sorted(fixed[i], reverse=True)[min(count, len(z)) - 1] for i in B]
+        return [[1.0 if fixed[i][j] + eps >= ends[i] else 0.0 for j in B] for i in B]
+
+    def moved(M):
+        return [[M[i][j] + slope * (near[i][j] - fixed[i][j]) for j in B] for i in B]
+
+    M0 = exact(k)
+    M, M2 = moved(M0), moved(exact(max(1, k // 2)))
+    W = np.zeros((len(z), len(z)))
+    for i in B:
+        for j in B:
+            inside, outside = sum(M0[i]), len(z) - sum(M0[i])
+            both = sum(M[i][a] * M[j][a] for a in B) / inside
+            none = sum((1 - M[i][a]) * (1 - M[j][a]) for a in B) / outside if outside else 0.0
+            W[i, j] = (both + none) / 2 * M[i][j]
+    J = np.zeros_like(W)
+    for i in B:
+        R = [M2[i][a] * M2[a][i] for a in B]
+        for j in B:
+            J[i, j] = sum(R[a] * W[a, j] for a in B) / sum(R)
+    return (J + J.T) / 2
+
+
+def contextual(z, at, P, N, weights, k, eps=0.05, slope=10.0, mp=0.75, mn=0.6, rho=0.25):
+    """The three weighted terms over rows that are all known."""
+    B = range(len(z))
+    c = contextual_similarity(z, at, k, eps, slope)
+    context = sum(P[i, j] * (1 - c[i, j]) ** 2 + N[i, j] * c[i, j] ** 2 for i in B for j in B) / len(z) ** 2
+    sides = []
+    for side, cost in ((P, lambda s: max(0.0, mp - s)), (N, lambda s: max(0.0, s - mn))):
+        found = [(side[i, j], cost(cosine(z[i], z[j]))) for i in B for j in kin(side, i)]
+        mass = sum(w for w, v in found if v > 0)
+        sides.append(sum(w * v for w, v in found) / mass if mass else 0.0)
+    spread = (sum(cosine(z[i], z[j]) for i in B for j in B) / len(z) ** 2 - rho) ** 2
+    return weights[0] * context + weights[1] * sum(sides) + weights[2] * spread

@@ -23,6 +23,7 @@ SEES_ORDER = {"correlation_congruence", "hier"}
 # They push strangers apart also where an anchor has no kin. An objective that is not named here costs nothing without kin.
 REPEL = {
     "block_repulsion",
+    "contextual",
     "class_uniformity",
     "contra_x",
     "gaussian_mixture",
@@ -33,10 +34,10 @@ REPEL = {
     "uniformity",
 }
 # Their units are the batch's classes. An objective that is not named here takes references.
-OF_THE_BATCH = {"block_repulsion", "class_uniformity", "gaussian_mixture", "hier", "proto_nce"}
+OF_THE_BATCH = {"block_repulsion", "class_uniformity", "contextual", "gaussian_mixture", "hier", "proto_nce"}
 # An anchor is its own kin.
 KIN_OF_ITSELF = {"contra_x"}
-ANY_NUMBER = {"multi_similarity": {"threshold", "mining_margin"}}
+ANY_NUMBER = {"multi_similarity": {"threshold", "negative_threshold", "mining_margin"}}
 
 every_objective = pytest.mark.parametrize("name", OBJECTIVES.names())
 every_case = pytest.mark.parametrize("case", cases(*KINDS))

@@ -10,10 +10,13 @@ from kinshot.core.errors import ConfigError
 from kinshot.kin import constructors as make
 from kinshot.kin.parts import Mask
 from kinshot.kin.relation import Relation
+from kinshot.objectives.cbml import cbml
+from kinshot.objectives.contextual import contextual, contextual_similarity
 from kinshot.objectives.gaussian_mixture import gaussian_mixture
 from kinshot.objectives.info_nce import info_nce
 from kinshot.objectives.lifted import lifted
 from kinshot.objectives.margin_contrastive import margin_contrastive
+from kinshot.objectives.multi_similarity import multi_similarity
 from kinshot.objectives.n_pair import n_pair
 from kinshot.objectives.nca import nca
 from kinshot.objectives.wrt import wrt
@@ -224,10 +227,133 @@ def test_sides_apart_count_alike_however_many_pairs_they_have():
         assert torch.isclose(*values) == alike
 
 
+CBML = [
+    {},
+    {"link": "sqrt"},
+    {"link": "constant"},
+    {"mining_margin": None},
+    {"mining_margin": None, "hardest": 2},
+    {"hardest": 1},
+    {"variance": "mean", "balance": 0.2},
+    {"variance_weight": 0.0, "negative_width": 0.2, "positive_center": 0.3},
+]
+NAMES = {
+    "link": "link",
+    "mining_margin": "margin",
+    "hardest": "hardest",
+    "variance": "variance",
+    "balance": "h",
+    "variance_weight": "v",
+    "negative_width": "bn",
+    "positive_center": "ap",
+}
+
+
+@pytest.mark.parametrize("given", CBML, ids=str)
+def test_cbml_equals_loops_in_value_and_gradient(given):
+    z, r, relation = rows(4, 3, seed=1), rows(8, 3, seed=51), random_relation(1, 4, 8)
+    P, N = (x.double().numpy() for x in relation.dense())
+
+    def loops(x, s):
+        return ref.mean(ref.cbml(x, s, P, N, **{"link": "log", **{NAMES[key]: v for key, v in given.items()}}))
+
+    value, (to_z, to_r) = gradients(lambda x, s: cbml(x, relation, s, reduction="valid", **given), z, r)
+    assert value.item() == pytest.approx(loops(z.numpy(), r.numpy()), abs=1e-11)
+    np.testing.assert_allclose(to_z, ref.gradient(lambda x: loops(x, r.numpy()), z.numpy()), atol=1e-6)
+    np.testing.assert_allclose(to_r, ref.gradient(lambda x: loops(z.numpy(), x), r.numpy()), atol=1e-6)
+
+
+def test_cbml_divides_by_all_anchors_of_the_batch():
+    z, kin = rows(7, 3), make.labels(Y)
+    P, N = (x.double().numpy() for x in kin.dense())
+    losses = [v for v in ref.cbml(z.numpy(), z.numpy(), P, N, "log") if v is not None]
+    assert 0 < len(losses) < 7
+    assert cbml(z, kin).item() == pytest.approx(sum(losses) / 7, abs=1e-11)
+
+
+def test_kin_that_are_copies_can_be_left_out():
+    z, y = rows(4, 3), torch.tensor([0, 0, 0, 1])
+    z[1] = 2 * z[0]
+    without = make.labels(y).without(torch.tensor([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]) > 0)
+    given = {"mining_margin": None}
+    close(cbml(z, make.labels(y), **given), cbml(z, without, **given))
+    assert cbml(z, make.labels(y), drop_identical=False, **given) != cbml(z, without, **given)
+    close(multi_similarity(z, make.labels(y), drop_identical=True, **given), multi_similarity(z, without, **given))
+    assert multi_similarity(z, make.labels(y), **given) != multi_similarity(z, without, **given)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.4, 0.5, 0.1), (0.95, 0.05, 0.1)])
+@pytest.mark.parametrize(("neighbors", "seed"), [(2, 0), (4, 1), (5, 2), (20, 3)])
+def test_contextual_equals_loops_in_value_and_straight_through_gradient(weights, neighbors, seed):
+    z, y = rows(8, 3, seed=seed), torch.tensor([0, 0, 1, 1, 1, 2, 2, 0])
+    P, N = (x.double().numpy() for x in make.labels(y).dense())
+    names = ("contextual_weight", "contrastive_weight", "regularizer_weight")
+    given = {**dict(zip(names, weights, strict=True)), "neighbors": neighbors}
+
+    def loops(x):
+        return ref.contextual(x, z.numpy(), P, N, weights, neighbors)
+
+    value, (grad,) = gradients(lambda x: contextual(x, make.labels(y), **given), z)
+    assert value.item() == pytest.approx(loops(z.numpy()), abs=1e-12)
+    np.testing.assert_allclose(grad, ref.gradient(loops, z.numpy()), atol=1e-7)
+    if neighbors < len(z) or weights[0] < 1:
+        assert grad.abs().max() > 1e-3
+
+
+def test_contextual_similarity_is_one_within_and_zero_across_far_groups():
+    angles = torch.tensor([0.0, 0.01, 0.02, 3.0, 3.01, 3.02])
+    rows_ = torch.stack([angles.cos(), angles.sin()], dim=1)
+    found = contextual_similarity(rows_ @ rows_.T, 3)
+    close(found, torch.block_diag(torch.ones(3, 3), torch.ones(3, 3)))
+
+
+def test_contextual_leaves_rows_of_unknown_class_out():
+    z = rows(7, 3)
+    known = [i for i in range(7) if Y[i] >= 0]
+    value, (grad,) = gradients(lambda x: contextual(x, make.labels(Y)), z)
+    expected, (some,) = gradients(lambda x: contextual(x, make.labels(Y[known])), z[known])
+    close(value, expected)
+    close(grad[known], some)
+    assert (grad[Y < 0] == 0).all()
+
+
+def test_contextual_keeps_exact_neighborhoods_in_half_precision():
+    z = rows(8, 3).half()
+    y = torch.tensor([0, 0, 1, 1, 1, 2, 2, 0])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert contextual(z, make.labels(y)) == contextual(z.float(), make.labels(y))
+
+
+def test_contextual_of_equal_rows_without_slack_is_finite():
+    z = torch.randn(6, 5, generator=torch.Generator().manual_seed(4))[[0, 1, 2, 0, 1, 2]]
+    value, (grad,) = gradients(lambda x: contextual(x, make.labels(torch.tensor([0, 0, 1, 1, 2, 2])), eps=0.0, neighbors=2), z)
+    assert torch.isfinite(value)
+    assert torch.isfinite(grad).all()
+
+
+def test_multi_similarity_has_a_threshold_of_its_own_for_the_others():
+    z, y = rows(7, 4), make.labels(Y)
+    given = {"mining_margin": None, "reduction": "sum", "normalize": True}
+    pulls = multi_similarity(z, y, threshold=0.7, negative_threshold=5.0, **given)  # so that the others cost nothing
+    pushes = multi_similarity(z, y, threshold=-5.0, negative_threshold=0.3, **given)
+    close(multi_similarity(z, y, threshold=0.7, negative_threshold=0.3, **given), pulls + pushes, 1e-3)
+    close(multi_similarity(z, y, threshold=0.4, negative_threshold=0.4, **given), multi_similarity(z, y, threshold=0.4, **given))
+
+
 @pytest.mark.parametrize(
     ("build", "words"),
     [
         (lambda z, kin: n_pair(z, kin, norm_penalty=-0.1), "norm_penalty"),
+        (lambda z, kin: cbml(z, kin, link="linear"), "link"),
+        (lambda z, kin: cbml(z, kin, link="sqrt", normalize=False), "link.*normalize"),
+        (lambda z, kin: cbml(z, kin, balance=1.5), "balance"),
+        (lambda z, kin: cbml(z, kin, hardest=0), "hardest"),
+        (lambda z, kin: cbml(z, kin, variance="max"), "variance"),
+        (lambda z, kin: cbml(z, kin, mining_margin=float("nan")), "mining_margin"),
+        (lambda z, kin: contextual(z, kin, neighbors=1), "neighbors"),
+        (lambda z, kin: contextual(z, kin, positive_margin=1.5), "positive_margin"),
+        (lambda z, kin: contextual(z, kin, negative_margin=0.9), "margins"),
+        (lambda z, kin: contextual(z, kin, z), "contextual.*references"),
         (lambda z, kin: lifted(z, kin, form="smooth"), "form"),
         (lambda z, kin: lifted(z, kin, margin=float("nan")), "margin"),
         (lambda z, kin: lifted(z, kin, z.expand(4, 4, 3)), "refs: lifted.*generalized"),

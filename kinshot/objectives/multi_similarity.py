@@ -34,7 +34,9 @@ def multi_similarity(
     positive_scale: float = 2.0,
     negative_scale: float = 40.0,
     threshold: float = 0.5,
+    negative_threshold: float | None = None,
     mining_margin: float | None = 0.1,
+    drop_identical: bool = False,
     reduction: Literal["mean", "valid", "sum", "none", "each"] = "valid",
     normalize: bool | Literal["anchors"] = True,
     chunk: int | None = None,
@@ -53,9 +55,12 @@ def multi_similarity(
         positive_scale: w+, above 0.
         negative_scale: w-, above 0.
         threshold: t, similarity that pairs are compared with.
+        negative_threshold: another t for the others; None = the same. Ebrahimpour et al. 2022 (arXiv 2112.14327) print -t, which is most
+            likely a slip of the sign.
         mining_margin: m; None = no mining.
-        reduction: "valid" over anchors that count, as the paper's code (0 when there are none); "mean" over all;
-            "sum"; "none": (A,); or "each", see `common.reduce`.
+        drop_identical: whether kin of similarity 1 - 1e-5 or more are left out, as in the released code.
+        reduction: "valid" over anchors that count (0 when there are none); "mean" over all, as the released code; "sum"; "none": (A,);
+            or "each", see `common.reduce`.
         normalize: whether similarities are cosines; "anchors" takes the references as they are.
         chunk: anchors at a time.
 
@@ -68,23 +73,30 @@ def multi_similarity(
     """
     check_above("positive_scale", positive_scale)
     check_above("negative_scale", negative_scale)
+    beyond = threshold if negative_threshold is None else negative_threshold
     if mining_margin is not None and mining_margin != mining_margin:
         raise ConfigError("mining_margin: expected a number or None, got NaN")
 
     def some(rows: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
         similarity, positive, negative = side_by_side(rows, sets, products)
+        positive = positive * ~identical(similarity) if drop_identical else positive
         valid = (positive > 0).any(dim=1) & (negative > 0).any(dim=1)
         if mining_margin is not None:
             kin, others = informative(similarity.detach(), positive > 0, negative > 0, mining_margin)
             valid &= kin.any(dim=1) & others.any(dim=1)
             positive, negative = positive * kin, negative * others
         pull = _soft_sum(-positive_scale * (similarity - threshold), positive) / positive_scale
-        return pull + _soft_sum(negative_scale * (similarity - threshold), negative) / negative_scale, valid
+        return pull + _soft_sum(negative_scale * (similarity - beyond), negative) / negative_scale, valid
 
     with full_precision(z):
         anchors, sets = prepare(z, relation, refs, normalize)
         losses, valid = by_chunks(some, anchors, sets, chunk)
         return reduce(losses, valid, reduction)
+
+
+def identical(similarity: Tensor) -> Tensor:
+    """Which pairs are copies of one another to the eye of released codes, which so leave out an anchor itself: bool (A, R)."""
+    return similarity >= 1 - 1e-5
 
 
 def _soft_sum(exponents: Tensor, weights: Tensor) -> Tensor:

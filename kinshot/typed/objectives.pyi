@@ -3,8 +3,10 @@
 from kinshot.objectives.alignment import alignment as alignment
 from kinshot.objectives.barlow_twins import barlow_twins as barlow_twins
 from kinshot.objectives.block_repulsion import block_repulsion as block_repulsion
+from kinshot.objectives.cbml import cbml as cbml
 from kinshot.objectives.class_uniformity import class_uniformity as class_uniformity
 from kinshot.objectives.cocoa import cocoa as cocoa
+from kinshot.objectives.contextual import contextual as contextual
 from kinshot.objectives.contra_x import contra_x as contra_x
 from kinshot.objectives.cross_entropy import cross_entropy as cross_entropy
 from kinshot.objectives.distillation.attention_transfer import attention_transfer as attention_transfer
@@ -56,10 +58,12 @@ __all__ = [
     "attention_transfer",
     "barlow_twins",
     "block_repulsion",
+    "cbml",
     "center",
     "class_uniformity",
     "cocoa",
     "compress",
+    "contextual",
     "contra_x",
     "correlation_congruence",
     "cos_face",
