@@ -15,6 +15,7 @@ from kinshot.kin import constructors
 from kinshot.kin.graph import from_labels
 from kinshot.kin.neighbors import proposals
 from kinshot.kin.neighbors.found import ByGraph, ByLabel, ByRelation
+from kinshot.kin.neighbors.proposals import largest
 from kinshot.kin.neighbors.ranking import rank, ranked_blocks
 from kinshot.kin.parts import Block, Listed, Mask
 from kinshot.kin.relation import Relation
@@ -149,6 +150,17 @@ def test_faiss_is_asked_for_by_name_only_where_it_is(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(proposals, "faiss_is_installed", lambda: False)
     with pytest.raises(ConfigError, match="needs the package faiss-cpu: install it"):
         rank(torch.ones(4, 2), k=1, engine="faiss")
+
+
+@pytest.mark.parametrize("width", [63, 64, 200, 1031])
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_largest_of_groups_are_the_largest_of_all(width: int, ties: bool) -> None:
+    scores = torch.randn(9, width, generator=torch.Generator().manual_seed(width))
+    scores = scores.round() if ties else scores
+    best, at = largest(scores, 3)
+    assert torch.equal(best, scores.topk(3, dim=1).values)
+    assert torch.equal(scores.gather(1, at), best)
+    assert all(len(set(row)) == 3 for row in at.tolist())
 
 
 # ------------------------------------------------------------------------------------------------------------ who of them is kin

@@ -19,6 +19,8 @@ Engine = Literal["auto", "products", "tree", "faiss"]
 
 FEW_DIMENSIONS, FEW_NEIGHBORS, MANY = 8, 64, 2048
 """A tree is faster than products in so few dimensions, for so few neighbours of so many references."""
+GROUP, WORTH = 16, 4
+"""Columns in a group of scores, and how many groups there must be for each score that is wanted."""
 BLOCK = 1 << 24
 """Products that are held at a time: 64 MB."""
 
@@ -100,7 +102,7 @@ class _Products:
         for start in range(0, len(held.rows), step):
             block = held.rows[start : start + step]
             near = x @ block.T if held.half is None else torch.addmm(-held.half[start : start + step], x, block.T)
-            best, at = near.topk(min(count, near.shape[1]), dim=1)
+            best, at = largest(near, min(count, near.shape[1]))
             at += start
             if found is not None:
                 best, at = torch.cat([score, best], 1), torch.cat([found, at], 1)
@@ -110,6 +112,23 @@ class _Products:
         if found is None:
             raise ConfigError("ranking: no references")
         return found, score, held.slack(x)
+
+
+def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k highest scores of each row (q, n), descending, and where they stand, as `topk` says it but for the order of equal ones.
+
+    The k highest are in the k groups of columns with the highest maxima, so that no long row is ever searched: on a CPU less than half of
+    the time.
+    """
+    groups = scores.shape[1] // GROUP
+    if groups < WORTH * k or scores.device.type != "cpu":
+        return scores.topk(k, dim=1)
+    whole = GROUP * groups
+    at = scores[:, :whole].view(-1, GROUP, groups).amax(1).topk(k, dim=1).indices
+    rest = torch.arange(whole, scores.shape[1]).expand(len(scores), -1)
+    columns = torch.cat([(at.unsqueeze(2) + groups * torch.arange(GROUP)).flatten(1), rest], 1)
+    best, place = scores.gather(1, columns).topk(k, dim=1)
+    return best, columns.gather(1, place)
 
 
 class _Tree:
