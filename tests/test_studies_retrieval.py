@@ -18,9 +18,12 @@ from kinshot.datasets.features import FeatureSource
 from kinshot.kin.measuring import answered
 from kinshot.kin.metric_names import wanted_metric
 from kinshot.kin.neighbors.found import ByLabel
+from kinshot.kin.neighbors.without import camera_rule
+from kinshot.kin.verification import auc, eer, tar_at_far
 from kinshot.recipes.recipe import Choice
 from kinshot.studies.results import result_block
 from kinshot.studies.retrieval import sides as sides_module
+from kinshot.studies.retrieval.pairs import pairs_of
 from kinshot.studies.retrieval.sides import Asked, Part, Sides, sides_of
 from tests.study_runs import DIGITS, call, features, source, write_run
 
@@ -242,6 +245,42 @@ def test_attributes_that_cannot_say_who_is_kin_are_refused(monkeypatch: pytest.M
         of(monkeypatch, Asked(camera="tag"), several)
     with pytest.raises(DataError, match="--query: tagged has no such sample whose kin are known"):
         of(monkeypatch, Asked(Part(None, "tag", ("1",)), kin="tag"), tagged([-1, -1, 0], tag_names=["0", "1"]))
+
+
+# -- verification
+
+
+def test_pairs_are_verified_each_once(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = source("table", root="t.csv", label="kind", attributes=("place", "maker"))
+    z = features(Path("run"), "table", root="t.csv", label="kind", attributes=("place", "maker")).numpy()
+    asked = ["retrieve", "run", "--no-reference", "--metrics", "recall_at_1", "--verify", "0.01,0.2"]
+    one, other = np.triu_indices(40, 1)
+    scores, same = near(z, z)[one, other], table.labels[one] == table.labels[other]
+    expected = {"tar_at_far_0.01": tar_at_far(scores, same, 0.01), "tar_at_far_0.2": tar_at_far(scores, same, 0.2)}
+    expected |= {"eer": eer(scores, same), "auc": auc(scores, same)}
+    rows = {row["metric"]: row["mean"] for row in call(capsys, *asked)["rows"]}
+    assert {name: rows[f"{name}, %"] for name in expected} == pytest.approx({n: 100 * v for n, v in expected.items()}, abs=0.5)
+    assert "expected shares from 0 to 1, got 2" in call(capsys, *asked[:-1], "2", code=2)
+    assert "expected shares of strangers" in call(capsys, *asked[:-1], "x", code=2)
+
+
+def test_pairs_that_are_drawn_are_pairs_of_either_sort(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kinshot.studies.retrieval.pairs._HELD", 50)
+    labels, cameras = np.arange(20) % 4, np.arange(20) % 3
+    kin = camera_rule(ByLabel(labels), labels, cameras)
+    every, same = pairs_of(kin, 20, 20, True, 0)
+    one, other = np.triu_indices(20, 1)
+    alike = labels[one] == labels[other]
+    met = ~(alike & (cameras[one] == cameras[other]))
+    assert set(map(tuple, every.tolist())) == set(zip(one[met].tolist(), other[met].tolist(), strict=True))
+    assert (same == (labels[every[:, 0]] == labels[every[:, 1]])).all()
+    some, which = pairs_of(kin, 20, 20, True, 0, most=10)
+    assert (which.sum(), (~which).sum()) == (10, 10)
+    assert len(set(map(tuple, some.tolist()))) == 20
+    assert set(map(tuple, some.tolist())) <= set(map(tuple, every.tolist()))
+    assert not np.array_equal(some, pairs_of(kin, 20, 20, True, 1, most=10)[0])
+    with pytest.raises(DataError, match="pairs of kin and of strangers, got 190 and 0"):
+        pairs_of(ByLabel(np.zeros(20, dtype=np.int64)), 20, 20, True, 0)
 
 
 # -- lists drawn again

@@ -33,6 +33,7 @@ SIDE = f"ATTRIBUTE=VALUE[|VALUE...] or {WHERE}"
 @click.option("--kin", default="label", show_default=True, help="Attribute whose value kin share; of several, the more the more relevant.")
 @click.option("--camera", default="", metavar="ATTRIBUTE", help="Leave out of the gallery what is of a query's own class and camera.")
 @click.option("--metrics", default=METRICS, show_default=True, metavar="NAMES", help="See `ssl list metric`; nmi, mean_ap, ndcg_at_5, ....")
+@click.option("--verify", default="", metavar="FAR,...", help="Verify pairs, too: TAR at these FARs (0.001), EER, AUC.")
 @click.option("--feature", default="backbone", show_default=True, help="backbone, projector, joint, or an output of the projector.")
 @click.option("--distance", type=click.Choice(["cosine", "euclidean"]), default="cosine", show_default=True, help="What is near.")
 @click.option("--draws", default=1000, show_default=True, help="Lists of queries that are drawn again, for intervals.")
@@ -44,8 +45,8 @@ SIDE = f"ATTRIBUTE=VALUE[|VALUE...] or {WHERE}"
 @JSON
 def retrieve_command(
     checkpoints: tuple[Path, ...], data: str | None, split: str | None, options: tuple[str, ...], query: str | None, gallery: str | None,
-    kin: str, camera: str, metrics: str, feature: str, distance: Literal["cosine", "euclidean"], draws: int, seed: int, no_reference: bool,
-    results: Path | None, device: str, quiet: bool, as_json: bool,
+    kin: str, camera: str, metrics: str, verify: str, feature: str, distance: Literal["cosine", "euclidean"], draws: int, seed: int,
+    no_reference: bool, results: Path | None, device: str, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure how well RUNS (checkpoints, run folders, or a sweep's folder) find kin: every query ranks the gallery.
 
@@ -56,12 +57,13 @@ def retrieve_command(
         raise ConfigError(f"--feature takes one, got {feature!r}: measure the others apart")
     texts = dict.fromkeys(split_text(metrics, ",", "--metrics", METRICS))
     wanted_metrics = [wanted_metric(text) for text in texts]
+    far = _shares(verify)
     queries, found_in = _part(query, "--query"), _part(gallery, "--gallery")
     from kinshot.studies.retrieval.sides import Asked
     from kinshot.studies.retrieval.study import Lookup, bench_of, retrieve
 
     tell = (lambda text: None) if quiet else say
-    wanted = Lookup(wanted_metrics, chosen, Asked(queries, found_in, kin, camera), name, distance, not no_reference, seed, draws)
+    wanted = Lookup(wanted_metrics, chosen, Asked(queries, found_in, kin, camera), name, distance, not no_reference, seed, draws, far)
     bench = bench_of(checkpoints, wanted, tell)
     found = {"command": command_line("fewshot"), **retrieve(bench, wanted, device, tell)}
     with printed_anyway(lambda: show(found, as_json, lambda: retrieval_table(found))):
@@ -81,6 +83,13 @@ def _part(text: str | None, option: str) -> Part:
     if not name or not all(values.split("|")):
         raise ConfigError(f"{option}: expected ATTRIBUTE=VALUE, several values with |, such as view=street|studio; got {text!r}")
     return Part(None, name, tuple(values.split("|")))
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise ConfigError(f"--verify: expected shares of strangers such as 0.001,0.01; got {text!r}") from None
 
 
 def write_rows(results: Path, found: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from kinshot.recipes.recipe import Choice
 from kinshot.studies.fields import distinct_inputs, shared_data
 from kinshot.studies.references import Reference, references
 from kinshot.studies.retrieval.answers import Answered, looked_up, measured
+from kinshot.studies.retrieval.pairs import verification_names, verified
 from kinshot.studies.retrieval.rows import Arm, Figures
 from kinshot.studies.retrieval.sides import Asked, Sides, sides_of
 from kinshot.studies.seed_groups import pools_of, seed_groups
@@ -41,6 +42,7 @@ class Lookup:
         reference: measure raw pixels and the untrained encoder, too.
         seed: key of the bootstrap.
         draws: lists of queries that are drawn again.
+        far: shares of strangers accepted at which pairs are verified; none for no verification.
     """
 
     metrics: Sequence[Wanted]
@@ -51,10 +53,18 @@ class Lookup:
     reference: bool = True
     seed: int = 0
     draws: int = 1000
+    far: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.draws < 100:
             raise ConfigError(f"--draws: the ends of an interval need at least 100 lists, got {self.draws}")
+        if not all(0 <= far <= 1 for far in self.far):
+            raise ConfigError(f"--verify: expected shares from 0 to 1, got {', '.join(f'{far:g}' for far in self.far)}")
+
+    @property
+    def figures(self) -> list[Wanted]:
+        """Everything that has a figure: the metrics, and those of verification."""
+        return [*self.metrics, *(Wanted(text, text) for text in verification_names(self.far))]
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,10 @@ def retrieve(bench: Bench, wanted: Lookup, device: str, say: Say) -> dict[str, A
 
     def answers(label: str, model: Any, run: Trained) -> Answered:
         sides = bench.of(run)
-        found = measured(looked_up(model, sides, wanted.feature, where), sides, wanted.metrics, wanted.distance, where)
+        features = looked_up(model, sides, wanted.feature, where)
+        found = measured(features, sides, wanted.metrics, wanted.distance, where)
+        if wanted.far:
+            found.whole.update(verified(features, sides, wanted.far, wanted.distance, wanted.seed))
         say(f"measured {label}")
         work.step()
         return found
@@ -123,7 +136,7 @@ def retrieve(bench: Bench, wanted: Lookup, device: str, say: Say) -> dict[str, A
 
 
 def _result(bench: Bench, wanted: Lookup, arms: Sequence[Arm], where: torch.device) -> dict[str, Any]:
-    figures, sides = Figures(wanted.metrics, wanted.seed, wanted.draws), bench.of(bench.runs[0])
+    figures, sides = Figures(wanted.figures, wanted.seed, wanted.draws), bench.of(bench.runs[0])
     asking = len(next(iter(arms[0].members.values())).queries)
     met = {"": [bench.of(run).queries.source for run in bench.runs]}
     if not sides.shared:
@@ -149,5 +162,6 @@ def _protocol(wanted: Lookup, sides: Sides) -> dict[str, Any]:
         "equally near": "in the order of the gallery",
         "seed": wanted.seed,
         "lists drawn again": wanted.draws,
+        **({"verification": "of a query and a sample of the gallery, each pair once; no interval of one run"} if wanted.far else {}),
         "interval": RULE,
     }
