@@ -16,6 +16,7 @@ from kinshot.learn.place import Place
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.augmenters import AUGMENTERS
 
+_PML = "pml:"
 EXAMPLE = "{objective: info_nce, kin: labels, weight: 0.5}"
 
 
@@ -94,6 +95,8 @@ def _read(given: Any, key: str) -> tuple[TermChoice | None, list[str]]:
         return None, [f"{key}: expected an objective and who is kin, for example {EXAMPLE}, got {shown(given)}"]
     data = dict(given)
     name, who = data.pop("objective"), data.pop("kin", None)
+    if name.startswith(_PML):  # another package's losses, all behind one objective
+        name, data = _PML.rstrip(":"), {"loss": name.removeprefix(_PML), **data}
     wanted = {"miner": (data.pop("miner", None), MINERS), "augmenter": (data.pop("augmenter", None), AUGMENTERS)}
     if name not in OBJECTIVES.entries:
         return None, [f"{key}.objective: unknown objective {name!r}: {suggest(name, OBJECTIVES.entries)}"]

@@ -40,6 +40,7 @@ from kinshot.objectives.proxies.cos_face import CosFace as cos_face
 from kinshot.objectives.proxies.linear_softmax import LinearSoftmax as linear_softmax
 from kinshot.objectives.proxies.multi_proxy_anchor import MultiProxyAnchor as multi_proxy_anchor
 from kinshot.objectives.proxies.normalized_softmax import NormalizedSoftmax as normalized_softmax
+from kinshot.objectives.proxies.pml import PML as pml
 from kinshot.objectives.proxies.proxy_anchor import ProxyAnchor as proxy_anchor
 from kinshot.objectives.proxies.proxy_nca import ProxyNCA as proxy_nca
 from kinshot.objectives.proxies.soft_triple import SoftTriple as soft_triple
@@ -87,6 +88,7 @@ __all__ = [
     "normalized_softmax",
     "nt_xent",
     "pkt",
+    "pml",
     "proto_nce",
     "proxy_anchor",
     "proxy_nca",
