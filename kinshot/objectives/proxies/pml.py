@@ -8,14 +8,13 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError, suggest
 from kinshot.core.part_text import read_settings, split_text
-from kinshot.core.rng import keyed_seed
+from kinshot.core.rng import keyed_numpy, keyed_seed
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import at_least_float32, full_precision
 from kinshot.objectives.module import ObjectiveModule
@@ -134,10 +133,10 @@ def _keyed(seed: int, step: int) -> Iterator[None]:
     """Inside, what the package draws from torch's and numpy's generators depends on seed and step; outside nothing has been drawn."""
     from pytorch_metric_learning.utils import common_functions
 
-    key, before = keyed_seed(seed, "pml", step), common_functions.NUMPY_RANDOM
+    before = common_functions.NUMPY_RANDOM
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key)
-        common_functions.NUMPY_RANDOM = np.random.RandomState(key % 2**32)
+        torch.default_generator.manual_seed(keyed_seed(seed, "pml", step))
+        common_functions.NUMPY_RANDOM = keyed_numpy(seed, "pml", step)
         try:
             yield
         finally:
