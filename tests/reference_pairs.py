@@ -211,3 +211,17 @@ def contextual(z, at, P, N, weights, k, eps=0.05, slope=10.0, mp=0.75, mn=0.6, r
         sides.append(sum(w * v for w, v in found) / mass if mass else 0.0)
     spread = (sum(cosine(z[i], z[j]) for i in B for j in B) / len(z) ** 2 - rho) ** 2
     return weights[0] * context + weights[1] * sum(sides) + weights[2] * spread
+
+
+def triplet(z, r, P, N, mining, cost):
+    """The mean cost of the gaps of mined triplets, which weigh 1."""
+    costs = []
+    for i in range(len(z)):
+        ours, theirs = kin(P, i), kin(N, i)
+        if not ours or not theirs:
+            continue
+        d = [far(z[i], row) for row in r]
+        nearest, farthest = min(theirs, key=lambda n: d[n]), max(ours, key=lambda p: d[p])
+        chosen = {"hard": [(farthest, nearest)], "hard_negative": [(p, nearest) for p in ours]}[mining]
+        costs += [cost(d[p] - d[n]) for p, n in chosen]
+    return sum(costs) / len(costs)

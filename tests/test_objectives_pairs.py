@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,6 @@ from kinshot.kin import constructors as make
 from kinshot.kin.parts import Mask
 from kinshot.kin.relation import Relation
 from kinshot.objectives.cbml import cbml
-from kinshot.objectives.contextual import contextual, contextual_similarity
 from kinshot.objectives.gaussian_mixture import gaussian_mixture
 from kinshot.objectives.info_nce import info_nce
 from kinshot.objectives.lifted import lifted
@@ -19,7 +20,10 @@ from kinshot.objectives.margin_contrastive import margin_contrastive
 from kinshot.objectives.multi_similarity import multi_similarity
 from kinshot.objectives.n_pair import n_pair
 from kinshot.objectives.nca import nca
+from kinshot.objectives.sup_con import sup_con
+from kinshot.objectives.triplet import triplet
 from kinshot.objectives.wrt import wrt
+from tests import reference_objectives
 from tests import reference_pairs as ref
 from tests.test_core_relations import as_listed, random_relation
 from tests.test_objectives_info_nce import close, gradients, rows
@@ -282,55 +286,6 @@ def test_kin_that_are_copies_can_be_left_out():
     assert multi_similarity(z, make.labels(y), **given) != multi_similarity(z, without, **given)
 
 
-@pytest.mark.parametrize("weights", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.4, 0.5, 0.1), (0.95, 0.05, 0.1)])
-@pytest.mark.parametrize(("neighbors", "seed"), [(2, 0), (4, 1), (5, 2), (20, 3)])
-def test_contextual_equals_loops_in_value_and_straight_through_gradient(weights, neighbors, seed):
-    z, y = rows(8, 3, seed=seed), torch.tensor([0, 0, 1, 1, 1, 2, 2, 0])
-    P, N = (x.double().numpy() for x in make.labels(y).dense())
-    names = ("contextual_weight", "contrastive_weight", "regularizer_weight")
-    given = {**dict(zip(names, weights, strict=True)), "neighbors": neighbors}
-
-    def loops(x):
-        return ref.contextual(x, z.numpy(), P, N, weights, neighbors)
-
-    value, (grad,) = gradients(lambda x: contextual(x, make.labels(y), **given), z)
-    assert value.item() == pytest.approx(loops(z.numpy()), abs=1e-12)
-    np.testing.assert_allclose(grad, ref.gradient(loops, z.numpy()), atol=1e-7)
-    if neighbors < len(z) or weights[0] < 1:
-        assert grad.abs().max() > 1e-3
-
-
-def test_contextual_similarity_is_one_within_and_zero_across_far_groups():
-    angles = torch.tensor([0.0, 0.01, 0.02, 3.0, 3.01, 3.02])
-    rows_ = torch.stack([angles.cos(), angles.sin()], dim=1)
-    found = contextual_similarity(rows_ @ rows_.T, 3)
-    close(found, torch.block_diag(torch.ones(3, 3), torch.ones(3, 3)))
-
-
-def test_contextual_leaves_rows_of_unknown_class_out():
-    z = rows(7, 3)
-    known = [i for i in range(7) if Y[i] >= 0]
-    value, (grad,) = gradients(lambda x: contextual(x, make.labels(Y)), z)
-    expected, (some,) = gradients(lambda x: contextual(x, make.labels(Y[known])), z[known])
-    close(value, expected)
-    close(grad[known], some)
-    assert (grad[Y < 0] == 0).all()
-
-
-def test_contextual_keeps_exact_neighborhoods_in_half_precision():
-    z = rows(8, 3).half()
-    y = torch.tensor([0, 0, 1, 1, 1, 2, 2, 0])
-    with torch.autocast("cpu", torch.bfloat16):
-        assert contextual(z, make.labels(y)) == contextual(z.float(), make.labels(y))
-
-
-def test_contextual_of_equal_rows_without_slack_is_finite():
-    z = torch.randn(6, 5, generator=torch.Generator().manual_seed(4))[[0, 1, 2, 0, 1, 2]]
-    value, (grad,) = gradients(lambda x: contextual(x, make.labels(torch.tensor([0, 0, 1, 1, 2, 2])), eps=0.0, neighbors=2), z)
-    assert torch.isfinite(value)
-    assert torch.isfinite(grad).all()
-
-
 def test_multi_similarity_has_a_threshold_of_its_own_for_the_others():
     z, y = rows(7, 4), make.labels(Y)
     given = {"mining_margin": None, "reduction": "sum", "normalize": True}
@@ -338,6 +293,40 @@ def test_multi_similarity_has_a_threshold_of_its_own_for_the_others():
     pushes = multi_similarity(z, y, threshold=-5.0, negative_threshold=0.3, **given)
     close(multi_similarity(z, y, threshold=0.7, negative_threshold=0.3, **given), pulls + pushes, 1e-3)
     close(multi_similarity(z, y, threshold=0.4, negative_threshold=0.4, **given), multi_similarity(z, y, threshold=0.4, **given))
+
+
+@pytest.mark.parametrize("mining", ["hard", "hard_negative"])
+@pytest.mark.parametrize(
+    ("given", "cost"),
+    [
+        ({"margin": 0.3}, lambda gap: max(0.0, gap + 0.3)),
+        ({"margin": None}, lambda gap: math.log1p(math.exp(gap))),
+        ({"margin": 0.2, "sharpness": 5.0}, lambda gap: math.log1p(math.exp(5 * (gap + 0.2))) / 5),
+        ({"margin": None, "sharpness": 5.0}, lambda gap: math.log1p(math.exp(5 * gap)) / 5),
+    ],
+    ids=["hinge", "soft", "sharp with margin", "sharp"],
+)
+def test_triplets_of_raw_rows_with_any_cost_equal_loops_in_value_and_gradient(mining, given, cost):
+    z, r, relation = rows(4, 3, seed=2), rows(6, 3, seed=52), random_relation(2)
+    P, N = (x.double().numpy() for x in relation.dense())
+
+    def loops(x, s):
+        return ref.triplet(x, s, P, N, mining, cost)
+
+    value, (to_z, to_r) = gradients(lambda x, s: triplet(x, relation, s, mining=mining, normalize=False, **given), z, r)
+    assert value.item() == pytest.approx(loops(z.numpy(), r.numpy()), abs=1e-9)
+    np.testing.assert_allclose(to_z, ref.gradient(lambda x: loops(x, r.numpy()), z.numpy()), atol=1e-7)
+    np.testing.assert_allclose(to_r, ref.gradient(lambda x: loops(z.numpy(), x), r.numpy()), atol=1e-7)
+
+
+def test_sup_con_in_both_forms_is_info_nce_of_that_form():
+    z, y = rows(7, 3), make.labels(Y)
+    P, N = (x.double().numpy() for x in y.dense())
+    found = {form: sup_con(z, y, temperature=0.3, form=form) for form in ("out", "in")}
+    for form, value in found.items():
+        expected = sum(reference_objectives.info_nce(z.numpy(), z.numpy(), P, N, 0.3, form)) / 7
+        assert value.item() == pytest.approx(expected, abs=1e-11)
+    assert found["in"] < found["out"]  # the logarithm is concave
 
 
 @pytest.mark.parametrize(
@@ -350,10 +339,6 @@ def test_multi_similarity_has_a_threshold_of_its_own_for_the_others():
         (lambda z, kin: cbml(z, kin, hardest=0), "hardest"),
         (lambda z, kin: cbml(z, kin, variance="max"), "variance"),
         (lambda z, kin: cbml(z, kin, mining_margin=float("nan")), "mining_margin"),
-        (lambda z, kin: contextual(z, kin, neighbors=1), "neighbors"),
-        (lambda z, kin: contextual(z, kin, positive_margin=1.5), "positive_margin"),
-        (lambda z, kin: contextual(z, kin, negative_margin=0.9), "margins"),
-        (lambda z, kin: contextual(z, kin, z), "contextual.*references"),
         (lambda z, kin: lifted(z, kin, form="smooth"), "form"),
         (lambda z, kin: lifted(z, kin, margin=float("nan")), "margin"),
         (lambda z, kin: lifted(z, kin, z.expand(4, 4, 3)), "refs: lifted.*generalized"),
@@ -365,6 +350,8 @@ def test_multi_similarity_has_a_threshold_of_its_own_for_the_others():
             "margins",
         ),
         (lambda z, kin: margin_contrastive(z, kin, negative_margin=4, measure="squared_distance", normalize=True), "less than 4"),
+        (lambda z, kin: triplet(z, kin, sharpness=0.0), "sharpness"),
+        (lambda z, kin: sup_con(z, kin, form="both"), "form"),
         (lambda z, kin: nca(z, kin, temperature=0.0), "temperature"),
         (lambda z, kin: nca(z, kin, form="sum"), "form"),
         (lambda z, kin: gaussian_mixture(z, kin, width=0.0), "width"),

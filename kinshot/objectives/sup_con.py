@@ -20,11 +20,12 @@ def sup_con(
     *,
     temperature: float = 0.1,
     base_temperature: float | None = None,
+    form: Literal["out", "in"] = "out",
     reduction: Literal["mean", "valid", "sum", "none", "each"] = "mean",
     normalize: bool | Literal["anchors"] = True,
     chunk: int | None = None,
 ) -> Tensor:
-    """Supervised contrastive loss (L_out): every kin of an anchor against all that is kin to it or told apart from it.
+    """Supervised contrastive loss: every kin of an anchor against all that is kin to it or told apart from it.
 
     Paper: Khosla et al. 2020, arXiv 2004.11362.
 
@@ -38,6 +39,7 @@ def sup_con(
         refs: (R, D), (A, R, D), or one such for each relation; None = `z`.
         temperature: divides every similarity; above 0.
         base_temperature: see above; above 0, or None = no factor.
+        form: "out" averages logarithms over an anchor's kin (L_out, which the paper settles on), "in" takes the logarithm of their mean.
         reduction: "mean" over all anchors, "valid" over those that count, "sum", "none": (A,), or "each", see `common.reduce`.
         normalize: cosines of anchors and references; "anchors" takes the references as they are (unit rows); False dot products.
         chunk: anchors at a time, for less memory at the price of computing twice; the result is the same.
@@ -55,6 +57,7 @@ def sup_con(
         refs,
         temperature=temperature,
         base_temperature=base_temperature,
+        form=form,
         reduction=reduction,
         normalize=normalize,
         chunk=chunk,

@@ -16,6 +16,7 @@ from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import (
     Sets,
     by_chunks,
+    check_above,
     check_choice,
     distances,
     full_precision,
@@ -33,7 +34,8 @@ def triplet(
     refs: Tensor | Sequence[Tensor] | None = None,
     *,
     margin: float | None = 0.2,
-    mining: Literal["all", "hard", "semi_hard"] = "all",
+    sharpness: float | None = None,
+    mining: Literal["all", "hard", "semi_hard", "hard_negative"] = "all",
     distance: Literal["euclidean", "cosine"] = "euclidean",
     squared: bool = False,
     reduction: Literal["mean", "valid", "sum", "none", "each"] = "mean",
@@ -55,8 +57,10 @@ def triplet(
         relation: of anchors and references, or one for each set of references; triplets may span sets.
         refs: (R, D), (A, R, D), or one such for each relation; None = `z`.
         margin: above 0, in units of the distance, or None = soft; of unit rows below their largest distance, 2 (squared 4).
+        sharpness: b of a soft margin softplus(b x) / b, x with the margin that is given, above 0; None = the hinge, or 1 where no
+            margin is. MATHM (arXiv 2112.07966) has 20 beside a margin of 0.2.
         mining: "all"; "hard": each anchor's farthest kin and nearest other; "semi_hard": for each kin the nearest other that is
-            farther than it, or where there is none the farthest of all others.
+            farther than it, or where there is none the farthest of all others; "hard_negative": for each kin the nearest other.
         distance: "euclidean", or "cosine": 1 - dot product, half of the squared distance of unit rows.
         squared: whether Euclidean distances are squared, as FaceNet has them.
         reduction: "mean" over all triplets, "valid" over those that cost something, "sum", "none": each anchor's
@@ -72,7 +76,9 @@ def triplet(
     0.294
     """
     _check_margin(margin, 4 if squared else 2, unit_rows=normalize is True)
-    check_choice("mining", mining, ("all", "hard", "semi_hard"))
+    check_choice("mining", mining, tuple(_MINERS))
+    if sharpness is not None:
+        check_above("sharpness", sharpness)
     check_choice("distance", distance, ("euclidean", "cosine"))
     if distance == "cosine" and normalize is False:
         raise ConfigError("distance: expected unit rows for the cosine, got normalize=False: leave it on")
@@ -84,7 +90,7 @@ def triplet(
         if d.shape[1] == 0:
             return (d.sum(dim=1),) * 3
         gap, weights = _MINERS[mining](d, positive, negative)
-        cost = F.softplus(gap) if margin is None else F.relu(gap + margin)
+        cost = _cost(gap, margin, sharpness)
         cost = torch.where(weights > 0, cost * weights, 0)
         return cost.flatten(1).sum(dim=1), weights.flatten(1).sum(dim=1), (weights * (cost > 0)).flatten(1).sum(dim=1)
 
@@ -99,6 +105,12 @@ def _check_margin(margin: float | None, largest: float, *, unit_rows: bool) -> N
         raise ConfigError(f"margin: expected a number above 0, or None for the soft margin, got {margin}")
     if margin is not None and unit_rows and not margin < largest:
         raise ConfigError(f"margin: expected less than {largest}, the largest distance of unit rows, got {margin}")
+
+
+def _cost(gap: Tensor, margin: float | None, sharpness: float | None) -> Tensor:
+    if sharpness is None:
+        return F.softplus(gap) if margin is None else F.relu(gap + margin)
+    return F.softplus(gap + (margin or 0), beta=sharpness)
 
 
 def _squares(z: Tensor, refs: Tensor) -> Tensor:
@@ -130,4 +142,12 @@ def _semi_hard(d: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, T
     return torch.where(exists, d - d.gather(1, just_beyond(d, others)), 0), exists.to(d.dtype)
 
 
-_MINERS = {"all": _every, "hard": _hardest, "semi_hard": _semi_hard}
+def _hard_negative(d: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+    """One gap (A, R) for each positive pair."""
+    kin, others = positive > 0, negative > 0
+    near = d.masked_fill(~others, torch.finfo(d.dtype).max / 4).amin(dim=1, keepdim=True)
+    exists = kin & others.any(dim=1, keepdim=True)
+    return torch.where(exists, d - near, 0), exists.to(d.dtype)
+
+
+_MINERS = {"all": _every, "hard": _hardest, "semi_hard": _semi_hard, "hard_negative": _hard_negative}
