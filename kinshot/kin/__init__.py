@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kinshot.kin import graph as graph
     from kinshot.kin.constructors import across_views as across_views
     from kinshot.kin.constructors import clusterings as clusterings
+    from kinshot.kin.constructors import grouped as grouped
     from kinshot.kin.constructors import labels as labels
     from kinshot.kin.constructors import listed as listed
     from kinshot.kin.constructors import modalities as modalities

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -86,6 +86,41 @@ def labels(y: Tensor, y_refs: Tensor | None = None) -> Relation:
     known = (y >= 0).unsqueeze(1) & (columns >= 0)
     same = y.unsqueeze(1) == columns
     return _masks(same & known, ~same & known, diagonal=y_refs is not None)
+
+
+def grouped(
+    relation: Relation,
+    groups: Tensor,
+    *,
+    positives: Literal["any", "same", "other"] = "any",
+    negatives: Literal["any", "same", "other"] = "any",
+) -> Relation:
+    """Of a batch's kin, or of its others, those of the anchor's own group or those of other groups; the rest is neither.
+
+    Groups are modalities, cameras, sessions: kin across modalities alone, or others that the same camera took.
+
+    Args:
+        relation: of the rows to one another, (A, A).
+        groups: of the rows, int64 (A,), -1 unknown: such a row is of no group, its own included.
+        positives: whose kin stay: of "any" group, the "same" or an "other".
+        negatives: the same for others.
+
+    >>> y, modality = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
+    >>> positive, negative = kinshot.kin.grouped(kinshot.kin.labels(y), modality, positives="other", negatives="same").dense()
+    >>> positive[0], negative[0]
+    (tensor([0., 1., 0., 0.]), tensor([0., 0., 1., 0.]))
+    """
+    _flat("groups", groups)
+    if relation.shape != (len(groups), len(groups)):
+        raise ConfigError(f"grouped: expected the relation of {len(groups)} rows to one another, got {relation.shape}")
+    known = (groups >= 0).unsqueeze(1) & (groups >= 0)
+    same = groups.unsqueeze(1) == groups
+    stays = {"any": torch.ones_like(same), "same": same & known, "other": ~same & known}
+    for name, choice in (("positives", positives), ("negatives", negatives)):
+        if choice not in stays:
+            raise ConfigError(f"{name}: expected any, same or other, got {choice!r}")
+    kin, others = (part.to(groups.device) for part in relation.dense())
+    return Relation(Mask(kin * stays[positives]), Mask(others * stays[negatives]), relation.shape)
 
 
 def multilabels(marks: Tensor, min_shared: int = 1, marks_refs: Tensor | None = None, *, graded: bool = False) -> Relation:

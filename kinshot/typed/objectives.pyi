@@ -29,6 +29,7 @@ from kinshot.objectives.info_nce import info_nce as info_nce
 from kinshot.objectives.lifted import lifted as lifted
 from kinshot.objectives.margin import Margin as margin
 from kinshot.objectives.margin_contrastive import margin_contrastive as margin_contrastive
+from kinshot.objectives.modality_triplet import ModalityTriplet as modality_triplet
 from kinshot.objectives.multi_similarity import multi_similarity as multi_similarity
 from kinshot.objectives.n_pair import n_pair as n_pair
 from kinshot.objectives.nca import nca as nca
@@ -81,6 +82,7 @@ __all__ = [
     "linear_softmax",
     "margin",
     "margin_contrastive",
+    "modality_triplet",
     "multi_proxy_anchor",
     "multi_similarity",
     "n_pair",
