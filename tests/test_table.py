@@ -155,3 +155,25 @@ def test_errors_of_numpy_files(tmp_path, name, arrays, settings, message):
 def test_files_that_are_not_what_they_say(tmp_path, name, content, message):
     with pytest.raises(DataError, match=message):
         table(tmp_path / name, content)
+
+
+def test_a_folder_has_a_file_for_each_part(tmp_path):
+    place = tmp_path / "sites"
+    place.mkdir()
+    (place / "train.csv").write_text("x,kind\n1,a\n2,b\n")
+    (place / "val.tsv").write_text("x\tkind\n3\tc\n")
+    (place / ".val.csv").write_text("hidden")
+    train, val = (table(place, split=split, label="kind") for split in ("train", "val"))
+    assert (train.name, train.class_names, train.features.tolist()) == ("table/sites/train", ["a", "b"], [[1], [2]])
+    assert (val.class_names, val.features.tolist()) == (["c"], [[3]])
+    for split in ("", "vol"):
+        with pytest.raises(ConfigError, match=r"is a folder, of which split '.*' names no file: .*val"):
+            table(place, split=split)
+    with pytest.raises(ConfigError, match=r"train\.csv is no folder with a file for each part: leave split empty"):
+        table(place / "train.csv", split="train")
+    (place / "train.npz").touch()
+    with pytest.raises(ConfigError, match=r"train\.csv and .*train\.npz are both called 'train'"):
+        table(place, split="train")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ConfigError, match=r"it has no file that ends in \.csv, \.tsv, \.npy, \.npz"):
+        table(tmp_path / "none")

@@ -14,7 +14,7 @@ from kinshot.core.small_files import is_numeral
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
 from kinshot.datasets.features import FeatureSource
-from kinshot.datasets.table_files import Column, read_columns
+from kinshot.datasets.table_files import ENDINGS, Column, read_columns
 from kinshot.datasets.text import TextSource
 from kinshot.samples.characters import ALPHABET
 
@@ -26,6 +26,7 @@ _WHOLE = re.compile(r"-?[0-9]{1,18}")
 def table(
     *,
     root: str,
+    split: str = "",
     label: str = "",
     attributes: tuple[str, ...] = (),
     ignore: tuple[str, ...] = (),
@@ -33,14 +34,15 @@ def table(
     alphabet: str = "",
     length: int | None = None,
 ) -> Source:
-    """Your own table: a .csv or .tsv file with column names, or numpy's .npy or .npz, one row for each sample.
+    """Your own table: a .csv or .tsv file with column names, or numpy's .npy or .npz, one row for each sample; or a folder of such files.
 
     Every column that is not a label, an attribute or ignored is a feature and must hold finite numbers in every row. With `text`,
     that column alone is the sample. Labels are read as names, sorted, numbers by value. The columns of an .npy matrix are called
     0, 1, ...; those of an .npz file as its arrays, of which matrices give several features each.
 
     Args:
-        root: the file.
+        root: the file, or with a split the folder that holds a file for each part, such as train.csv, val.csv and test.csv.
+        split: which of them, by name without ending; empty where root is a file.
         label: column of the classes; empty for none.
         attributes: columns of further labels, where an empty cell is unknown.
         ignore: columns to leave out.
@@ -52,12 +54,12 @@ def table(
         ConfigError: a column that the file does not have, or one named for two purposes.
         DataError: a file that cannot be read, or a cell that is empty or no number.
     """
-    path = Path(root).expanduser()
+    path = _file(Path(root).expanduser(), split)
     columns = read_columns(path)
     _check_names(path, columns, label, attributes, ignore, text)
     labels, class_names = _labels(path, label, columns[label], unknown=False) if label else (None, [])
     further = {name: _labels(path, name, columns[name], unknown=True) for name in attributes}
-    name = f"table/{path.stem}"
+    name = f"table/{path.parent.name}/{split}" if split else f"table/{path.stem}"
     values, names = ({key: found[part] for key, found in further.items()} for part in (0, 1))
     if text:
         texts, letters = _texts(path, text, columns[text]), alphabet or ALPHABET
@@ -66,6 +68,23 @@ def table(
         raise ConfigError("table: alphabet and length are for texts: set text to the column that holds them, or leave both out")
     features = _features(path, {key: column for key, column in columns.items() if key not in {label, *attributes, *ignore}})
     return FeatureSource(features, labels, class_names, name, attributes=values, attribute_names=names)
+
+
+def _file(root: Path, split: str) -> Path:
+    """The file of a split. Raises ConfigError where there is none, or several."""
+    if not root.is_dir():
+        if split:
+            raise ConfigError(f"table: split is {split!r}, and root {root} is no folder with a file for each part: leave split empty")
+        return root
+    parts: dict[str, list[Path]] = {}
+    for path in sorted(path for path in root.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith(".")):
+        parts.setdefault(path.stem, []).append(path)
+    if not split or split not in parts:
+        have = suggest(split, parts) if parts else f"it has no file that ends in {', '.join(ENDINGS)}"
+        raise ConfigError(f"table: root {root} is a folder, of which split {split!r} names no file: {have}; set split, or root to a file")
+    if len(parts[split]) > 1:
+        raise ConfigError(f"table: {' and '.join(map(str, parts[split]))} are both called {split!r}: set root to the one that is meant")
+    return parts[split][0]
 
 
 def _check_names(path: Path, columns: dict[str, Column], label: str, attributes: Sequence[str], ignore: Sequence[str], text: str) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 from kinshot.core.errors import DataError
 from kinshot.core.small_files import check_regular, is_numeral, read_arrays, read_text
 
+ENDINGS = (".csv", ".tsv", ".npy", ".npz")
+"""Of files that are read."""
 _MOST = 4 * 2**30
 Column = np.ndarray | list[str]
 """Numbers or texts (N,), from a text file always texts; an .npz file may also hold matrices (N, K)."""
@@ -23,11 +25,10 @@ def read_columns(path: Path) -> dict[str, Column]:
     An .npy matrix has the columns "0", "1", ...; an .npz file has its arrays as columns. Raises DataError, naming line and
     column, where the file is missing, empty, ragged, of another kind, or holds what is neither numbers nor texts.
     """
-    readers = {".csv": _read_delimited, ".tsv": _read_delimited, ".npy": _read_arrays, ".npz": _read_arrays}
-    if path.suffix.lower() not in readers:
-        raise DataError(f"{path}: expected a file that ends in {', '.join(readers)}, got {path.suffix or 'no ending'!r}: convert it")
+    if path.suffix.lower() not in ENDINGS:
+        raise DataError(f"{path}: expected a file that ends in {', '.join(ENDINGS)}, got {path.suffix or 'no ending'!r}: convert it")
     check_regular(path, remedy="set root to a .csv, .tsv, .npy or .npz file")
-    columns = readers[path.suffix.lower()](path)
+    columns = _read_delimited(path) if path.suffix.lower() in ENDINGS[:2] else _read_arrays(path)
     lengths = {name: len(column) for name, column in columns.items()}
     if not lengths or min(lengths.values()) == 0:
         raise DataError(f"{path} is empty: it needs at least one row of values")
