@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,14 @@ def write_lfw(root: Path) -> None:
     lines = ["2\t2", *same[:2], *other[:2], *same[2:], *other[2:]]
     (root / "pairs.txt").write_text("\n".join(lines) + "\n")
     (root / "pairsDevTest.txt").write_text("\n".join(["1", same[0], other[0]]) + "\n")
+
+
+def write_label_sets(root: Path, **more: object) -> None:
+    """Twelve images of six photographs with up to three of four labels each; the last has none."""
+    for k in range(12):
+        picture(root / "images" / f"p{k:02d}.jpg", k)
+    labels = [[one for one in (1, 3, 17, 44) if (k * one) % 4 < 2][: k % 3 + 1] for k in range(11)] + [[]]
+    given = {"_rule": "made up", "files": [f"p{k:02d}" for k in range(12)], "labels": labels, "photo_id": [900 + k // 2 for k in range(12)]}
+    given |= {"train": list(range(6)), "test": list(range(6, 12)), **more}
+    (root / "labels.json").write_text(json.dumps({key: value for key, value in given.items() if value is not None}))
+    (root / "classes.json").write_text(json.dumps({"1": "cat", "3": {"name": "dog", "fold": 0}}))

@@ -27,7 +27,7 @@ class Photos:
     Args:
         place: folder that their paths are relative to.
         paths: one file each.
-        labels: int64 (N,).
+        labels: int64 (N,); None without classes.
         class_names: what labels index.
         attributes: further labels, int64 (N,) each.
         attribute_names: of their values.
@@ -36,23 +36,26 @@ class Photos:
 
     place: Path
     paths: Sequence[Path]
-    labels: np.ndarray
+    labels: np.ndarray | None
     class_names: Sequence[str]
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
     attribute_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     def of_classes(self, chosen: Sequence[int]) -> Photos:
-        """Those of some classes, relabelled in the order given."""
+        """Those of some classes, relabelled in the order given. Raises DataError where there are no classes."""
+        if self.labels is None:
+            raise DataError(f"the photographs in {self.place} have no classes: choose data with labels")
         number = np.full(len(self.class_names), -1, dtype=np.int64)
         number[list(chosen)] = np.arange(len(chosen))
-        some = self.at(np.flatnonzero(number[self.labels] >= 0))
-        return replace(some, labels=number[some.labels], class_names=[self.class_names[c] for c in chosen])
+        labels = number[self.labels]
+        rows = np.flatnonzero(labels >= 0)
+        return replace(self.at(rows), labels=labels[rows], class_names=[self.class_names[c] for c in chosen])
 
     def at(self, rows: np.ndarray) -> Photos:
         """Those of some rows, of the same classes."""
         paths, attributes = [self.paths[row] for row in rows], {key: values[rows] for key, values in self.attributes.items()}
-        return replace(self, paths=paths, labels=self.labels[rows], attributes=attributes)
+        return replace(self, paths=paths, labels=None if self.labels is None else self.labels[rows], attributes=attributes)
 
 
 def part_of_classes(count: int, split: str, val_share: float, name: str, *, first: int | None = None) -> list[int]:

@@ -14,6 +14,7 @@ from kinshot.datasets.glyphs import glyphs as glyphs
 from kinshot.datasets.grocery_store import grocery_store as grocery_store
 from kinshot.datasets.hapt import hapt as hapt
 from kinshot.datasets.in_shop import in_shop as in_shop
+from kinshot.datasets.label_sets import label_sets as label_sets
 from kinshot.datasets.lfw_pairs import lfw_pairs as lfw_pairs
 from kinshot.datasets.manifold import manifold as manifold
 from kinshot.datasets.market_1501 import market_1501 as market_1501
@@ -43,6 +44,7 @@ __all__ = [
     "grocery_store",
     "hapt",
     "in_shop",
+    "label_sets",
     "lfw_pairs",
     "manifold",
     "market_1501",
