@@ -14,6 +14,8 @@ from PIL import Image
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets import SOURCES, cifar, fashion_mnist, omniglot
+from kinshot.datasets.labels import Marks
+from kinshot.datasets.orders import ORDERS
 from kinshot.samples.statistics import pixel_statistics
 from tests.tiny import result, run
 from tests.trees import noise, write_cifar10, write_fashion, write_omniglot
@@ -48,6 +50,34 @@ def test_omniglot_classes_come_in_the_order_of_character_ids(omniglot_tree):
     for split in ("train", "val", "test"):
         ids = [order[name] for _, name in omniglot._classes("vinyals", split)]
         assert ids == sorted(ids)
+
+
+def test_omniglot_drawings_say_alphabet_and_drawer_where_they_are_asked(tmp_path):
+    write_omniglot(tmp_path, "val")
+    for number, (part, name) in enumerate(omniglot._classes("vinyals", "val"), start=1):
+        place = tmp_path / f"images_{part}" / name
+        Image.fromarray(noise(number, 105, 105) > 128).save(place / f"{number:04d}_{2 + number % 3:02d}.png")
+    plain, known = build_omniglot(tmp_path, split="val"), build_omniglot(tmp_path, split="val", attributes=True)
+    assert plain.attributes == {}
+    assert np.array_equal(plain.images, known.images)
+    assert plain.fingerprint() != known.fingerprint()
+    assert [known.attribute_names["alphabet"][k] for k in known.attributes["alphabet"]] == [
+        known.class_names[label].split("/")[0] for label in known.labels
+    ]
+    assert known.attribute_names["drawer"] == ["1", "2", "3", "4"]
+    expected = [place for number in range(1, 173) for place in (0, 1 + number % 3)]
+    assert known.attributes["drawer"].tolist() == expected
+    turned = build_omniglot(tmp_path, split="val", attributes=True, rotations=True)
+    assert turned.attributes["drawer"].tolist() == 4 * expected
+    assert np.array_equal(turned.attributes["alphabet"], np.tile(known.attributes["alphabet"], 4))
+    order = ORDERS.build(
+        "hierarchical", Marks(turned.labels, turned.categories), 8, 2, 0, settings={"attribute": "alphabet", "per_class": 2}
+    )
+    assert len(np.unique(turned.attributes["alphabet"][order(0)[0].numpy()])) == 2
+    place = tmp_path / "images_background" / omniglot._classes("vinyals", "val")[0][1]
+    next(place.glob("*.png")).rename(place / "drawing.png")
+    with pytest.raises(DataError, match=r"drawing\.png: expected a name such as 0001_20\.png"):
+        build_omniglot(tmp_path, split="val", attributes=True)
 
 
 def test_omniglot_ink_is_averaged_over_boxes():

@@ -14,6 +14,7 @@ from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import FileSource
 from kinshot.datasets.images import load_image
+from kinshot.datasets.survey import say_once
 from kinshot.kin.verification import auc
 from tests.retrieval_trees import write_cars, write_cub, write_in_shop, write_lfw, write_market, write_sop
 from tests.trees import noise
@@ -152,6 +153,15 @@ def test_market_says_person_camera_and_sequence_and_leaves_junk_out(build):
             assert camera == f"{said}s{source.attribute_names['sequence'][source.attributes['sequence'][row]]}"
     alone = build("market_1501", split="gallery", distractors="leave_out")
     assert (alone.class_names, len(alone)) == (["0001", "0003", "0004"], 9)
+
+
+def test_what_is_left_out_is_said_once(build, caplog):
+    say_once.cache_clear()
+    for _ in range(2):
+        build("market_1501", split="gallery")
+    assert [record.getMessage() for record in caplog.records] == [
+        "market_1501/gallery: 3 pictures that the release calls junk (person -1) are left out"
+    ]
 
 
 def test_all_of_a_person_is_in_the_square(tmp_path):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,9 +18,8 @@ from kinshot.datasets.class_lists import ClassPart, chosen_classes, class_part, 
 from kinshot.datasets.depth import check_depth
 from kinshot.datasets.files import content_listing, digest
 from kinshot.datasets.images import decode_readable, failures, load_image, told
-from kinshot.datasets.survey import Found, beside, class_folders, left_out, named, shown, survey
+from kinshot.datasets.survey import Found, beside, class_folders, left_out, named, say_once, shown, survey
 
-_LOG = logging.getLogger(__name__)
 _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"})
 
 
@@ -82,7 +80,7 @@ def folder(
         source = ArraySource(pixels, y, names, name, files=paths)
     source.notes = [note for note in notes if note]
     for note in source.notes:
-        _say(note)
+        say_once(note)
     return source
 
 
@@ -183,9 +181,3 @@ def _without(
     if empty:
         raise DataError(f"no image of class {names[empty[0]]!r} can be read: remove the folder, or repair its images\n{problem}")
     return kept, f"left out as unreadable=leave_out asks: {problem}"
-
-
-@cache
-def _say(note: str) -> None:
-    """A line for the person, once in a process: one command may build the same source several times."""
-    _LOG.warning("%s", note)

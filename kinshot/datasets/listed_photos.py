@@ -15,7 +15,7 @@ from kinshot.core.rng import keyed_numpy
 from kinshot.core.small_files import read_text
 from kinshot.datasets.base import ArraySource, FileSource, Source
 from kinshot.datasets.images import decode_all, load_image
-from kinshot.datasets.survey import named
+from kinshot.datasets.survey import named, say_once
 
 _LARGEST_LIST = 2**30
 
@@ -119,6 +119,8 @@ def photo_source(name: str, photos: Photos, size: int, in_memory_mib: int, *, wh
             raise DataError(f"{name}: {len(gone)} of {len(paths)} photographs are not there, the first is {gone[0]}: unpack them again")
         source = FileSource(paths, photos.place, decode, shape, photos.labels, photos.class_names, name, **said)
     source.notes = list(photos.notes)
+    for note in source.notes:
+        say_once(f"{name}: {note}")
     return source
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from functools import cache, partial
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageChops
@@ -19,9 +20,11 @@ from kinshot.datasets.base import ArraySource
 from kinshot.datasets.cache import cached_images
 from kinshot.datasets.files import content_listing
 from kinshot.datasets.images import decode_all, read_image
+from kinshot.datasets.listed_photos import numbered
 
 # Raise when decoding changes a pixel.
 _VERSION = 1
+_NAME = re.compile(r"[0-9]+_([0-9]+)\.png")
 _FOLDERS = {"background": "images_background", "evaluation": "images_evaluation"}
 
 
@@ -33,6 +36,7 @@ def omniglot(
     scheme: Literal["vinyals", "lake"] = "vinyals",
     size: int = 28,
     rotations: bool = False,
+    attributes: bool = False,
 ) -> ArraySource:
     """Omniglot handwritten characters from the official folders, white ink on black.
 
@@ -47,6 +51,8 @@ def omniglot(
         scheme: vinyals splits the characters 1028/172/423; lake splits the alphabets 30/20 (964 and 659 characters).
         size: side in pixels; the 105x105 ink mask is averaged over boxes.
         rotations: whether every character turned by 90, 180 and 270 degrees is a class of its own, as in most few-shot papers.
+        attributes: whether drawings also have the attributes `alphabet`, a coarse class, and `drawer`, whose hand plays a camera's part in
+            retrieval. Data with them count as other data than without: choose before a first run.
     """
     if not 1 <= size <= 512:
         raise ConfigError(f"omniglot: size must be in 1..512, got {size}")
@@ -62,9 +68,23 @@ def omniglot(
     images = cached_images(key, (len(paths), *shape), lambda: decode_all(paths, decode, shape, threads=1))
     labels = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     names = [name for _, name in classes]
+    turns = 4 if rotations else 1
+    known = _attributes(paths, [name.partition("/")[0] for _, name in classes], labels, turns) if attributes else {}
     if rotations:
         images, labels, names = _turned(images, labels, names)
-    return ArraySource(images, labels, names, f"omniglot/{split}")
+    return ArraySource(images, labels, names, f"omniglot/{split}", **known)
+
+
+def _attributes(paths: list[Path], alphabets: list[str], labels: np.ndarray, turns: int) -> dict[str, Any]:
+    """Alphabet and drawer of each drawing, as keywords for a source. Raises DataError for a file whose name does not say its drawer."""
+    hands = [_NAME.fullmatch(path.name) for path in paths]
+    if None in hands:
+        wrong = paths[hands.index(None)]
+        raise DataError(f"{wrong}: expected a name such as 0001_20.png, with character and drawer: unpack Omniglot again")
+    drawer, drawers = numbered([int(hand[1]) for hand in hands if hand])
+    of_class, names = numbered(alphabets)
+    values = {"alphabet": np.tile(of_class[labels], turns), "drawer": np.tile(drawer, turns)}
+    return {"attributes": values, "attribute_names": {"alphabet": names, "drawer": drawers}}
 
 
 def _turned(images: np.ndarray, labels: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from kinshot.core.errors import DataError
 from kinshot.datasets.images import image_suffixes
 
+_LOG = logging.getLogger(__name__)
 _FOREIGN = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__", "#recycle"})
 """Folders that unpacking, file managers and servers leave; what lies in them are thumbnails and remains."""
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
@@ -151,6 +154,12 @@ def named(names: Iterable[str]) -> str:
     """The first few names, and how many more there are."""
     every = [shown(name) for name in names]
     return ", ".join(every[:_SHOWN]) + (f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else "")
+
+
+@cache
+def say_once(note: str) -> None:
+    """A line for the person, once in a process: one command may build the same source several times."""
+    _LOG.warning("%s", note)
 
 
 def shown(name: str | Path) -> str:
