@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from kinshot.core.context import RunContext
+from kinshot.learn.balance import LearnedBalance
 from kinshot.learn.method import Extract, Method
 from kinshot.learn.model import Model
 from kinshot.learn.term import Term
@@ -19,7 +20,7 @@ _TEACHERS = "teachers"
 
 
 class Learner(nn.Module):
-    """What one run trains: `task * method's loss + sum of weight * term`.
+    """What one run trains: `task * method's loss + sum of weight * term`, or with a `balance` the same with learned factors beside.
 
     Without terms it is the method alone, bit for bit. Teachers are no part of the state; a fingerprint of their weights is, so that a
     resumed run cannot meet another one.
@@ -32,6 +33,7 @@ class Learner(nn.Module):
         task_label: what that loss is called in records, where there are terms.
         gauge_every: steps between two measurements of gradient norms, for terms that ask for it.
         teachers: fingerprints (hex) of the teachers, in the order in which the recipe names them.
+        balance: "uncertainty" or "softmax" learns a factor for each loss that has a weight, see `kinshot.learn.balance`; None = 1.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Learner(nn.Module):
         task_label: str = "task",
         gauge_every: int = 10,
         teachers: Sequence[str] = (),
+        balance: Literal["uncertainty", "softmax"] | None = None,
     ) -> None:
         super().__init__()
         self.method = method
@@ -51,6 +54,7 @@ class Learner(nn.Module):
         self._terms = list(terms)
         self.context, self.task, self.task_label, self.gauge_every = context, task, task_label, gauge_every
         self._gauges: dict[str, float | Tensor] = {}
+        self.balance = None if balance is None else LearnedBalance(self._weighed(), balance)
         if teachers:
             self.register_buffer(_TEACHERS, _digest(teachers))
             self.register_load_state_dict_pre_hook(_check_teachers)
@@ -89,6 +93,9 @@ class Learner(nn.Module):
         total, record = self.task * own["loss"], {self.task_label: own["loss"].detach()}
         for term, value in zip(self._terms, values, strict=True):
             total = total + term.place.weight * value
+        if self.balance is not None:
+            total, record = self._balanced(self.balance, own["loss"], values, record)
+        for term, value in zip(self._terms, values, strict=True):
             label = term.place.label
             record[label] = record[label] + value.detach() if label in record else value.detach()
         return {"loss": total, **record, **{name: value for name, value in own.items() if name != "loss"}}
@@ -100,6 +107,25 @@ class Learner(nn.Module):
             term.after_step()
         gauges, self._gauges = {**gauges, **self._gauges}, {}
         return gauges
+
+    @property
+    def _counts_itself(self) -> bool:
+        """Whether the method has a loss of its own that counts."""
+        return self.task > 0 and not self.method.by_terms
+
+    def _weighed(self) -> list[str]:
+        """What the losses are called that have a weight."""
+        own = [self.task_label] if self._counts_itself else []
+        return own + [term.place.label for term in self._terms if term.place.weight > 0]
+
+    def _balanced(
+        self, balance: LearnedBalance, own: Tensor, values: Sequence[Tensor], record: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total with learned factors, and the factors beside what is recorded."""
+        terms = [term.place.weight * value for term, value in zip(self._terms, values, strict=True) if term.place.weight > 0]
+        total, factors = balance([self.task * own, *terms] if self._counts_itself else terms)
+        # a method without a loss of its own has a gradient of 0 for all that terms do not look at
+        return total if self._counts_itself else total + self.task * own, {**record, **factors}
 
     def _measure(self, own: Tensor, values: Sequence[Tensor], step: int) -> None:
         """Keep |gradient of a term| / |gradient of the method's loss| over the encoder's weights, where it is due."""

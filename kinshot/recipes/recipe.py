@@ -31,6 +31,9 @@ PARTS: dict[str, Registry] = {
     "data": SOURCES, "graph": GRAPHS, "order": ORDERS, "views": VIEWS, "encoder": ENCODERS, "method": METHODS
 }  # fmt: skip
 OPTIONAL = {"graph", "order"}
+FIXED = "fixed"
+BALANCES = (FIXED, "uncertainty", "softmax")
+"""How several losses are weighed: as the recipe says, or with factors beside that training learns (`kinshot.learn.balance`)."""
 MASK = "mask"
 """The field of class maps."""
 
@@ -72,6 +75,7 @@ class Recipe:
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     task: float = 1.0
+    balance: str = FIXED
     terms: tuple[TermChoice, ...] = ()
     overrides: tuple[str, ...] = field(default=(), compare=False)
 
@@ -83,6 +87,7 @@ class Recipe:
         sections = {section: asdict(getattr(self, section)) for section in SECTIONS if section not in unused}
         init = {"init": self.init} if self.init else {}
         terms = {"task": self.task, "terms": [term.to_dict() for term in self.terms]} if self.terms else {}
+        terms |= {"balance": self.balance} if self.balance != FIXED else {}
         return {"name": self.name, "description": self.description, "seed": self.seed, **init, **parts, **terms, **sections}
 
     @cached_property
@@ -183,6 +188,9 @@ def read_values(data: dict[str, Any], name: str) -> tuple[dict[str, Any], list[s
     task = data.get("task", 1.0)
     if isinstance(task, bool) or not isinstance(task, int | float) or not 0 <= task < float("inf"):
         problems.append(f"task: expected a number from 0, the weight of the method's own loss, got {shown(task)}")
+    values["balance"] = data.get("balance", FIXED)
+    if values["balance"] not in BALANCES:
+        problems.append(f"balance: got {shown(values['balance'])}: {suggest(str(values['balance']), BALANCES)}")
     values["terms"], found = read_terms(data.get("terms") or [])
     problems += found
     if not problems:
@@ -206,6 +214,12 @@ def _lacking(values: dict[str, Any]) -> list[str]:
         problems.append(f"validation.ways: expected at least 2, got {values['validation'].ways}")
     if values["task"] != 1 and not values["terms"]:
         problems.append("task: without terms the method's own loss is all there is: leave it out")
+    losses = [values["task"] > 0 and not METHODS.entry(values["method"].name).flags.get("by_terms"), *values["distill"].losses]
+    losses += [term.place.weight > 0 for term in values["terms"]] + ["graph" in values and values["structure"].weight > 0]
+    if values["balance"] != FIXED and sum(map(bool, losses)) < 2:
+        problems.append(
+            f"balance: {values['balance']} weighs several losses against each other, and there is one: add terms, or leave it out"
+        )
     if values["terms"] and not any([values["task"] * values["distill"].task, *(term.place.weight for term in values["terms"])]):
         problems.append("task and terms: every weight is 0, and nothing would be learned: raise one")
     return problems
@@ -271,7 +285,7 @@ def differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
     return {key: (before.get(key), after.get(key)) for key in keys if _norm(before.get(key)) != _norm(after.get(key))}
 
 
-_KEYS = ["name", "description", "seed", "init", "task", "terms", *PARTS, *SECTIONS]
+_KEYS = ["name", "description", "seed", "init", "task", "balance", "terms", *PARTS, *SECTIONS]
 _CHECKS: dict[str, Callable[[Any], list[str]]] = {"structure": check_structure, "distill": check_distill}
 _TEACHER = "teacher"
 

@@ -26,5 +26,6 @@ def load_state(learner: Learner, training: Mapping[str, Tensor]) -> None:
     for name, value in training.items():
         part, _, rest = name.partition("/")
         if part in (_METHOD, _TERMS):
-            found[f"method.{rest}" if part == _METHOD else rest if rest == "teachers" else f"terms.{rest}"] = value
+            # a term's state begins with its number
+            found[f"method.{rest}" if part == _METHOD else f"terms.{rest}" if rest[:1].isdigit() else rest] = value
     learner.load_state_dict(found)

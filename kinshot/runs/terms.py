@@ -28,7 +28,7 @@ from kinshot.learn.term import Term, try_objective
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.augmenters import AUGMENTERS
 from kinshot.objectives.module import ObjectiveModule
-from kinshot.recipes.recipe import Recipe
+from kinshot.recipes.recipe import FIXED, Recipe
 from kinshot.recipes.terms import TermChoice, labels_of
 from kinshot.runs.teachers import Teachers
 from kinshot.samples.spec import Spec
@@ -86,6 +86,7 @@ def learner_of(
         task_label=task_label,
         gauge_every=recipe.monitor.log_every,
         teachers=teachers.fingerprints(),
+        balance=None if recipe.balance == FIXED else recipe.balance,  # type: ignore[arg-type]
     )
 
 
