@@ -16,6 +16,9 @@ from kinshot.datasets.base import FileSource
 from kinshot.datasets.images import load_image
 from kinshot.datasets.survey import say_once
 from kinshot.kin.verification import auc
+from kinshot.studies.retrieval.answers import Looked
+from kinshot.studies.retrieval.pairs import verified
+from kinshot.studies.retrieval.sides import Side, Sides
 from tests.retrieval_trees import write_cars, write_cub, write_in_shop, write_lfw, write_market, write_sop
 from tests.trees import noise
 
@@ -191,6 +194,22 @@ def test_pairs_of_faces_are_compared_in_folds(build):
     source.pairs = source.pairs._replace(same=~same)
     source._fingerprint = None
     assert source.fingerprint() != before
+
+
+def test_the_listed_pairs_are_those_that_are_verified(build):
+    source = build("lfw_pairs")
+    z = torch.randn(len(source), 5, generator=torch.Generator().manual_seed(0))
+    rows = np.arange(len(source))
+    side = Side(source, rows, source.labels)
+    found = verified(Looked(z, None), Sides(side, side, tuple(source.class_names)), (0.5,), "cosine", 0)
+    cosine = torch.nn.functional.cosine_similarity(z[source.pairs.rows[:, 0]], z[source.pairs.rows[:, 1]]).double().numpy()
+    assert found["auc"] == pytest.approx(auc(cosine, source.pairs.same))
+    some = Side(source, rows[source.labels != 0], source.labels[source.labels != 0])
+    pairs, same = Sides(some, some, tuple(source.class_names)).listed
+    kept = (source.labels[source.pairs.rows] != 0).all(axis=1)
+    assert np.array_equal(some.rows[pairs], source.pairs.rows[kept])
+    assert np.array_equal(same, source.pairs.same[kept])
+    assert Sides(some, side, tuple(source.class_names)).listed is None
 
 
 @pytest.mark.parametrize(

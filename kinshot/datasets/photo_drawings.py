@@ -39,7 +39,8 @@ def photo_drawings(
     Nobody drew anything: what crosses from photograph to drawing here is easier than what a person's sketch asks, and figures compare
     with no benchmark of sketches. Those of photographs in memory are made once and cached. All photographs come first, then their
     drawings in the same order. The attribute `modality` says which a sample is, the attribute `photo` which photograph it is or was
-    made from: leave the query's own out of a gallery, or it is found by its edges.
+    made from: leave the query's own out of a gallery, or it is found by its edges, as in
+    `fewshot retrieve RUN --query modality=drawing --gallery modality=photo --camera photo`.
 
     Paper: edges as in Canny 1986, A Computational Approach to Edge Detection
 

@@ -29,11 +29,12 @@ def verification_names(far: Sequence[float]) -> list[str]:
 def verified(features: Looked, sides: Sides, far: Sequence[float], distance: Metric, seed: int) -> dict[str, float]:
     """TAR at each FAR, equal error rate and area under the curve, as shares.
 
-    All pairs that may meet, each once; of more than `MOST` of either sort as many that are drawn.
+    The pairs that the data itself lists for it, as far as both of one are among the samples; else all pairs that may meet, each once, and
+    of more than `MOST` of either sort as many that are drawn.
 
     Raises DataError where there is no pair of either sort.
     """
-    pairs, same = pairs_of(sides.kinship, len(sides.queries.rows), len(sides.gallery.rows), sides.itself, seed)
+    pairs, same = sides.listed or pairs_of(sides.kinship, len(sides.queries.rows), len(sides.gallery.rows), sides.itself, seed)
     scores = _scores(features, pairs, distance)
     found = {f"tar_at_far_{one:g}": tar_at_far(scores, same, one) for one in far}
     return {**found, "eer": eer(scores, same), "auc": auc(scores, same)}

@@ -92,6 +92,21 @@ class Sides:
         return self.shared and np.array_equal(self.queries.rows, self.gallery.rows)
 
     @cached_property
+    def listed(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The pairs that the data lists for verification, int64 (P, 2), rows of one set of samples, and which are kin, bool (P,).
+
+        None where it lists none, or queries are ranked in something else, or kin share more than one label.
+        """
+        pairs, known = self.queries.source.pairs, self.queries.known
+        if pairs is None or not self.itself or known.ndim > 1:
+            return None
+        place = np.full(len(self.queries.source), -1, dtype=np.int64)
+        place[self.queries.rows] = np.arange(len(self.queries.rows))
+        found = place[pairs.rows]
+        found = found[(found >= 0).all(axis=1)]
+        return found, known[found[:, 0]] == known[found[:, 1]]
+
+    @cached_property
     def repeated(self) -> int:
         """Queries of another source that are in the gallery, too, by their content."""
         if self.shared:
@@ -126,6 +141,7 @@ class Sides:
             "queries": len(mine.rows),
             "gallery": "the other queries" if self.itself else f"{len(theirs.rows)} samples of {theirs.source.name}",
             **({"samples of unknown kin, left out": unknown} if unknown else {}),
+            **({} if self.listed is None else {"pairs to verify": f"{len(self.listed[0])} that the data lists"}),
             **({"queries that are in the gallery, too": self.repeated} if self.repeated else {}),
         }
 
