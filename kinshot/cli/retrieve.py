@@ -18,6 +18,7 @@ from kinshot.recipes.specs import parse_features
 
 if TYPE_CHECKING:
     from kinshot.studies.retrieval.sides import Part
+    from kinshot.studies.retrieval.study import Bench, Lookup
 
 METRICS = "recall_at_1,recall_at_2,recall_at_4,recall_at_8,map_at_r,r_precision"
 SIDE = f"ATTRIBUTE=VALUE[|VALUE...] or {WHERE}"
@@ -40,13 +41,15 @@ SIDE = f"ATTRIBUTE=VALUE[|VALUE...] or {WHERE}"
 @click.option("--seed", default=0, show_default=True, help="Key of those.")
 @NO_REFERENCE
 @click.option("--results", type=OUTPUT_FILE, metavar="FILE", help="Also write the rows to this JSON file.")
+@click.option("--report", type=click.Path(path_type=Path), metavar="FOLDER", help="Also write a page with queries and what they found.")
+@click.option("--overwrite", is_flag=True, help="Write the page into a folder that holds other things, which stay.")
 @DEVICE
 @QUIET
 @JSON
 def retrieve_command(
     checkpoints: tuple[Path, ...], data: str | None, split: str | None, options: tuple[str, ...], query: str | None, gallery: str | None,
     kin: str, camera: str, metrics: str, verify: str, feature: str, distance: Literal["cosine", "euclidean"], draws: int, seed: int,
-    no_reference: bool, results: Path | None, device: str, quiet: bool, as_json: bool,
+    no_reference: bool, results: Path | None, report: Path | None, overwrite: bool, device: str, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure how well RUNS (checkpoints, run folders, or a sweep's folder) find kin: every query ranks the gallery.
 
@@ -64,11 +67,26 @@ def retrieve_command(
 
     tell = (lambda text: None) if quiet else say
     wanted = Lookup(wanted_metrics, chosen, Asked(queries, found_in, kin, camera), name, distance, not no_reference, seed, draws, far)
+    if report is not None:
+        from kinshot.studies.report.folder import check_out
+
+        check_out(report, overwrite, "--report")
     bench = bench_of(checkpoints, wanted, tell)
     found = {"command": command_line("fewshot"), **retrieve(bench, wanted, device, tell)}
     with printed_anyway(lambda: show(found, as_json, lambda: retrieval_table(found))):
         if results is not None:
             write_rows(results, found)
+        if report is not None:
+            _write_page(found, bench, wanted, report, overwrite, device)
+            tell(f"wrote {report / 'report.html'}")
+
+
+def _write_page(found: dict[str, Any], bench: Bench, wanted: Lookup, report: Path, overwrite: bool, device: str) -> None:
+    from kinshot.core.runtime import resolve_device
+    from kinshot.studies.retrieval.page import write_page
+    from kinshot.studies.retrieval.shown import shown_queries
+
+    write_page(found, shown_queries(bench, wanted, resolve_device(device)), bench, report, overwrite)
 
 
 def _part(text: str | None, option: str) -> Part:

@@ -15,21 +15,21 @@ from kinshot.studies.report.content import KIND
 PAGE, NUMBERS = "report.html", "report.json"
 
 
-def check_out(out: Path, overwrite: bool) -> None:
+def check_out(out: Path, overwrite: bool, option: str = "--out") -> None:
     """Raise ConfigError unless a report may be written to `out`.
 
     A new or empty folder will do, and one that holds an earlier report and nothing else. `overwrite` allows any folder; what is
     not a report's stays there.
     """
-    check_output_folder(out, f"--out {out}")
-    check_output_folder(out.resolve().parent, f"--out {out}")  # where the files are gathered
+    check_output_folder(out, f"{option} {out}")
+    check_output_folder(out.resolve().parent, f"{option} {out}")  # where the files are gathered
     for name in (PAGE, NUMBERS):
-        check_output_file(out / name, "--out")
+        check_output_file(out / name, option)
     others = sorted(_held(out) - _report_files(out))
     if others and not overwrite:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise ConfigError(
-            f"--out {out} holds something that is no report ({others[0]}{more}): choose another folder, or add --overwrite to write "
+            f"{option} {out} holds something that is no report ({others[0]}{more}): choose another folder, or add --overwrite to write "
             "the report beside it"
         )
 

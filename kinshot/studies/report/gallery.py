@@ -30,7 +30,7 @@ def episode_html(episode: ShownEpisode, samples: Mapping[int, Sample]) -> Html:
 
 
 def _way(way: ShownWay, letter: str, letters: str, samples: Mapping[int, Sample]) -> Html:
-    support = joined(_sample(samples[index], f"support sample {index} of {way.name}", "", Html("")) for index in way.support)
+    support = joined(sample_html(samples[index], f"support sample {index} of {way.name}", "", Html("")) for index in way.support)
     queries = joined(_answer(way, answer, letters, samples[answer.index]) for answer in way.queries)
     badge = fill('<span class="badge">$letter</span>', letter=letter) if letter else Html("")
     return fill(
@@ -49,13 +49,14 @@ def _part(shown: int, total: int) -> str:
 def _answer(way: ShownWay, answer: Answer, letters: str, sample: Sample) -> Html:
     if answer.right:
         mark = fill('<span class="mark"><b aria-hidden="true">\u2713</b> right</span>')
-        return _sample(sample, f"query sample {answer.index} of {way.name}, right", "right", mark)
+        return sample_html(sample, f"query sample {answer.index} of {way.name}, right", "right", mark)
     put = letters[answer.way] if letters else named(answer.predicted)
     mark = fill('<span class="mark"><b aria-hidden="true">\u2717</b> as $put</span>', put=put)
-    return _sample(sample, f"query sample {answer.index} of {way.name}, wrong: put into {answer.predicted}", "wrong", mark)
+    return sample_html(sample, f"query sample {answer.index} of {way.name}, wrong: put into {answer.predicted}", "wrong", mark)
 
 
-def _sample(sample: Sample, alt: str, kind: str, mark: Html) -> Html:
+def sample_html(sample: Sample, alt: str, kind: str, mark: Html) -> Html:
+    """A sample as an item of a list: its picture or text, `right`, `wrong` or neither, and a mark below it."""
     if sample.picture is None:
         shown = fill('<span class="text">$text</span>', text=sample.text)
         return fill('<li class="words $kind">$shown$mark</li>', kind=kind, shown=shown, mark=mark)
