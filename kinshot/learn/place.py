@@ -15,6 +15,7 @@ class Place:
         weight: factor in the loss.
         unit: whose embeddings are scaled to length 1 first (none, teacher, both), for objectives of a student and its teacher.
         gradients: record |gradient of the term| / |gradient of the method's loss|, at the cost of a backward pass each.
+        paced: share of each class that counts in the end, those that cost least (self-paced weights, against wrong labels); 1 = all.
     """
 
     label: str = ""
@@ -22,3 +23,4 @@ class Place:
     weight: float = 1.0
     unit: str = "none"
     gradients: bool = False
+    paced: float = 1.0

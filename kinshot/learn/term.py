@@ -15,6 +15,7 @@ from kinshot.learn.gather import gather_rows
 from kinshot.learn.model import Model
 from kinshot.learn.outputs import Outputs
 from kinshot.learn.place import Place
+from kinshot.learn.self_paced import SelfPaced
 from kinshot.objectives.common import unit
 from kinshot.objectives.module import ObjectiveModule
 from kinshot.samples.batch import Batch, Shown
@@ -30,6 +31,7 @@ class Term(nn.Module):
         takes: "relation", of (z, relation, refs), where it is a module of (z, relation, refs, y, step); "proxies", of (z, y, step); or
             "teacher", of (student, teacher, indices, step), where the kin `speaks` for it.
         change: what is done to the pairs before they are compared.
+        paced: weights of samples, by what they cost so far; None = all weigh 1.
         share: factor of its value itself: what is recorded, and weighed, is the mean over several teachers.
     """
 
@@ -41,11 +43,12 @@ class Term(nn.Module):
         *,
         takes: str = "relation",
         change: Change | None = None,
+        paced: SelfPaced | None = None,
         share: float = 1.0,
     ) -> None:
         super().__init__()
         self.place, self.kin, self.takes, self.change, self.share = place, kin, takes, change, share
-        self.objective = objective
+        self.objective, self.paced = objective, paced
 
     @property
     def needs_clean(self) -> bool:
@@ -74,14 +77,17 @@ class Term(nn.Module):
         pairs = self.kin.pairs(z, partners, shown, batch, step)
         if pairs is None:
             return z.sum() * 0.0
+        if self.paced is not None:
+            pairs = self.paced(pairs, shown.samples, step)
         return self.share * self._related(pairs if self.change is None else self.change(pairs, step), step)
 
     def after_step(self) -> None:
         """Move what the objective and the augmenter remember."""
         if isinstance(self.objective, ObjectiveModule):
             self.objective.after_step()
-        if self.change is not None:
-            self.change.after_step()
+        for part in (self.change, self.paced):
+            if part is not None:
+                part.after_step()
 
     def _related(self, pairs: Pairs, step: int) -> Tensor:
         if self.takes == "proxies":

@@ -156,6 +156,13 @@ def _misplaced(term: TermChoice) -> list[str]:
         problems.append(f"{key}.unit: expected none, teacher or both, got {shown(term.place.unit)}")
     if takes != "teacher" and term.place.unit != "none":
         problems.append(f"{key}.unit: only objectives of a student and its teacher have it: leave it out")
+    if not 0 < term.place.paced <= 1:
+        problems.append(f"{key}.paced: expected a share above 0 and at most 1, got {term.place.paced}")
+    if term.place.paced < 1 and not (takes == "relation" and "reduction" in term.objective.settings and _names_classes(term)):
+        problems.append(
+            f"{key}.paced: needs an objective over pairs that has a reduction, and kin {_with_classes()}, got {term.objective.name} over "
+            f"{term.kin.name}: choose others, or leave it out"
+        )
     if not term.place.weight >= 0:
         problems.append(f"{key}.weight: expected a number from 0, got {term.place.weight}")
     if takes == "relation" and term.kin.name == "teacher" and bool(term.kin.settings["k"]) == (term.kin.settings["threshold"] is not None):

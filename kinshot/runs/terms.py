@@ -24,6 +24,7 @@ from kinshot.kin.miners import MINERS
 from kinshot.learn.change import Change
 from kinshot.learn.learner import Learner
 from kinshot.learn.method import Method
+from kinshot.learn.self_paced import SelfPaced
 from kinshot.learn.term import Term, try_objective
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.augmenters import AUGMENTERS
@@ -114,7 +115,9 @@ def terms_of(choices: Sequence[TermChoice], method: Method, known: Known, teache
             _check_rows(ours, choice)
         objective = _objective(choice, ours, None if said is None else said[1], kin, known.context)
         change = _change(choice, ours, kin, known.context)
-        term = Term(place, objective, kin, takes=choice.takes, change=change, share=choice.share)
+        term = Term(
+            place, objective, kin, takes=choice.takes, change=change, paced=_paced(choice, objective, known.context), share=choice.share
+        )
         if said is not None:
             try_objective(term, ours, said[1], known.context.batch_size, f"{choice.kin.settings['output']} of {said[0]}")
         terms.append(term)
@@ -132,6 +135,10 @@ def _objective(choice: TermChoice, ours: Tensor, theirs: Tensor | None, kin: Kin
     if theirs is None:
         return partial(part, **settings)
     return lambda student, teacher, indices, step: part(student, teacher, **settings)
+
+
+def _paced(choice: TermChoice, objective: Callable[..., Tensor], context: RunContext) -> SelfPaced | None:
+    return None if choice.place.paced >= 1 else SelfPaced(choice.place.paced, partial(objective, reduction="each"), context)
 
 
 def _change(choice: TermChoice, ours: Tensor, kin: Kin, context: RunContext) -> Change | None:
