@@ -54,7 +54,7 @@ def test_attributes_come_by_name_and_unknown_ones_are_empty(tmp_path: Path, caps
     rows = ["x0,x1,who,where", *(f"{k},{k % 3},{'ab'[k % 2]},{['north', ''][k % 2]}" for k in range(8))]
     (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
     data = {"name": "table", "root": str(tmp_path / "t.csv"), "label": "who", "attributes": ["where"]}
-    more = {"encoder": {"name": "mlp", "width": 4, "depth": 1}, "views": {"name": "clean", "views": 1}}
+    more = {"encoder": {"name": "mlp", "widths": [4]}, "views": {"name": "clean", "views": 1}}
     write_run(tmp_path / "run", data, method="simclr", **more)
     found, _ = embedded(capsys, tmp_path / "run", tmp_path / "f.npz")
     with np.load(tmp_path / "f.npz") as file:
@@ -68,7 +68,7 @@ def test_a_head_on_frozen_features_trains(folder: Path, tmp_path: Path, capsys: 
     embedded(capsys, folder / "run", folder / "train.npz", "--data", "digits,split=train")
     (tmp_path / "head.yaml").write_text(
         f"data: {{name: table, root: {folder / 'train.npz'}, label: label}}\nviews: {{name: clean, views: 1}}\n"
-        "encoder: {name: mlp, width: 8, depth: 1}\nprojector: {layers: 1, dim: 4}\norder: {name: classes, per_class: 4}\n"
+        "encoder: {name: mlp, widths: [8]}\nprojector: {layers: 1, dim: 4}\norder: {name: classes, per_class: 4}\n"
         "method: {name: metric}\nterms: [{objective: multi_similarity, kin: labels, on: projector}]\n"
         "train: {epochs: 1, batch_size: 32, threads: 1}\nmonitor: {tensorboard: false, knn_every: 0}\n"
     )

@@ -45,7 +45,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
 description: an embedding of rows
 data: {{name: table, root: {folder / "rows.csv"}, label: y}}
 views: {{name: clean, views: 1}}
-encoder: {{name: mlp, width: 8, depth: 2}}
+encoder: {{name: mlp, widths: [8]}}
 projector: {{layers: 1, dim: 4}}
 order: {{name: classes, per_class: 3}}
 method: {{name: metric}}
@@ -94,7 +94,7 @@ def test_every_augmenter_goes_on_bit_for_bit(augmenter: str, recipe: str, tmp_pa
 def test_rows_made_of_a_class_meet_its_proxies(objective: str, augmenter: str, recipe: str, tmp_path: Path) -> None:
     loaded = load_recipe(recipe, [terms(objective, augmenter=augmenter), *QUIET])
     train_recipe(loaded, Options(tmp_path, quiet=True), lambda text: None)
-    assert torch.isfinite(load_checkpoint(tmp_path).tensors["encoder"]["net.0.weight"]).all()
+    assert torch.isfinite(load_checkpoint(tmp_path).tensors["encoder"]["layers.0.weight"]).all()
 
 
 @pytest.mark.parametrize(

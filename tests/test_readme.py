@@ -36,6 +36,7 @@ WALKS = {
         "A checkpoint in your own code",
     ],
     "base classes": ["Train on base classes", "Measure more than episodes", "Shrink an encoder"],
+    "embeddings": ["Train an embedding"],
     "scenes": ["Segment from a few examples"],
     "streams": ["Sensors over time"],
 }
@@ -65,6 +66,8 @@ SHORTER = {  # by the words that a command begins with
     "fewshot train": ["train.epochs=1", "encoder.width=8", "validation.episodes=20"],
     "fewshot train omniglot_protonet": ["data.rotations=false"],
     "fewshot train omniglot_feat": ["method.queries=5", "validation.queries=5", "train.batch_size=120"],  # six drawings of a character
+    "fewshot train embedding_head": ["encoder.width=0.1"],
+    "fewshot retrieve": ["--draws=100", "--no-reference"],
     "fewshot eval": ["--episodes=20"],
     "fewshot report": ["--episodes=20"],
     "fewshot crossdomain": ["--episodes=20"],
@@ -204,7 +207,13 @@ def write_recordings(folder: Path) -> None:
         (place / f"{person}_1.csv").write_text("\n".join(lines) + "\n")
 
 
-DATA = {"own data": write_own_data, "base classes": write_base_classes, "scenes": write_scenes, "streams": write_recordings}
+DATA = {
+    "own data": write_own_data,
+    "base classes": write_base_classes,
+    "embeddings": lambda folder: None,  # letters are drawn
+    "scenes": write_scenes,
+    "streams": write_recordings,
+}
 
 
 def test_every_block_is_in_a_walk_or_left_out_for_a_reason() -> None:
