@@ -47,7 +47,8 @@ def test_a_class_that_costs_more_than_another_keeps_as_much_weight() -> None:
     y = torch.arange(20) % 2
     losses = torch.rand(20, generator=torch.Generator().manual_seed(0)) + 10.0 * y
     weights = balanced_weights(losses, y, 0.6)
-    assert 0 < float(weights[y == 0].sum()) == float(weights[y == 1].sum()) < 10
+    torch.testing.assert_close(weights[y == 0].sort().values, weights[y == 1].sort().values)
+    assert 0 < float(weights.mean()) < 1
 
 
 def test_pairs_weigh_the_product_and_state_moves_after_the_step() -> None:
