@@ -49,6 +49,9 @@ CASES = [
         for kind in accepted_kinds(ENCODERS.get(name))
         if kind != "bundle"  # whose modalities have stages of their own
     ),
+    pytest.param(
+        "pooled", {"of": "resnet12:width=0.125", "levels": ["layer2", "layer4"], "attention": True, "width": 6}, SPECS["image"], id="levels"
+    ),
     *(pytest.param("torchvision", {"model": model}, LARGE, id=f"torchvision {model}") for model in TORCHVISION),
     *(pytest.param("timm", {"model": model}, LARGE, id=model, marks=NEEDS_TIMM) for model in TIMM),
     *(pytest.param(name, SETTINGS.get(name, {}), WIDE, id=f"{name} wide") for name in ("conv4", "resnet12", "resnet18")),

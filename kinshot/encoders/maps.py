@@ -16,7 +16,8 @@ class Maps:
         values: (B, C, *grid): a grid of rows and columns for images, of places for texts, none for rows of numbers.
         stride: distance of neighbouring places in units of the input: pixels, characters.
         valid: bool (B, *grid), which places show the sample and not its padding; None where all do. Values elsewhere are zero.
-        beside: (B, C, K), what the stage says of the whole sample beside its places (class and register tokens); None for nothing.
+        beside: (B, N, K), what the stage says of the whole sample beside its places: class and register tokens of as many channels, or
+            features (K = 1) of other levels; None for nothing.
     """
 
     values: Tensor

@@ -21,9 +21,10 @@ def valid_places(maps: Maps) -> Tensor:
 
 
 def place_max(maps: Maps) -> Tensor:
-    """Largest value of each channel at valid places: (B, C); zero for a sample without any."""
-    valid = valid_places(maps)
-    largest = maps.values.masked_fill(~valid.unsqueeze(1), _NOTHING).amax(dim=2)
+    """Largest value of each channel at valid places of any grid: (B, C); zero for a sample without any."""
+    values = maps.values.flatten(2)
+    valid = valid_places(Maps(values, maps.stride, None if maps.valid is None else maps.valid.flatten(1)))
+    largest = values.masked_fill(~valid.unsqueeze(1), _NOTHING).amax(dim=2)
     return largest.masked_fill(~valid.any(dim=1, keepdim=True), 0.0)
 
 

@@ -10,6 +10,7 @@ from kinshot.encoders.fused_bundle import FusedBundle as fused
 from kinshot.encoders.mlp import MLP as mlp
 from kinshot.encoders.onnx_encoder import OnnxEncoder as onnx
 from kinshot.encoders.patch_transformer import PatchTransformer as patch_transformer
+from kinshot.encoders.pooled import Pooled as pooled
 from kinshot.encoders.resnet12 import ResNet12 as resnet12
 from kinshot.encoders.series_cnn import SeriesCNN as series_cnn
 from kinshot.encoders.series_resnet import SeriesResNet as series_resnet
@@ -31,6 +32,7 @@ __all__ = [
     "mlp",
     "onnx",
     "patch_transformer",
+    "pooled",
     "resnet12",
     "resnet18",
     "resnet50",
