@@ -26,6 +26,7 @@ class ModalityProjector(nn.Module):
         out: features out of each network.
         layers: linear layers of each network; 0 leaves the parts as they are, of unit length.
         last_norm: whether batch normalisation follows the last linear layer.
+        norm: what stands before the last linear layer, see `mlp_projector`.
 
     Attributes:
         names: of the outputs, which are the modalities'.
@@ -34,10 +35,11 @@ class ModalityProjector(nn.Module):
         ConfigError: widths out of range.
     """
 
-    def __init__(self, dims: Mapping[str, int], hidden: int, out: int, layers: int, *, last_norm: bool) -> None:
+    def __init__(self, dims: Mapping[str, int], hidden: int, out: int, layers: int, *, last_norm: bool, norm: str = "none") -> None:
         super().__init__()
         self.names, self.dims = tuple(dims), dict(dims)
-        self.networks = nn.ModuleDict({name: mlp_projector(dim, hidden, out, layers, last_norm=last_norm) for name, dim in dims.items()})
+        networks = {name: mlp_projector(dim, hidden, out, layers, last_norm=last_norm, norm=norm) for name, dim in dims.items()}
+        self.networks = nn.ModuleDict(networks)
         self.outs = {name: out if layers else dim for name, dim in dims.items()}
 
     def outputs(self, z: Tensor) -> dict[str, Tensor]:
@@ -45,12 +47,16 @@ class ModalityProjector(nn.Module):
         parts = dict(zip(self.names, z.split(list(self.dims.values()), dim=1), strict=True))
         return {name: through(self.networks[name], unit(part), part.detach().any(dim=1), self.outs[name]) for name, part in parts.items()}
 
+    def joined(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """All of them side by side: (B, sum of out)."""
+        return torch.cat(list(outputs.values()), dim=1)
+
     def forward(self, z: Tensor) -> Tensor:
         """All of them side by side: (B, sum of out)."""
-        return torch.cat(list(self.outputs(z).values()), dim=1)
+        return self.joined(self.outputs(z))
 
 
-def modality_projector(encoder: nn.Module, hidden: int, out: int, layers: int, *, last_norm: bool) -> ModalityProjector:
+def modality_projector(encoder: nn.Module, hidden: int, out: int, layers: int, *, last_norm: bool, norm: str = "none") -> ModalityProjector:
     """The projector of an encoder of bundles.
 
     Raises:
@@ -62,4 +68,4 @@ def modality_projector(encoder: nn.Module, hidden: int, out: int, layers: int, *
             "projector.modalities: expected encoder fused with fusion concat, whose feature keeps modalities side by side: take data of "
             "several sensors and that encoder, or leave projector.modalities out"
         )
-    return ModalityProjector(dims, hidden, out, layers, last_norm=last_norm)
+    return ModalityProjector(dims, hidden, out, layers, last_norm=last_norm, norm=norm)

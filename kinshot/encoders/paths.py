@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,24 +28,29 @@ class PathProjector(nn.Module):
         layers: linear layers of each path; 0 makes each of them the backbone's feature at unit length.
         names: of the paths, in the order of `forward`; identifiers, all different.
         last_norm: whether batch normalisation follows the last linear layer.
+        norm: what stands before the last linear layer, see `mlp_projector`.
 
     Raises:
         ConfigError: no name, a name twice, one that is no identifier or is taken, or widths out of range.
     """
 
-    def __init__(self, dim: int, hidden: int, out: int, layers: int, names: Sequence[str], last_norm: bool) -> None:
+    def __init__(self, dim: int, hidden: int, out: int, layers: int, names: Sequence[str], last_norm: bool, norm: str = "none") -> None:
         super().__init__()
         _check_names(names)
         self.names = tuple(names)
-        self.paths = nn.ModuleDict({name: mlp_projector(dim, hidden, out, layers, last_norm=last_norm) for name in self.names})
+        self.paths = nn.ModuleDict({name: mlp_projector(dim, hidden, out, layers, last_norm=last_norm, norm=norm) for name in self.names})
 
     def outputs(self, z: Tensor) -> dict[str, Tensor]:
         """Unit rows (B, out) of every path by name, in float32 or better."""
         return {name: _unit(path(z)) for name, path in self.paths.items()}
 
+    def joined(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """The paths' unit rows side by side, (B, paths * out): of length sqrt(paths)."""
+        return torch.cat(list(outputs.values()), dim=1)
+
     def forward(self, z: Tensor) -> Tensor:
         """The paths' unit rows side by side, (B, paths * out): of length sqrt(paths)."""
-        return torch.cat(list(self.outputs(z).values()), dim=1)
+        return self.joined(self.outputs(z))
 
 
 def _unit(rows: Tensor) -> Tensor:

@@ -39,7 +39,8 @@ class Model(nn.Module):
 
     Args:
         encoder: normalised samples to features (B, dim).
-        projector: features (B, dim) to (B, D); one with several outputs has `outputs(z) -> dict` of them. None for none.
+        projector: features (B, dim) to (B, D); one with several outputs has `outputs(z) -> dict` of them, and
+            `joined(outputs)` makes of these what it gives as a whole. None for none.
         rows: features (B, dim or D) to scores of classes (B, C); None for none.
         rows_on: what the rows stand on.
         network: what a few-shot head was trained with; no output of its own. None for none.
@@ -135,7 +136,7 @@ class Model(nn.Module):
             outputs: Mapping[str, Tensor] = self.projector.outputs(z) if named else {}  # type: ignore[operator]
             found |= outputs
             if not named or PROJECTOR in names or below_rows:
-                found[PROJECTOR] = torch.cat(list(outputs.values()), dim=1) if named else self.projector(z)
+                found[PROJECTOR] = self.projector.joined(outputs) if named else self.projector(z)  # type: ignore[operator]
         if below_rows and self.rows is not None:
             found[LOGITS] = self.rows(found[PROJECTOR])
         return found

@@ -40,6 +40,7 @@ def checked_recipe(name: str, overrides: tuple[str, ...]) -> Recipe:
     values, problems = read_values(data, stem)
     shipped = parse(recipe_data(name), stem) if name in recipe_names() else None
     problems += _validation(data, values)
+    problems += values["projector"].conflicts()
     problems += _kinds(values)
     problems += _paths(values, shipped)
     problems += _parts(values)
@@ -64,7 +65,7 @@ def _validation(data: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
         yield f"validation.head: unknown head {v.head!r}: {suggest(v.head, known_heads)}"
     elif not dense:
         yield from _head_problem(v, values["method"])
-    yield from _refused(lambda: check_features([v.feature], values["projector"].paths, "validation.feature"))
+    yield from _refused(lambda: check_features([v.feature], values["projector"].outputs, "validation.feature"))
     known = SOURCES.entry(source.name).parameters.get("split") if source.name else None
     if source.name and known is None:
         yield f"validation.split is {v.split!r}, but {source.name} has no splits: leave validation out, or use data that has them"

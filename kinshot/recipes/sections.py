@@ -17,6 +17,9 @@ class ProjectorConfig:
         last_norm: batch-normalise the output too.
         paths: names of several such networks side by side, each ending at unit length; empty for a single one.
         modalities: one such network for each modality of a bundle, on that modality's own features; what methods across modalities compare.
+        norm: what stands before the last linear layer: none, or layer, normalisation over a sample's features without scale or shift.
+        neck: what stands behind a single network: none, or batch, a batch normalisation with an output on either side of it, `before`,
+            which distances are measured on, and `after`, which classes stand on and which is evaluated (BNNeck).
     """
 
     layers: int = 2
@@ -25,6 +28,23 @@ class ProjectorConfig:
     last_norm: bool = False
     paths: tuple[str, ...] = ()
     modalities: bool = False
+    norm: Literal["none", "layer"] = "none"
+    neck: Literal["none", "batch"] = "none"
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the projector's outputs where the recipe alone says them: paths, or both sides of a neck."""
+        return self.paths if self.neck == "none" else ("before", "after")
+
+    def conflicts(self) -> list[str]:
+        """Settings that do not go together, as messages."""
+        problems = []
+        if self.norm != "none" and not self.layers:
+            problems.append("projector.norm: it stands before the last linear layer, and projector.layers is 0: set 1, or leave norm out")
+        if self.neck != "none" and (self.paths or self.modalities):
+            other = "paths" if self.paths else "modalities"
+            problems.append(f"projector.neck: it stands behind a single network, and projector.{other} makes several: leave one out")
+        return problems
 
 
 @dataclass(frozen=True)

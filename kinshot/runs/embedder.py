@@ -15,6 +15,7 @@ from kinshot.datasets.base import Source
 from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.cosine_rows import CosineRows
 from kinshot.encoders.modality_projector import modality_projector
+from kinshot.encoders.neck import BatchNormNeck
 from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.projector import mlp_projector
 from kinshot.learn.model import Model
@@ -30,13 +31,17 @@ def build_model(recipe: Recipe, input: Spec) -> tuple[nn.Module, nn.Module]:
     """The recipe's encoder and projector with their initial weights, a function of the recipe's seed."""
     encoder = build_encoder(recipe.encoder.name, recipe.encoder.settings, input, seed=recipe.seed)
     p = recipe.projector
+    if problems := p.conflicts():
+        raise ConfigError("; ".join(problems))
     with keyed_initialisation(recipe.seed, "init projector"):
         if p.modalities:
-            projector: nn.Module = modality_projector(encoder, p.hidden, p.dim, p.layers, last_norm=p.last_norm)
+            projector: nn.Module = modality_projector(encoder, p.hidden, p.dim, p.layers, last_norm=p.last_norm, norm=p.norm)
         elif p.paths:
-            projector = PathProjector(encoder.dim, p.hidden, p.dim, p.layers, p.paths, last_norm=p.last_norm)
+            projector = PathProjector(encoder.dim, p.hidden, p.dim, p.layers, p.paths, last_norm=p.last_norm, norm=p.norm)
         else:
-            projector = mlp_projector(encoder.dim, p.hidden, p.dim, p.layers, last_norm=p.last_norm)
+            projector = mlp_projector(encoder.dim, p.hidden, p.dim, p.layers, last_norm=p.last_norm, norm=p.norm)
+        if p.neck == "batch":
+            projector = BatchNormNeck(projector, p.dim if p.layers else encoder.dim)
     return encoder, projector
 
 
