@@ -26,6 +26,7 @@ from kinshot.samples.rows import RowSpec
 from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import accepted_kinds, input_of, spec_from_dict
 from kinshot.samples.tokens import TokenSpec
+from kinshot.studies.summaries import RAW
 
 _rng = np.random.default_rng(0)
 _frames = _rng.random((7, 3, 5, 16, 12), dtype=np.float32)
@@ -260,3 +261,10 @@ def test_images_that_are_not_square_pass_views_and_encoders():
     for name in ("clean", "warp"):
         views = VIEWS.build(name, spec)(source.load(range(3)), torch.arange(3), seed=0, epoch=0)
         assert [view.shape for view in views] == [(3, 1, 20, 28)] * len(views)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tables_know_what_the_samples_themselves_are_called(kind: str) -> None:
+    spec = input_of(SOURCES[kind])
+    assert RAW[spec.raw_label] == spec.raw_feature
+    assert (spec.raw_label == "raw pixels") == (kind == "image")

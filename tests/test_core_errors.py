@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from kinshot.cli.common import run
-from kinshot.core.errors import resource_error
+from kinshot.core.errors import resource_error, suggest
 
 
 def too_much_of_numpy() -> None:
@@ -51,3 +51,16 @@ def test_other_errors_are_ours(capsys):
     assert resource_error(RuntimeError("shapes differ")) is None
     assert run(click.Command("x", callback=wrong), []) == 1
     assert "internal error: RuntimeError: shapes differ" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "said"),
+    [
+        ("alphabet", [], "there is none"),
+        ("recal", ["recall", "nmi"], "did you mean 'recall'?"),
+        ("x", ["b", "a"], "valid names: a, b"),
+        ("x", [f"name{k:02}" for k in range(13)], "one of 13 names, the first are name00, name01"),
+    ],
+)
+def test_a_wrong_name_is_told_the_right_ones(name: str, choices: list[str], said: str) -> None:
+    assert suggest(name, choices).startswith(said)

@@ -25,7 +25,7 @@ INTERVAL = click.option(
     show_default=True,
     help="What ± covers: other episodes of these classes, or other classes too.",
 )
-NO_REFERENCE = click.option("--no-reference", is_flag=True, help="Leave out the raw pixels and the untrained encoder.")
+NO_REFERENCE = click.option("--no-reference", is_flag=True, help="Leave out the untrained encoder and raw pixels, rows or statistics.")
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="No messages on stderr.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")

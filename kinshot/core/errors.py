@@ -73,8 +73,10 @@ def resource_error(error: BaseException) -> ResourceError | None:
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:
-    """The tail of an error message: the closest valid name, or all of them when there are few."""
+    """The tail of an error message: the closest valid name, all of them when there are few, or that there is none."""
     names = sorted(choices)
+    if not names:
+        return "there is none"
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"

@@ -27,6 +27,8 @@ class RowSpec(Normalized):
     """
 
     kind: ClassVar[str] = "features"
+    raw_label: ClassVar[str] = "rows as they are"
+    raw_feature: ClassVar[str] = "features"
     dim: int
     mean: tuple[float, ...]
     std: tuple[float, ...]

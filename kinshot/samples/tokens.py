@@ -39,6 +39,8 @@ class TokenSpec(Spec):
     """
 
     kind: ClassVar[str] = "tokens"
+    raw_label: ClassVar[str] = "character counts"
+    raw_feature: ClassVar[str] = "counts"
     length: int
     alphabet: str
 

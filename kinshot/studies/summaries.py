@@ -15,7 +15,12 @@ from kinshot.studies.intervals import Intervals
 
 UNTRAINED, STARTED = "untrained", "before training"
 """Labels of references: an encoder with random weights, and one with the weights that it came with."""
-RAW = {"raw pixels": "pixels", "hand-made statistics": "statistics"}
+RAW = {
+    "raw pixels": "pixels",
+    "hand-made statistics": "statistics",
+    "rows as they are": "features",
+    "character counts": "counts",
+}
 """Labels of the reference without an encoder, and what its feature is called (`Spec.raw_label`, `Spec.raw_feature`)."""
 
 
