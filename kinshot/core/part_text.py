@@ -52,3 +52,19 @@ def example_of(name: str, parameters: Mapping[str, Parameter]) -> str:
     """`name:setting=default` with a part's first setting, or the name alone."""
     setting = next(iter(parameters), None)
     return f"{name}:{setting}={parameters[setting].default}" if setting else name
+
+
+def part_text(name: str, settings: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> str:
+    """The text that names a part with its settings, those with their defaults left out: what `split_text` and `read_settings` read."""
+    given = {key: value for key, value in settings.items() if key not in parameters or value != parameters[key].default}
+    return ":".join([name, *(f"{key}={_word(value)}" for key, value in given.items())])
+
+
+def _word(value: Any) -> str:
+    """A value as YAML on one line, quoted where it would be split."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_word, value))}]"
+    if isinstance(value, str):
+        doubled = value.replace("'", "''")
+        return f"'{doubled}'"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)

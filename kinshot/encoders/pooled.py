@@ -65,8 +65,8 @@ class Pooled(nn.Module):
     after `trunk.`, and behind them `levels.0`, `levels.1`, ...: its maps after attention. The last of these holds beside its places the
     features of the levels before it, so that pooling it gives them all.
 
-    The other encoder's weights are called as they are without this one, after `trunk.`: they go there by
-    `encoder.trunk.load_state_dict(other.state_dict())`.
+    The other encoder's weights are called as they are without this one, after `trunk.`: a recipe's `init=RUN` puts them there, of a run or
+    a backbone (`of: auto` then means its encoder), and in code `encoder.trunk.load_state_dict(other.state_dict())`.
 
     Paper: GeM: Radenovic, Tolias, Chum 2017, arXiv 1711.02512; the head of AGW: Ye et al. 2020, arXiv 2001.04193; GAP + GMP of two levels
     with second-order attention: Ebrahimpour, Qian, Beach 2021, arXiv 2112.14327, which is `levels=[layer3, layer4]`, `attention`,

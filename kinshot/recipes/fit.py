@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from kinshot.core.part_text import part_text
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.auto import encoder_for
 from kinshot.encoders.queue import queue_for
@@ -17,6 +18,8 @@ from kinshot.recipes.recipe import Choice, Recipe
 from kinshot.samples.spec import Spec, spec_from_dict
 from kinshot.ssl.interclr.settings import scaled_sizes
 
+POOLED = "pooled"
+"""The encoder that pools the maps of another one, which may be that of `init`."""
 _BATCHES = ((64, 128), (128, 64))
 """(below this side in pixels, batch): what fits the memory of a laptop with the encoders of `auto`."""
 _LARGE_BATCH, _SMALLEST_BATCH = 32, 8
@@ -70,6 +73,8 @@ def _encoder(given: Choice, input: Spec, init: Choice | None) -> Choice:
             return init
         name = encoder_for(input)
         given = Choice(name, ENCODERS.check(name, {})[0])
+    if given.name == POOLED and given.settings["of"] == "auto" and init is not None and init.name != POOLED:
+        return Choice(POOLED, {**given.settings, "of": part_text(init.name, init.settings, ENCODERS.entry(init.name).parameters)})
     if given.settings.get("stem") != "auto":
         return given
     stem = init.settings["stem"] if init is not None and init.name == given.name else stem_for(input.side)

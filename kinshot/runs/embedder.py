@@ -11,7 +11,9 @@ from torch import nn
 from kinshot.core.checkpoint import Checkpoint
 from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.misfit import misfit
+from kinshot.core.part_text import read_settings, split_text
 from kinshot.datasets.base import Source
+from kinshot.encoders import ENCODERS
 from kinshot.encoders.build import build_encoder, keyed_initialisation
 from kinshot.encoders.cosine_rows import CosineRows
 from kinshot.encoders.modality_projector import modality_projector
@@ -19,7 +21,7 @@ from kinshot.encoders.neck import BatchNormNeck
 from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.projector import mlp_projector
 from kinshot.learn.model import Model
-from kinshot.recipes.fit import made_by
+from kinshot.recipes.fit import POOLED, made_by
 from kinshot.recipes.loaded import Loaded, read
 from kinshot.recipes.recipe import Choice, Recipe
 from kinshot.runs.reached import reached_by
@@ -134,13 +136,24 @@ def _weights_of(encoder: Choice) -> Choice:
     return Choice(encoder.name, {key: value for key, value in encoder.settings.items() if key != "output_stride"})
 
 
+def _named(text: str) -> Choice:
+    """The encoder that a text names, with all its settings."""
+    name, *assignments = split_text(text, ":", "encoder.of", "conv4:width=32")
+    return Choice(name, ENCODERS.check(name, read_settings(text, assignments, "encoder.of", "conv4:width=32"))[0])
+
+
 def initialize(encoder: nn.Module, run: Loaded, recipe: Recipe) -> None:
-    """Put the weights of `init` into a freshly built encoder. Raises ConfigError naming both where the encoders differ."""
-    checkpoint, made = run.checkpoint, made_by(run).encoder
-    if _weights_of(made) != _weights_of(recipe.encoder):
+    """Put the weights of `init` into a freshly built encoder, or into the one whose maps it pools.
+
+    Raises ConfigError naming both where the encoders differ.
+    """
+    checkpoint, made, wanted, key = run.checkpoint, made_by(run).encoder, recipe.encoder, "encoder"
+    if wanted.name == POOLED and made.name != POOLED:
+        encoder, wanted, key = encoder.trunk, _named(wanted.settings["of"]), "encoder.of"  # type: ignore[assignment]
+    if _weights_of(made) != _weights_of(wanted):
         raise ConfigError(
-            f"init {checkpoint.path} has the encoder {made.name} {made.settings}, the recipe {recipe.encoder.name} "
-            f"{recipe.encoder.settings}: set encoder=auto, which takes that of init"
+            f"init {checkpoint.path} has the encoder {made.name} {made.settings}, the recipe {wanted.name} "
+            f"{wanted.settings}: set {key}=auto, which takes that of init"
         )
     problem = misfit(encoder, checkpoint.encoder)
     if problem:
