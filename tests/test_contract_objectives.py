@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from kinshot.cli.parts import described
+from kinshot.core.config import dataclass_parameters
 from kinshot.core.errors import ConfigError
 from kinshot.kin import constructors as make
 from kinshot.kin.parts import Listed, Mask
 from kinshot.kin.relation import Relation
+from kinshot.learn.place import Place
 from kinshot.objectives import OBJECTIVES, taking
 from kinshot.objectives.common import unit
 from kinshot.objectives.module import ObjectiveModule
@@ -80,6 +82,12 @@ def test_name_file_and_function_agree_and_it_takes_what_it_says(name: str) -> No
     wanted = [*expected[takes].split(), *(["context"] if isinstance(part, type) else [])]
     assert len(wired) == len(wanted)
     assert all(want in ("*", have) for want, have in zip(wanted, wired, strict=True))
+
+
+@every_objective
+def test_no_setting_is_called_like_what_a_term_says_itself(name: str) -> None:
+    own = {"objective", "kin", "miner", "augmenter", *dataclass_parameters(Place)}
+    assert not own & set(OBJECTIVES.entry(name).parameters)
 
 
 @every_objective

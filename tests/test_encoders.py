@@ -234,7 +234,7 @@ def test_resnet12_size() -> None:
         ("text", TEXTS, {"width": 10, "heads": 4}, "heads divide width"),
         ("text", TEXTS, {"layers": 0}, "must be at least 1"),
         ("conv4", ROWS, {}, "takes image, and the samples are features: choose auto or mlp"),
-        ("mlp", TEXTS, {}, "takes features, and the samples are tokens: choose auto or text"),
+        ("mlp", TEXTS, {}, "takes features, and the samples are tokens: choose auto or pooled or text"),
         ("text", GRAY, {}, "the samples are image: choose auto or conv4 or dense_cnn or efficientnet_lite0 or onnx"),
         ("torchvision", GRAY, {"model": "resnet19"}, "did you mean 'resnet1"),
         ("torchvision", GRAY, {"model": "squeezenet1_1"}, "does not end in a linear classifier"),

@@ -45,7 +45,7 @@ def test_every_loss_over_classes_has_a_value_and_a_gradient(name: str) -> None:
 
 def test_values_are_the_packages_own() -> None:
     z = rows()
-    ours = made(arguments="alpha=1.5,base=0.4", miner="MultiSimilarityMiner", miner_arguments="epsilon=0.2")(z, Y)
+    ours = made(arguments="alpha=1.5,base=0.4", mined_by="MultiSimilarityMiner", mining="epsilon=0.2")(z, Y)
     theirs = losses.MultiSimilarityLoss(alpha=1.5, base=0.4)(z, Y, miners.MultiSimilarityMiner(epsilon=0.2)(z, Y))
     assert torch.equal(ours, theirs)
 
@@ -65,7 +65,7 @@ def test_what_is_drawn_depends_on_seed_and_step_alone(loss: str, miner: str) -> 
         torch.manual_seed(number)
         np.random.seed(number)
         before = torch.get_rng_state(), np.random.get_state()[1].copy()
-        objective = made(loss=loss, miner=miner)
+        objective = made(loss=loss, mined_by=miner)
         found.append(torch.stack([objective(rows(), Y, step) for step in range(6)]))
         assert torch.equal(before[0], torch.get_rng_state())
         assert np.array_equal(before[1], np.random.get_state()[1])
@@ -76,7 +76,7 @@ def test_what_is_drawn_depends_on_seed_and_step_alone(loss: str, miner: str) -> 
     ("settings", "words"),
     [
         ({"loss": "ProxyAnchor"}, "loss 'ProxyAnchor' is not one of pytorch-metric-learning: did you mean 'ProxyAnchorLoss'"),
-        ({"miner": "MultiSimilarityLoss"}, "miner 'MultiSimilarityLoss' is not one of"),
+        ({"mined_by": "MultiSimilarityLoss"}, "miner 'MultiSimilarityLoss' is not one of"),
         ({"arguments": "alfa=2"}, "MultiSimilarityLoss has no argument 'alfa': did you mean 'alpha'"),
         ({"arguments": "alpha"}, "'alpha' is not setting=value"),
         ({"loss": "RankedListLoss"}, r"RankedListLoss\(\) cannot be made: .*'margin'"),

@@ -20,9 +20,10 @@ from tests import reference_proxies as reference
 from tests.proxy_cases import CLASSES, N, Y, build, close, drawn
 
 every = pytest.mark.parametrize("name", taking("proxies"))
+of_rows = pytest.mark.parametrize("name", [name for name in taking("proxies") if name != "pml"])  # whose rows are another package's
 
 
-@every
+@of_rows
 def test_the_module_is_its_function_and_its_logits_know_no_margin(name: str) -> None:
     module, z = build(name), drawn(N).float()
     module.eval()
@@ -40,7 +41,7 @@ def test_the_module_is_its_function_and_its_logits_know_no_margin(name: str) -> 
         assert (seen[own, Y[own]] < logits[own, Y[own]]).all()
 
 
-@every
+@of_rows
 def test_imprinted_rows_classify(name: str) -> None:
     """Rows written from outside are what embeddings are compared with."""
     module, targets = build(name, classes=3), torch.eye(3)
@@ -106,7 +107,7 @@ def test_nan_gives_nan(name: str) -> None:
     assert torch.isnan(build(name)(z, Y))
 
 
-@every
+@of_rows
 def test_rows_are_of_length_one_and_of_the_seed(name: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)

@@ -25,6 +25,7 @@ COMMANDS = {
     ("fewshot", "retrieve"): ["--metrics", "recall_at_1"],
     ("fewshot", "generalized"): DRAWS,
     ("fewshot", "imprint"): [*DRAWS, "--tunings", "none", "--starts", "imprinted"],
+    ("ssl", "embed"): ["features.npz"],
     ("ssl", "measure"): [*TASK, "--repeats", "1", "--k", "3"],
 }
 """Those whose help says that they take the run's own data."""

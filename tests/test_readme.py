@@ -66,7 +66,7 @@ SHORTER = {  # by the words that a command begins with
     "fewshot train": ["train.epochs=1", "encoder.width=8", "validation.episodes=20"],
     "fewshot train omniglot_protonet": ["data.rotations=false"],
     "fewshot train omniglot_feat": ["method.queries=5", "validation.queries=5", "train.batch_size=120"],  # six drawings of a character
-    "fewshot train embedding_head": ["encoder.width=0.1"],
+    "fewshot train feature_embedding": ["encoder.width=0.1"],
     "fewshot retrieve": ["--draws=100", "--no-reference"],
     "fewshot eval": ["--episodes=20"],
     "fewshot report": ["--episodes=20"],

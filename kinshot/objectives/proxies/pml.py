@@ -16,7 +16,7 @@ from kinshot.core.errors import ConfigError, suggest
 from kinshot.core.part_text import read_settings, split_text
 from kinshot.core.rng import keyed_numpy, keyed_seed
 from kinshot.objectives import OBJECTIVES
-from kinshot.objectives.common import at_least_float32, full_precision
+from kinshot.objectives.common import at_least_float32, check_above, full_precision
 from kinshot.objectives.module import ObjectiveModule
 from kinshot.objectives.proxies.rows import share
 
@@ -37,8 +37,8 @@ class PML(ObjectiveModule):
     Args:
         loss: name of the loss, such as MultiSimilarityLoss, TripletMarginLoss, ProxyAnchorLoss.
         arguments: of the loss, as in `alpha=2,base=0.5`; the numbers of classes and of features are filled in.
-        miner: name of a miner, such as MultiSimilarityMiner; empty for none.
-        miner_arguments: of the miner, in the same form.
+        mined_by: name of a miner, such as MultiSimilarityMiner; empty for none.
+        mining: arguments of the miner, in the same form.
         proxy_lr: share of the learning rate that weights of the loss take, above 0.
 
     Raises:
@@ -58,15 +58,18 @@ class PML(ObjectiveModule):
         *,
         loss: str = "MultiSimilarityLoss",
         arguments: str = "",
-        miner: str = "",
-        miner_arguments: str = "",
+        mined_by: str = "",
+        mining: str = "",
         proxy_lr: float = 1.0,
     ) -> None:
         super().__init__()
-        self.lr_scale, self.seed = share(proxy_lr), context.seed
+        check_above("dim", dim)
+        if classes < 1:
+            raise ConfigError(f"classes: expected at least 1, got {classes}: take kin that know them, `kin: labels`")
+        self.lr_scale, self.seed, self.dim, self.classes = share(proxy_lr), context.seed, dim, classes
         wired = {"num_classes": classes, "embedding_size": dim, "descriptors_dim": dim}
         self.function = _made("loss", "Loss", loss, arguments, wired)
-        self.miner = _made("miner", "Miner", miner, miner_arguments, {}) if miner else None
+        self.miner = _made("miner", "Miner", mined_by, mining, {}) if mined_by else None
 
     def forward(self, z: Tensor, y: Tensor, step: int = 0) -> Tensor:
         """The loss of the rows whose class is known, float32.
@@ -76,8 +79,7 @@ class PML(ObjectiveModule):
             y: int64 (B,), -1 = unknown: left out.
             step: 0-based, which keys what the package draws.
         """
-        if z.dim() != 2 or y.shape != z.shape[:1]:
-            raise ConfigError(f"pml: expected (B, D) and a class for each row, got {tuple(z.shape)} and {tuple(y.shape)}")
+        self._check(z, y)
         known = y >= 0
         with full_precision(z):
             rows, own = at_least_float32(z)[known], y[known]
@@ -87,6 +89,15 @@ class PML(ObjectiveModule):
                 pairs = None if self.miner is None else self.miner(rows, own)
                 found: Tensor = self.function(rows, own, pairs)
         return found + 0.0 * rows.sum()  # without a pair that costs something the package gives a constant
+
+    def _check(self, z: Tensor, y: Tensor) -> None:
+        """Raise ConfigError for what the loss was not made for."""
+        if z.dim() != 2 or z.shape[1] != self.dim:
+            raise ConfigError(f"pml: expected embeddings (B, {self.dim}), got {tuple(z.shape)}: build it for this output's width")
+        if y.shape != z.shape[:1] or y.is_floating_point():
+            raise ConfigError(f"pml: expected an int64 class for each of {len(z)} embeddings, got {y.dtype} {tuple(y.shape)}")
+        if len(y) and (highest := int(y.max())) >= self.classes:
+            raise ConfigError(f"pml: it knows classes 0..{self.classes - 1}, got class {highest}: build it for all, or call it -1")
 
 
 def _made(what: str, ending: str, name: str, arguments: str, wired: dict[str, Any]) -> nn.Module:
