@@ -13,16 +13,18 @@ from kinshot.kin.miners.multi_similarity import informative
 from kinshot.kin.relation import Relation
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import (
-    ABSENT,
     Sets,
+    as_they_are,
     by_chunks,
     check_above,
     full_precision,
     prepare,
+    present,
     products,
     reduce,
-    side_by_side,
+    some_in_row,
 )
+from kinshot.objectives.soft_sum import log_one_plus_sum
 
 
 @OBJECTIVES.register("multi_similarity", takes="relation")
@@ -78,15 +80,15 @@ def multi_similarity(
         raise ConfigError("mining_margin: expected a number or None, got NaN")
 
     def some(rows: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
-        similarity, positive, negative = side_by_side(rows, sets, products)
-        positive = positive * ~identical(similarity) if drop_identical else positive
-        valid = (positive > 0).any(dim=1) & (negative > 0).any(dim=1)
+        similarity, positive, negative = as_they_are(rows, sets, products)
+        positive = positive.masked_fill(identical(similarity), 0) if drop_identical else positive
+        kin, others = present(positive), present(negative)
         if mining_margin is not None:
-            kin, others = informative(similarity.detach(), positive > 0, negative > 0, mining_margin)
-            valid &= kin.any(dim=1) & others.any(dim=1)
-            positive, negative = positive * kin, negative * others
-        pull = _soft_sum(-positive_scale * (similarity - threshold), positive) / positive_scale
-        return pull + _soft_sum(negative_scale * (similarity - beyond), negative) / negative_scale, valid
+            kin, others = informative(similarity.detach(), kin, others, mining_margin)
+            positive, negative = _kept(positive, kin), _kept(negative, others)
+        pull = log_one_plus_sum(similarity, positive, -positive_scale, threshold) / positive_scale
+        push = log_one_plus_sum(similarity, negative, negative_scale, beyond) / negative_scale
+        return pull + push, some_in_row(kin) & some_in_row(others)
 
     with full_precision(z):
         anchors, sets = prepare(z, relation, refs, normalize)
@@ -99,8 +101,6 @@ def identical(similarity: Tensor) -> Tensor:
     return similarity >= 1 - 1e-5
 
 
-def _soft_sum(exponents: Tensor, weights: Tensor) -> Tensor:
-    """log(1 + sum w exp(e)), row by row, without overflow."""
-    logits = (exponents + torch.where(weights > 0, weights, 1).log()).masked_fill(weights <= 0, ABSENT)
-    one = logits.new_zeros(len(logits), 1)
-    return torch.cat([one, logits], dim=1).logsumexp(dim=1)
+def _kept(weights: Tensor, mask: Tensor) -> Tensor:
+    """Weights, bool or float, of the pairs of a mask that is True nowhere else; 0 for all others."""
+    return mask if weights.dtype == torch.bool else weights * mask
