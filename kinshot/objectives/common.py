@@ -245,6 +245,36 @@ def distances(z: Tensor, refs: Tensor, eps: float = 0.0) -> Tensor:
     return torch.cdist(z.unsqueeze(1) + eps, refs, compute_mode=mode).squeeze(1)
 
 
+FEW = 1 << 22
+"""Numbers of references that are gathered at most, 16 MB of float32, and the share of the references that makes it worth while."""
+SHARE = 4
+
+
+def narrowed(sets: Sets) -> Sets:
+    """Sets in which anchors have references of their own, those alone that they are paired with: few after a miner.
+
+    What compares all pairs of a batch then compares these. Sets in which some anchor is paired with more than a few stay as they are, and
+    so do those on a GPU, which would wait for the answer.
+    """
+    return [_narrow(relation, refs) for relation, refs in sets]
+
+
+def _narrow(relation: Relation, refs: Tensor) -> tuple[Relation, Tensor]:
+    if refs.dim() != 2 or refs.device.type != "cpu" or not all(isinstance(part, Mask) for part in (relation.positive, relation.negative)):
+        return relation, refs
+    weights = relation.dense()
+    paired = present(weights[0]) | present(weights[1])
+    counts = as_floats(paired, torch.float32).sum(dim=1).long()
+    most = int(counts.max()) if len(counts) else 0
+    if most * SHARE > len(refs) or most * len(counts) * refs.shape[1] > FEW:
+        return relation, refs
+    row, column = paired.nonzero(as_tuple=True)
+    place = torch.arange(len(row)) - (counts.cumsum(0) - counts)[row]
+    index = torch.full((len(counts), most), -1).index_put_((row, place), column)
+    sides = [Mask(side.gather(1, index.clamp(min=0)) * (index >= 0)) for side in weights]
+    return Relation(sides[0], sides[1], (len(counts), most)), gathered(refs, index)
+
+
 def log_sum(exponents: Tensor, weights: Tensor) -> Tensor:
     """log(sum_r w exp(e)) over each row of (A, R), (A,), without overflow; `ABSENT` where no weight is above 0."""
     logits = log_terms(exponents, weights)

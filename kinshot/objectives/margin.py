@@ -22,6 +22,7 @@ from kinshot.objectives.common import (
     check_choice,
     distances,
     full_precision,
+    narrowed,
     prepare,
     reduce_units,
     side_by_side,
@@ -65,7 +66,7 @@ def margin_loss(
         raise ConfigError(f"boundary: expected one for each of {len(z)} anchors, or one for all, got {tuple(boundary.shape)}")
     with full_precision(z):
         anchors, sets = prepare(z, relation, refs, normalize)
-        d, kin, others = side_by_side(anchors, sets, distances)
+        d, kin, others = side_by_side(anchors, narrowed(sets), distances)
         b = at_least_float32(boundary).to(d.dtype).expand(len(d)).unsqueeze(1)
         pull, push = F.relu(d - b + margin), F.relu(b - d + margin)
         total = (pull * kin + push * others + nu * b * kin).sum(dim=1)
