@@ -112,6 +112,9 @@ def by_loops(name: str, s: np.ndarray, weights: tuple[np.ndarray, np.ndarray], s
             found.append(({}, {}))
         elif name == "distance_weighted":
             found.append((dict.fromkeys(kin[a], 1), drawn(row, others[a], draws[a][: len(kin[a])])))
+        elif name == "uniform":
+            chosen = [others[a][int(np.float32(u) * np.float32(len(others[a])))] for u in draws[a][: len(kin[a])]]
+            found.append((dict.fromkeys(kin[a], 1), dict(Counter(chosen))))
         else:
             sides = of_one_anchor(name, row, kin[a], others[a])
             found.append((dict.fromkeys(sides[0], 1), dict.fromkeys(sides[1], 1)))
@@ -212,6 +215,15 @@ def test_draws_follow_the_probabilities_and_never_leave_them() -> None:
     assert times.sum() == 4000
     assert times[2] == 0
     torch.testing.assert_close(times.double() / 4000, probabilities(s, others, DIM)[0], atol=0.03, rtol=0)
+
+
+def test_uniform_draws_are_even() -> None:
+    apart, kin = torch.zeros(1, 4005), torch.zeros(1, 4005)
+    apart[0, [0, 1, 3, 4]], kin[0, 5:] = 1, 1
+    times = mined("uniform", torch.zeros(1, 4005), Relation(Mask(kin), Mask(apart), (1, 4005))).dense()[1][0]
+    assert times.sum() == 4000
+    assert times[2] == 0
+    torch.testing.assert_close(times[[0, 1, 3, 4]] / 4000, torch.full((4,), 0.25), atol=0.03, rtol=0)
 
 
 def test_farthest_first_may_begin_anywhere_and_wants_a_batch() -> None:

@@ -5,6 +5,7 @@ from kinshot.kin.miners.farthest_first import farthest_first as farthest_first
 from kinshot.kin.miners.hard import hard as hard
 from kinshot.kin.miners.multi_similarity import multi_similarity as multi_similarity
 from kinshot.kin.miners.semi_hard import semi_hard as semi_hard
+from kinshot.kin.miners.uniform import uniform as uniform
 
 __all__ = [
     "distance_weighted",
@@ -12,4 +13,5 @@ __all__ = [
     "hard",
     "multi_similarity",
     "semi_hard",
+    "uniform",
 ]
