@@ -26,6 +26,7 @@ from kinshot.kin.miners import MINERS
 from kinshot.learn import METHODS
 from kinshot.learn.balance import KINDS, LearnedBalance
 from kinshot.learn.place import Place
+from kinshot.learn.restarts import ProximalRestarts
 from kinshot.objectives import OBJECTIVES, taking
 from kinshot.objectives.augmenters import AUGMENTERS
 from kinshot.objectives.proxies.pairwise_surrogate import pairwise_surrogate
@@ -42,6 +43,7 @@ OTHERS = {
     "angles": SubCenterArcFace.angles,
     "greedy_k_center": greedy_k_center,
     "recall": METHODS.entry("metric"),
+    "proximal": ProximalRestarts.penalty,
     **dict.fromkeys(LearnedBalance(["NAME"])([torch.ones(())])[1]),  # balance_NAME
 }
 """Words in code style that are neither parts nor settings, and what they are."""

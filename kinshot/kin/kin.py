@@ -94,11 +94,23 @@ class Kin:
     """Whether `draw` asks for further samples beside a batch."""
     classes: int = 0
     """How many classes its pairs name, 0 where it names none."""
+    labels: Tensor | None = None
+    """Class of every training sample, int64 (N,), -1 unknown, where it names classes."""
 
     @property
     def needs_clean(self) -> bool:
         """Whether it looks at the clean samples."""
         return self.anchors == "clean"
+
+    def renews(self, epoch: int) -> bool:
+        """Whether it asks for embeddings of all samples before an epoch."""
+        return False
+
+    def renew(self, epoch: int, z: Tensor) -> None:
+        """Called before an epoch for which it `renews`, with embeddings (N, D) of the training samples, float32 on the CPU.
+
+        What it makes of them is state: a kin that remembers something is also a module, with buffers.
+        """
 
     def draw(self, samples: Tensor, step: int) -> Tensor:
         """Further samples to load beside a batch of int64 `samples` (B,): int64 (P,); a pure, picklable function."""

@@ -13,6 +13,7 @@ from kinshot.core.context import RunContext
 from kinshot.learn.balance import LearnedBalance
 from kinshot.learn.method import Extract, Method
 from kinshot.learn.model import Model
+from kinshot.learn.restarts import ProximalRestarts
 from kinshot.learn.term import Term
 from kinshot.samples.batch import Batch
 
@@ -34,6 +35,7 @@ class Learner(nn.Module):
         gauge_every: steps between two measurements of gradient norms, for terms that ask for it.
         teachers: fingerprints (hex) of the teachers, in the order in which the recipe names them.
         balance: "uncertainty" or "softmax" learns a factor for each loss that has a weight, see `kinshot.learn.balance`; None = 1.
+        restarts: makes the run a row of problems, see `kinshot.learn.restarts`; None = it is one.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Learner(nn.Module):
         gauge_every: int = 10,
         teachers: Sequence[str] = (),
         balance: Literal["uncertainty", "softmax"] | None = None,
+        restarts: ProximalRestarts | None = None,
     ) -> None:
         super().__init__()
         self.method = method
@@ -55,6 +58,7 @@ class Learner(nn.Module):
         self.context, self.task, self.task_label, self.gauge_every = context, task, task_label, gauge_every
         self._gauges: dict[str, float | Tensor] = {}
         self.balance = None if balance is None else LearnedBalance(self._weighed(), balance)
+        self.restarts = restarts
         if teachers:
             self.register_buffer(_TEACHERS, _digest(teachers))
             self.register_load_state_dict_pre_hook(_check_teachers)
@@ -78,12 +82,26 @@ class Learner(nn.Module):
         """See `Method.prepare`."""
         self.method.prepare(extract)
 
-    def start_epoch(self, epoch: int, extract: Extract) -> None:
-        """See `Method.start_epoch`."""
+    def start_epoch(self, epoch: int, extract: Extract) -> bool:
+        """See `Method.start_epoch`. Returns whether a new problem begins here, with an optimizer that remembers nothing."""
+        begins = self.restarts is not None and self.restarts.start_epoch(epoch, self.model, extract)
         self.method.start_epoch(epoch, extract)
+        for term in self._terms:
+            term.start_epoch(epoch, self.model, extract)
+        if self.restarts is not None and begins:
+            self.restarts.reseed_(self._terms, self.model, extract)
+        return begins
 
     def loss(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The scalar to minimize under "loss", and what is recorded beside it."""
+        found = self._task(batch, step)
+        if self.restarts is None:
+            return found
+        away = self.restarts.penalty(self.model)
+        return {**found, "loss": found["loss"] + away, "proximal": away.detach()}
+
+    def _task(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """The same without restarts."""
         outputs = self.method.outputs(batch, tuple(dict.fromkeys(name for term in self._terms for name in term.names)))
         own = self.method.loss(outputs, batch, step)
         if not self._terms:
@@ -106,6 +124,8 @@ class Learner(nn.Module):
         for term in self._terms:
             term.after_step()
         gauges, self._gauges = {**gauges, **self._gauges}, {}
+        if self.restarts is not None:
+            gauges |= self.restarts.gauges()
         return gauges
 
     @property

@@ -107,8 +107,9 @@ def train(
     run.learner.train()
     for epoch in range(run.step // plan.steps_per_epoch, plan.epochs):
         first = run.step - epoch * plan.steps_per_epoch
-        if first == 0:
-            run.learner.start_epoch(epoch, extract)
+        begins = first == 0 and run.learner.start_epoch(epoch, extract)
+        if begins:
+            run.optimizer.state.clear()  # moments of weights that are left behind
         clock = time.perf_counter()
         for samples, indices in batches(epoch, first):
             waited = time.perf_counter() - clock

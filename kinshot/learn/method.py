@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
+import numpy as np
 from torch import Tensor, nn
 
 from kinshot.datasets.loader import Order
@@ -15,12 +16,12 @@ from kinshot.samples.batch import Batch
 
 
 class Extract(Protocol):
-    """Embeds every training sample: eval mode, no augmentation, no gradient, float32 (N, D) on the CPU.
+    """Embeds every training sample, or some `rows`: eval mode, no augmentation, no gradient, float32 (N, D) on the CPU.
 
     `head` is applied to the encoder's output; None stands for the model's projector.
     """
 
-    def __call__(self, head: nn.Module | None = None) -> Tensor: ...  # noqa: D102 - the class says it
+    def __call__(self, head: nn.Module | None = None, rows: np.ndarray | None = None) -> Tensor: ...  # noqa: D102 - the class says it
 
 
 class Method(nn.Module):

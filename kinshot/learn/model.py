@@ -154,3 +154,20 @@ class Model(nn.Module):
     def _heads(self) -> tuple[str, ...]:
         projected = () if self.projector is None else (PROJECTOR, *self._named_outputs())
         return (BACKBONE, *projected, *((LOGITS,) if self.rows is not None else ()))
+
+
+class Output(nn.Module):
+    """One output of a model, of backbone features (B, dim): a head for whoever extracts features by one.
+
+    Args:
+        model: whose output.
+        name: backbone, projector, an output of the projector, or logits.
+    """
+
+    def __init__(self, model: Model, name: str) -> None:
+        super().__init__()
+        self.model, self.name = model, name
+
+    def forward(self, z: Tensor) -> Tensor:
+        """The output (B, D), float32."""
+        return self.model.of_features(z, (self.name,))[self.name].float()

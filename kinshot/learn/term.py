@@ -12,7 +12,8 @@ from kinshot.core.errors import ConfigError
 from kinshot.kin.kin import Kin, Pairs
 from kinshot.learn.change import Change
 from kinshot.learn.gather import gather_rows
-from kinshot.learn.model import Model
+from kinshot.learn.method import Extract
+from kinshot.learn.model import Model, Output
 from kinshot.learn.outputs import Outputs
 from kinshot.learn.place import Place
 from kinshot.learn.self_paced import SelfPaced
@@ -80,6 +81,11 @@ class Term(nn.Module):
         if self.paced is not None:
             pairs = self.paced(pairs, shown.samples, step)
         return self.share * self._related(pairs if self.change is None else self.change(pairs, step), step)
+
+    def start_epoch(self, epoch: int, model: Model, extract: Extract) -> None:
+        """Let the kin look at embeddings of all samples, where it asks for them."""
+        if self.kin.renews(epoch):
+            self.kin.renew(epoch, extract(Output(model, self.place.on)))
 
     def after_step(self) -> None:
         """Move what the objective and the augmenter remember."""

@@ -22,6 +22,7 @@ from kinshot.kin import KINS
 from kinshot.learn import METHODS
 from kinshot.recipes.distill import DistillSettings, check_distill, distill_terms
 from kinshot.recipes.ranges import is_folder_name, out_of_range
+from kinshot.recipes.restarts import RestartSettings, check_restarts
 from kinshot.recipes.sections import MonitorConfig, ProjectorConfig, TrainConfig, ValidationConfig
 from kinshot.recipes.structure import StructureSettings, check_structure, structure_terms
 from kinshot.recipes.terms import Choice, TermChoice, read_terms
@@ -45,6 +46,7 @@ SECTIONS: dict[str, type] = {
     "train": TrainConfig,
     "monitor": MonitorConfig,
     "validation": ValidationConfig,
+    "restarts": RestartSettings,
 }
 # settings that change where or how fast a run computes, never what it computes: a resumed run may change them
 FREE = {"train.workers", "train.allocator", "train.device", "monitor.log_every", "monitor.checkpoint_every", "monitor.keep"}
@@ -74,6 +76,7 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    restarts: RestartSettings = field(default_factory=RestartSettings)
     task: float = 1.0
     balance: str = FIXED
     terms: tuple[TermChoice, ...] = ()
@@ -82,7 +85,12 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `parse` reads back to an equal recipe."""
         parts = {section: {"name": c.name, **c.settings} for section in PARTS for c in [getattr(self, section)] if c is not None}
-        needed = {"structure": self.graph is not None, "distill": self.distill.losses, "validation": self.validation.split}
+        needed = {
+            "structure": self.graph is not None,
+            "distill": self.distill.losses,
+            "validation": self.validation.split,
+            "restarts": self.restarts.wanted,
+        }
         unused = {section for section, need in needed.items() if not need}
         sections = {section: asdict(getattr(self, section)) for section in SECTIONS if section not in unused}
         init = {"init": self.init} if self.init else {}
@@ -212,6 +220,11 @@ def _lacking(values: dict[str, Any]) -> list[str]:
     maps = MASK in METHODS.entry(values["method"].name).flags.get("fields", ())
     if values["validation"].ways < 2 and not maps:  # of pixels the background is another
         problems.append(f"validation.ways: expected at least 2, got {values['validation'].ways}")
+    if values["restarts"].wanted and (maps or not METHODS.entry(values["method"].name).flags.get("supervised")):
+        problems.append(
+            f"restarts: MAP@R and rows of classes need class labels, and method {values['method'].name} learns from none: choose method "
+            "metric, or leave restarts out"
+        )
     if values["task"] != 1 and not values["terms"]:
         problems.append("task: without terms the method's own loss is all there is: leave it out")
     losses = [values["task"] > 0 and not METHODS.entry(values["method"].name).flags.get("by_terms"), *values["distill"].losses]
@@ -286,7 +299,9 @@ def differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
 
 
 _KEYS = ["name", "description", "seed", "init", "task", "balance", "terms", *PARTS, *SECTIONS]
-_CHECKS: dict[str, Callable[[Any], list[str]]] = {"structure": check_structure, "distill": check_distill}
+_CHECKS: dict[str, Callable[[Any], list[str]]] = {
+    "structure": check_structure, "distill": check_distill, "restarts": check_restarts
+}  # fmt: skip
 _TEACHER = "teacher"
 
 

@@ -231,7 +231,7 @@ class RunHooks:
         labels = torch.as_tensor(every[rows])
         accuracy = {}
         for name, head in (("projector", None), ("backbone", torch.nn.Identity())):
-            z = job.embed(head, rows)
+            z = job.extract(head, rows)
             accuracy[name] = knn_accuracy(z[0::2], labels[0::2], z[1::2], labels[1::2], k=job.recipe.monitor.knn_k)
         return accuracy
 
@@ -242,7 +242,7 @@ class RunHooks:
             return {}
         rows = _linked_rows(job.graph, job.plan.seed)
         head = None if job.recipe.structure.features == "projector" else torch.nn.Identity()
-        return neighbor_retrieval(job.embed(head, rows).numpy(), job.graph, rows) if len(rows) else {}
+        return neighbor_retrieval(job.extract(head, rows).numpy(), job.graph, rows) if len(rows) else {}
 
     def _projector(self, points: int, step: int) -> None:
         source = self.job.source
@@ -252,7 +252,7 @@ class RunHooks:
             names = [source.class_names[label] for label in source.labels[rows]]
         if not len(rows):
             rows, names = np.linspace(0, len(source) - 1, min(points, len(source))).astype(np.int64), None
-        self.monitor.embedding(self.job.embed(None, rows), self.job.input.pictures(source.load(rows)), names, step)
+        self.monitor.embedding(self.job.extract(None, rows), self.job.input.pictures(source.load(rows)), names, step)
 
 
 def extension(train: TrainConfig) -> dict[str, Any]:

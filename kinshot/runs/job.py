@@ -79,12 +79,8 @@ class Job:
         """The method being trained."""
         return self.run.learner.method
 
-    def extract(self, head: torch.nn.Module | None = None) -> Tensor:
-        """Head output of every training sample: evaluation mode, no augmentation, float32 (N, D) on the CPU."""
-        return self.embed(head)
-
-    def embed(self, head: torch.nn.Module | None = None, rows: np.ndarray | None = None) -> Tensor:
-        """The same for all samples or some `rows`."""
+    def extract(self, head: torch.nn.Module | None = None, rows: np.ndarray | None = None) -> Tensor:
+        """Head output of every training sample, or of some `rows`: evaluation mode, no augmentation, float32 (N, D) on the CPU."""
         return extract(Features(self.method, head), self.source, self.make_batch.clean, rows=rows, device=self.plan.device)["z"]
 
     def embed_source(self, source: Source, rows: np.ndarray | None = None) -> dict[str, Tensor]:

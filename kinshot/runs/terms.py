@@ -31,6 +31,7 @@ from kinshot.objectives.augmenters import AUGMENTERS
 from kinshot.objectives.module import ObjectiveModule
 from kinshot.recipes.recipe import FIXED, Recipe
 from kinshot.recipes.terms import TermChoice, labels_of
+from kinshot.runs.restarting import restarts_of
 from kinshot.runs.teachers import Teachers
 from kinshot.samples.spec import Spec
 
@@ -88,6 +89,7 @@ def learner_of(
         gauge_every=recipe.monitor.log_every,
         teachers=teachers.fingerprints(),
         balance=None if recipe.balance == FIXED else recipe.balance,  # type: ignore[arg-type]
+        restarts=restarts_of(recipe, method, source, input, context, device),
     )
 
 

@@ -29,6 +29,8 @@ class LabelsKin(Kin):
         negatives: whose others count, the same way.
     """
 
+    labels: Tensor
+
     def __init__(
         self,
         known: Known,

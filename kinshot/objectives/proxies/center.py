@@ -109,7 +109,7 @@ class Center(ObjectiveModule):
             raise ConfigError(f"alpha: expected a number from 0 to 1, got {alpha}")
         self.update, self.alpha, self.lr_scale = update, alpha, share(proxy_lr)
         self.reduction = reduction
-        self.rows = ProxyRows(dim, classes, learned=update == "gradient")
+        self.rows = ProxyRows(dim, classes, learned=update == "gradient", points=True)
         self._away: Tensor | None = None
 
     def logits(self, z: Tensor, y: Tensor | None = None) -> Tensor:

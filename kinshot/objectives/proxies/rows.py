@@ -20,6 +20,7 @@ class ProxyRows(nn.Module):
         classes: how many there are.
         per_class: rows of each.
         learned: whether the rows take gradients.
+        points: whether rows are points among the embeddings, near or far from them, and no directions.
 
     Raises:
         ConfigError: no class, no row of a class, or no number in a row.
@@ -27,13 +28,13 @@ class ProxyRows(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, dim: int, classes: int, per_class: int = 1, *, learned: bool = True) -> None:
+    def __init__(self, dim: int, classes: int, per_class: int = 1, *, learned: bool = True, points: bool = False) -> None:
         super().__init__()
         check_above("dim", dim)
         check_above("rows of a class", per_class)
         if classes < 1:
             raise ConfigError(f"classes: expected at least 1 to learn rows of, got {classes}: take kin that know them, `kin: labels`")
-        self.classes, self.per_class = classes, per_class
+        self.classes, self.per_class, self.points = classes, per_class, points
         drawn = unit(torch.randn(classes * per_class, dim))
         if learned:
             self.weight = nn.Parameter(drawn)
