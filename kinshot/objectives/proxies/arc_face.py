@@ -14,7 +14,8 @@ from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import check_above, check_choice, full_precision
 from kinshot.objectives.cross_entropy import cross_entropy
 from kinshot.objectives.module import ObjectiveModule
-from kinshot.objectives.proxies.rows import ProxyRows, checked, cosines, of_class, share, with_own
+from kinshot.objectives.proxies.directions import cosines
+from kinshot.objectives.proxies.rows import ProxyRows, checked, of_class, share, with_own
 
 PAST = ("linear", "turn", "easy")
 

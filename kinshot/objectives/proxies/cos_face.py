@@ -11,7 +11,8 @@ from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import check_above, check_at_least, full_precision
 from kinshot.objectives.cross_entropy import cross_entropy
 from kinshot.objectives.module import ObjectiveModule
-from kinshot.objectives.proxies.rows import ProxyRows, checked, cosines, of_class, share, with_own
+from kinshot.objectives.proxies.directions import cosines
+from kinshot.objectives.proxies.rows import ProxyRows, checked, of_class, share, with_own
 
 
 def cos_face_logits(z: Tensor, weight: Tensor, y: Tensor | None = None, *, margin: float = 0.35, scale: float = 64.0) -> Tensor:

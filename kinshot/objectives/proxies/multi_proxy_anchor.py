@@ -10,8 +10,9 @@ from kinshot.core.context import RunContext
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import check_above, full_precision
 from kinshot.objectives.module import ObjectiveModule
+from kinshot.objectives.proxies.directions import cosines
 from kinshot.objectives.proxies.proxy_anchor import anchored, check_anchor, with_margins
-from kinshot.objectives.proxies.rows import ProxyRows, checked, cosines, share, soft_maximum
+from kinshot.objectives.proxies.rows import ProxyRows, checked, share, soft_maximum
 
 
 def multi_proxy_anchor_loss(

@@ -11,7 +11,8 @@ from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import check_above, full_precision
 from kinshot.objectives.cross_entropy import cross_entropy
 from kinshot.objectives.module import ObjectiveModule
-from kinshot.objectives.proxies.rows import ProxyRows, checked, cosines, share
+from kinshot.objectives.proxies.directions import cosines
+from kinshot.objectives.proxies.rows import ProxyRows, checked, share
 
 
 def normalized_softmax_loss(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from kinshot.core.context import RunContext
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import ABSENT, check_above, check_at_least, check_choice, full_precision
 from kinshot.objectives.module import ObjectiveModule
-from kinshot.objectives.proxies.rows import ProxyRows, checked, cosines, of_class, share, with_own
+from kinshot.objectives.proxies.directions import cosines
+from kinshot.objectives.proxies.rows import ProxyRows, checked, of_class, share, with_own
 
 ANCHORS = ("class", "sample")
 
@@ -40,23 +41,40 @@ def anchored(similarity: Tensor, y: Tensor, *, margin: float, alpha: float, anch
         anchor: over what the sums within logarithms run.
     """
     known = y >= 0
-    strangers = known.unsqueeze(1) & (torch.arange(similarity.shape[1], device=y.device) != y.unsqueeze(1))
-    pull = torch.where(known, alpha * (margin - of_class(similarity, y)), ABSENT)
-    push = similarity.new_full((), alpha * margin).add(similarity, alpha=alpha).masked_fill(~strangers, ABSENT)
+    pull, pushed = _Sides.apply(similarity, y, margin, alpha, 1 if anchor == "sample" else 0)
     if anchor == "sample":
-        losses = _log_one_plus_sum(pull.unsqueeze(1), 1) + _log_one_plus_sum(push, 1)
+        losses = torch.logaddexp(pull, torch.zeros_like(pull)) + pushed
         return losses.sum() / known.sum().clamp(min=1)
     classes, own = similarity.shape[1], y.clamp(min=0)
     present = similarity.new_zeros(classes).index_add(0, own, known.to(similarity.dtype)) > 0
     pulled = _log_one_plus_sums(pull, own, classes).sum() / present.sum().clamp(min=1)
-    return pulled + _log_one_plus_sum(push, 0).mean()
+    return pulled + pushed.mean()
 
 
-def _log_one_plus_sum(exponents: Tensor, dim: int) -> Tensor:
-    """log(1 + sum of exp(e) along a dimension) without overflow."""
-    # what `logsumexp` says, but that its gradient needs no exponential of its own
-    top = exponents.detach().amax(dim).clamp_min(0)
-    return top + ((-top).exp() + (exponents - top.unsqueeze(dim)).exp().sum(dim)).log()
+class _Sides(torch.autograd.Function):
+    """`pull` (B,), and log(1 + sum of exp(push) along a dimension of (B, C)) without overflow; rows of unknown class have neither.
+
+    One matrix is kept, the exponentials, of which the gradient is a multiple but at a row's own class, which is pulled.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, similarity: Tensor, y: Tensor, margin: float, alpha: float, dim: int) -> tuple[Tensor, Tensor]:
+        known, own = y >= 0, y.clamp(min=0).unsqueeze(1)
+        pull = torch.where(known, alpha * (margin - similarity.gather(1, own).squeeze(1)), ABSENT)
+        start = torch.where(known, similarity.new_full((), alpha * margin), ABSENT)
+        shares = start.unsqueeze(1).add(similarity, alpha=alpha).scatter_(1, own, ABSENT)
+        top = shares.amax(dim).clamp_min_(0)
+        total = shares.sub_(top.unsqueeze(dim)).exp_().sum(dim).add_((-top).exp())
+        ctx.save_for_backward(known, own, shares, total)
+        ctx.alpha, ctx.dim = alpha, dim
+        return pull, top + total.log()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, to_pull: Tensor, to_pushed: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+        known, own, shares, total = ctx.saved_tensors
+        gradient = shares * (ctx.alpha * to_pushed / total).unsqueeze(ctx.dim)
+        return gradient.scatter_(1, own, torch.where(known, -ctx.alpha * to_pull, 0).unsqueeze(1)), None, None, None, None
 
 
 def _log_one_plus_sums(exponents: Tensor, groups: Tensor, count: int) -> Tensor:

@@ -11,7 +11,8 @@ from kinshot.core.context import RunContext
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import ABSENT, check_above, check_choice, full_precision, reduce
 from kinshot.objectives.module import ObjectiveModule
-from kinshot.objectives.proxies.rows import ProxyRows, checked, cosines, of_class, share, with_own
+from kinshot.objectives.proxies.directions import cosines
+from kinshot.objectives.proxies.rows import ProxyRows, checked, of_class, share, with_own
 
 FORMS = ("paper", "softmax")
 

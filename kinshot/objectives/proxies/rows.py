@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError
 from kinshot.objectives.common import at_least_float32, check_above, full_precision, unit
+from kinshot.objectives.proxies.directions import cosines
 
 
 class ProxyRows(nn.Module):
@@ -83,22 +84,6 @@ def in_one_type(*tensors: Tensor) -> tuple[Tensor, ...]:
     for one in wide[1:]:
         dtype = torch.promote_types(dtype, one.dtype)
     return tuple(one.to(dtype) for one in wide)
-
-
-def cosines(z: Tensor, weight: Tensor) -> Tensor:
-    """Cosines (B, R) of embeddings (B, D) with rows (R, D); of zeros 0."""
-    return along(unit(z), weight)
-
-
-def along(z: Tensor, weight: Tensor) -> Tensor:
-    """Products (B, R) of embeddings (B, D) with the directions of rows (R, D); of zeros 0."""
-    # lengths divide the products: a batch has fewer numbers than the rows of many classes
-    return z @ weight.T * inverse_lengths(weight)
-
-
-def inverse_lengths(weight: Tensor) -> Tensor:
-    """One over the length of each row (..., D): (...,). A length below 1e-12 counts as that, and has no gradient."""
-    return weight.square().sum(dim=-1).clamp_min(1e-24).rsqrt()
 
 
 def checked(name: str, z: Tensor, weight: Tensor, y: Tensor | None = None, per_class: int = 1) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,8 @@ from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import at_least_float32, check_above, check_at_least, check_choice, full_precision
 from kinshot.objectives.cross_entropy import cross_entropy
 from kinshot.objectives.module import ObjectiveModule
-from kinshot.objectives.proxies.rows import ProxyRows, checked, cosines, inverse_lengths, of_class, share, soft_maximum, with_own
+from kinshot.objectives.proxies.directions import cosines, inverse_lengths
+from kinshot.objectives.proxies.rows import ProxyRows, checked, of_class, share, soft_maximum, with_own
 
 
 def soft_triple_logits(

@@ -13,7 +13,8 @@ from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.common import check_above, check_at_least, full_precision
 from kinshot.objectives.cross_entropy import cross_entropy
 from kinshot.objectives.module import ObjectiveModule
-from kinshot.objectives.proxies.rows import ProxyRows, along, checked, of_class, share, with_own
+from kinshot.objectives.proxies.directions import along
+from kinshot.objectives.proxies.rows import ProxyRows, checked, of_class, share, with_own
 
 
 def annealed(step: int, *, first: float = 1000.0, last: float = 5.0, decay: float = 0.12, power: float = 1.0) -> float:

@@ -13,7 +13,8 @@ from kinshot.objectives.common import check_above, full_precision, unit
 from kinshot.objectives.cross_entropy import cross_entropy
 from kinshot.objectives.module import ObjectiveModule
 from kinshot.objectives.proxies.arc_face import add_angle, check_angle
-from kinshot.objectives.proxies.rows import ProxyRows, checked, cosines, of_class, share, with_own
+from kinshot.objectives.proxies.directions import nearest_cosines
+from kinshot.objectives.proxies.rows import ProxyRows, checked, of_class, share, with_own
 
 
 def sub_center_arc_face_logits(
@@ -44,7 +45,7 @@ def sub_center_arc_face_logits(
     check_angle(margin, scale, past)
     z, weight = checked("sub_center_arc_face", z, weight, y, centers)
     with full_precision(z):
-        values = cosines(z, weight).unflatten(1, (-1, centers)).max(dim=2).values
+        values = nearest_cosines(z, weight, centers)
         return scale * (values if y is None else with_own(values, y, add_angle(of_class(values, y), margin, past)))
 
 
