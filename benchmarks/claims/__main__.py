@@ -22,7 +22,7 @@ from benchmarks.claims.runs import Job, jobs_of, prepare, run
 from benchmarks.claims.verdicts import RULE, Verdict, judged, rows_of
 from benchmarks.common import say
 from kinshot.core.atomic import write_json
-from kinshot.core.errors import KinshotError
+from kinshot.core.errors import Interrupted, KinshotError
 from kinshot.core.runtime import describe_machine
 
 PAGE = Path("docs") / "claims.md"
@@ -67,6 +67,8 @@ def trained(jobs: Sequence[Job]) -> int:
         try:
             prepare(job)
             run(job)
+        except Interrupted:
+            raise SystemExit("stopped after a checkpoint; the same command goes on") from None
         except KinshotError as problem:
             say(f"{job.task.name} {job.arm} seed {job.seed} failed: {problem}")
             failed += 1
