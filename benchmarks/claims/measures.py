@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import shlex
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,11 @@ def retrieve(run: Path, ask: Mapping[str, Any], seed: int) -> dict[str, float]:
 
     `options` is what stands behind RUN on the command line; `suffix` is put behind the figures' names.
     """
-    out = run / "retrieve.json"
-    words = [str(run), *shlex.split(ask["options"]), "--no-reference", "--draws", "100", "--results", str(out), "-q"]
-    with contextlib.redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        out = Path(folder) / "rows.json"
+        words = [str(run), *shlex.split(ask["options"]), "--no-reference", "--draws", "100", "--results", str(out), "-q"]
         retrieve_command.main(words, standalone_mode=False)
-    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+        rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
     return {row["metric"].removesuffix(", %") + ask.get("suffix", ""): row["mean"] for row in rows}
 
 

@@ -26,6 +26,7 @@ class Claim:
         lower: whether a smaller figure is the better one.
         since: arms that both sides are measured from, (of `arm`, of `over`): then what is compared is how much either loses or gains.
         above: the constant that the figure of `arm` should exceed.
+        slack: points that `arm` may lack and still be as good: for claims that something keeps up.
         also: figures that are shown beside it and judge nothing.
     """
 
@@ -38,6 +39,7 @@ class Claim:
     lower: bool = False
     since: tuple[str, ...] = ()
     above: float | None = None
+    slack: float = 0.0
     also: tuple[str, ...] = ()
 
     @property

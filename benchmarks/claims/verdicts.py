@@ -27,7 +27,7 @@ class Verdict:
     Args:
         claim: which.
         task: on what.
-        difference: how much better `arm` is, in the direction of the claim, with its interval.
+        difference: how much better `arm` is, in the direction of the claim, and with what it may lack added, with its interval.
         arm: mean of the judged figure of `arm`.
         over: that of what it is compared with.
         seeds: of the pairs.
@@ -73,7 +73,9 @@ def judged(claim: Claim, task: Task, figures: Figures, cost: Mapping[str, Mappin
     sign = -1 if claim.lower else 1
     also = {metric: mean_of(np.subtract(*sides(metric))) for metric in claim.also if claim.over}
     spent = sum(cost[arm][seed] for arm in claim.arms for seed in seeds)
-    return Verdict(claim, task, mean_of(sign * (first - second)), float(first.mean()), float(second.mean()), seeds, also, spent)
+    return Verdict(
+        claim, task, mean_of(sign * (first - second) + claim.slack), float(first.mean()), float(second.mean()), seeds, also, spent
+    )
 
 
 def rows_of(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
@@ -93,6 +95,7 @@ def _row(one: Verdict, p_holm: float) -> dict[str, Any]:
         "arm": claim.arm,
         "over": claim.over or claim.above,
         **({"since": list(claim.since)} if claim.since else {}),
+        **({"slack": claim.slack} if claim.slack else {}),
         "verdict": one.word,
         "mean": _rounded(one.difference.mean),
         "ci95": _rounded(one.difference.half_width),
