@@ -96,7 +96,7 @@ COMMANDS: dict[str, list[str]] = {
 }
 
 
-SENSORS = {"missing": ["--data", "folder:photos", "--test", "folder:later"], "stream": ["steps.jsonl"]}
+SENSORS = {"missing": ["--data", "folder:photos", "--test", "folder:later"], "stream": ["steps.jsonl"], "nodes": []}
 
 
 def commands_of_checkpoints() -> set[str]:
@@ -111,12 +111,17 @@ def commands_of_checkpoints() -> set[str]:
 
 def test_every_command_of_checkpoints_is_here() -> None:
     # the first two begin with the classifier that a run learned of base classes, and say that a backbone has none; those of SENSORS take
-    # encoders of sensors alone
+    # encoders of sensors alone, or of a graph's nodes
     assert commands_of_checkpoints() == {*COMMANDS, "generalized", "imprint", *SENSORS}
 
 
 @pytest.mark.parametrize(
-    ("command", "message"), [("missing", "one modality, so that none can be missing"), ("stream", f"{TIMM} does not stream")]
+    ("command", "message"),
+    [
+        ("missing", "one modality, so that none can be missing"),
+        ("stream", f"{TIMM} does not stream"),
+        ("nodes", "measures encoders of a graph's nodes"),
+    ],
 )
 def test_commands_of_sensors_refuse_backbones(command: str, message: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "steps.jsonl").write_text('{"acc": [1, 2, 3]}\n')

@@ -21,6 +21,7 @@ from kinshot.samples.rows import RowSpec
 from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import Spec, accepted_kinds
 from kinshot.samples.tokens import TokenSpec
+from tests.graph_trees import graph_spec
 
 SPECS: dict[str, Spec] = {
     "image": PixelSpec.square(3, 32, (0.5,) * 3, (0.25,) * 3),
@@ -28,6 +29,7 @@ SPECS: dict[str, Spec] = {
     "tokens": TokenSpec(12, "abcdef"),
     "series": SeriesSpec(3, 48, 50.0, (0.0,) * 3, (1.0,) * 3),
     "frames": FramesSpec.unmeasured((3, 6, 32, 32), 2.0),
+    "node": graph_spec(averaged=("a",)),
 }
 LARGE = PixelSpec.square(3, 96, (0.5,) * 3, (0.25,) * 3)
 # a layout each: maps, a last stage behind those of the feature info, channels last, tokens behind class and register tokens

@@ -14,6 +14,7 @@ from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
 from kinshot.encoders.dense_cnn import DenseCNN
 from kinshot.encoders.fused_bundle import FusedBundle
+from kinshot.encoders.meta_path import MetaPathEncoder
 from kinshot.encoders.mlp import MLP
 from kinshot.encoders.modality_projector import ModalityProjector
 from kinshot.encoders.paths import PathProjector
@@ -28,6 +29,7 @@ from kinshot.samples.rows import RowSpec
 from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import accepted_kinds
 from kinshot.samples.tokens import TokenSpec
+from tests.graph_trees import graph_spec
 from tests.steps import loss_of, model_of
 
 N, B = 48, 8
@@ -42,6 +44,7 @@ VARIANTS = {
     "masked_vicreg": [{"hide": 0.0}],
     "vicreg_x": [{"intra": 0.5}],
     "barlow_x": [{"intra": 0.5, "core": "acc"}],
+    "meow": [{"clusters": ()}, {"clusters": (5,), "recluster": 3, "remask": 0, "weighted": False}, {"density": "product", "restarts": 2}],
     "moco": [{"symmetric": True, "queue": 16}, {"bn_splits": 2}],
     "interclr": [
         {"intra": "simclr"},
@@ -97,7 +100,7 @@ def settings_of(name):
 
 def kinds_of(name):
     """Kinds of samples that a method is tried on, the one that all its variants are tried on first."""
-    known = ("image",) if dense(name) else ("image", "features", "tokens", "series", "bundle")
+    known = ("image",) if dense(name) else ("image", "features", "tokens", "series", "bundle", "node")
     return [kind for kind in known if kind in accepted_kinds(METHODS.get(name))]
 
 
@@ -134,6 +137,8 @@ def encoder_for(kind, name=""):
         return TCN(SERIES, **small) if kind == "series" else FusedBundle(BUNDLE, each="tcn:hidden=6:depth=1:features=8")
     if kind == "series":
         return SeriesCNN(SERIES, widths=(8, 12), kernels=(4, 4), strides=(2, 2))
+    if kind == "node":
+        return MetaPathEncoder(graph_spec(N, averaged=("a",)), dim=12)
     if kind == "bundle":
         return FusedBundle(BUNDLE, each="series_cnn:widths=[8, 12]:kernels=[4, 4]:strides=[2, 2]")
     return TinyEncoder()
@@ -145,6 +150,8 @@ def noise(seed, *shape):
 
 def samples(kind):
     """All N clean samples."""
+    if kind == "node":
+        return torch.arange(N).unsqueeze(1)
     if kind == "tokens":
         letters = torch.randint(3, 7, (N, 9), generator=torch.Generator().manual_seed(5))
         return letters.masked_fill(torch.arange(9) >= 2 + torch.arange(N)[:, None] % 8, 0)
@@ -195,6 +202,9 @@ def inputs(method, indices, step):
         clean = clean + noise(7, 256, 3)[class_maps()[indices]].movedim(-1, 1)
     views = []
     for view in range(method.view_count):
+        if kind == "node":
+            views.append(clean)
+            continue
         draws = noise(100 + 2 * step + view, *clean.shape)
         if kind == "tokens":  # the first character is always hidden: a text has one
             views.append(clean.masked_fill((draws > 1) | (torch.arange(9) == 0), MASK))

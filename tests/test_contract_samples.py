@@ -27,6 +27,7 @@ from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import accepted_kinds, input_of, spec_from_dict
 from kinshot.samples.tokens import TokenSpec
 from kinshot.studies.summaries import RAW
+from tests.graph_trees import graph_source
 
 _rng = np.random.default_rng(0)
 _frames = _rng.random((7, 3, 5, 16, 12), dtype=np.float32)
@@ -43,6 +44,7 @@ SOURCES = {
             present={"air": np.arange(7) != 2},
         )
     ),
+    "node": graph_source(),
 }
 ENCODERS_OF = {
     "image": ["auto", "conv4"],
@@ -51,6 +53,7 @@ ENCODERS_OF = {
     "series": ["auto", "series_cnn"],
     "frames": ["auto", "frame_encoder"],
     "bundle": ["auto", "fused"],
+    "node": ["meta_path"],
 }
 """Of those that are tried here."""
 KINDS = SPECS.names()
@@ -143,7 +146,7 @@ def test_a_fitted_batch_has_the_form(source):
     spec, batch = source.spec, source.load([0, 1, 2])
     assert same(spec.fit(batch), batch)
     other = batch[:, :, :-3, :-2] if batch.ndim == 4 else batch[..., :-1]
-    if spec.resizable or spec.vocabulary or isinstance(spec, SeriesSpec):
+    if spec.resizable or (spec.vocabulary and spec.kind != "node") or isinstance(spec, SeriesSpec):
         found = spec.fit(other)
         assert (found.shape, found.dtype) == (batch.shape, batch.dtype)
 
@@ -171,10 +174,10 @@ def test_blank_samples_differ(source, n):
     spec = input_of(source)
     blank = spec.blank(n)
     assert blank.shape == (n, *spec.shape)
-    assert len(blank.unique(dim=0)) == n
+    assert len(blank.unique(dim=0)) == (min(n, len(source)) if spec.kind == "node" else n)  # a graph has no more nodes than it has
     assert blank.dtype == spec.normalize(source.load([0])).dtype
     if spec.vocabulary:
-        assert 1 <= int(blank.min()) <= int(blank.max()) < spec.vocabulary
+        assert (spec.kind != "node") <= int(blank.min()) <= int(blank.max()) < spec.vocabulary
 
 
 def test_blank_texts_stay_in_an_alphabet_of_one_letter():
@@ -193,7 +196,7 @@ def test_encoders_of_the_kind_take_blank_samples_and_noise(source):
     if source.kind == "image":
         source = ArraySource(np.zeros((1, 3, 32, 32), np.uint8))
     spec = input_of(source)
-    tried = ("auto", "conv4", "frame_encoder", "fused", "mlp", "series_cnn", "text")
+    tried = ("auto", "conv4", "frame_encoder", "fused", "meta_path", "mlp", "series_cnn", "text")
     names = [name for name in tried if spec.kind in accepted_kinds(ENCODERS.get(name))]
     assert names == ENCODERS_OF[spec.kind]
     for name in names:
@@ -215,6 +218,7 @@ def test_samples_are_described(source):
     said = {"image": "images of 3 x 16 x 12", "features": "5 features", "tokens": "texts of 11 characters of 69"}
     said["series"] = "series of 3 channels and 40 steps at 50 Hz"
     said["frames"] = "windows of 5 frames of 3 x 16 x 12 at 5 Hz"
+    said["node"] = "24 nodes p of a graph with the meta-paths pap, psp, pavap"
     said["bundle"] = "bundles of acc (series of 3 channels and 40 steps at 50 Hz) and air (series of 1 channels and 8 steps at 10 Hz)"
     assert spec.describe() == said[spec.kind]
 
@@ -224,7 +228,7 @@ def test_there_is_something_to_look_at(source):
     pictures, texts = spec.pictures(batch), spec.texts(batch)
     assert pictures is None or same(pictures, batch)
     assert texts is None or texts == ["some", "longer text"]
-    assert (pictures is None) + (texts is None) == (2 if spec.kind in ("bundle", "features", "frames", "series") else 1)
+    assert (pictures is None) + (texts is None) == (2 if spec.kind in ("bundle", "features", "frames", "node", "series") else 1)
 
 
 def test_images_of_older_files_are_square_and_those_of_today_need_not_be():
@@ -244,7 +248,7 @@ def test_images_of_older_files_are_square_and_those_of_today_need_not_be():
 def test_texts_and_rows_of_older_files_read_back():
     assert spec_from_dict({"kind": "tokens", "length": 5, "alphabet": "ab"}) == TokenSpec(5, "ab")
     assert spec_from_dict({"kind": "features", "dim": 2, "mean": [0, 1], "std": [1, 2]}) == RowSpec(2, (0.0, 1.0), (1.0, 2.0))
-    with pytest.raises(ValueError, match="unknown kind 'sound', known are bundle, features, frames, image, series, tokens"):
+    with pytest.raises(ValueError, match="unknown kind 'sound', known are bundle, features, frames, image, node, series, tokens"):
         spec_from_dict({"kind": "sound"})
 
 

@@ -22,6 +22,7 @@ from kinshot.datasets.scenes import Scenes
 from kinshot.datasets.stand_ins import sample_keys
 from kinshot.samples import SPECS
 from kinshot.samples.class_map import ClassMapSpec
+from tests.graph_trees import write_graph
 from tests.retrieval_trees import write_cars, write_cub, write_in_shop, write_label_sets, write_lfw, write_market, write_sop
 from tests.sensor_trees import write_hapt, write_recordings, write_uci_har
 from tests.trees import (
@@ -59,6 +60,7 @@ CASES: dict[str, Callable[[Path], Settings]] = {
     "coco_20i": lambda root: _at(root, write_coco, split="test", fold=1, size=16),
     "cars_196": lambda root: _at(root, write_cars, size=8),
     "cub_200_2011": lambda root: _at(root, write_cub, size=8),
+    "hetero_graph": lambda root: {"root": str(write_graph(root / "papers.npz")), "averaged": ("a",)},
     "in_shop": lambda root: _at(root, write_in_shop, split="test", size=8),
     "label_sets": lambda root: _at(root, write_label_sets, split="test", size=8),
     "lfw_pairs": lambda root: _at(root, write_lfw, size=8),
@@ -112,6 +114,7 @@ def test_samples_are_what_their_specification_says(source: Source) -> None:
         "features": [torch.float32],
         "tokens": [torch.uint8, torch.int64],
         "series": [torch.float32],
+        "node": [torch.int64],
         ClassMapSpec.kind: [torch.int64],
     }
     for field, spec in source.fields.items():

@@ -41,6 +41,7 @@ CONTRACT = {
 ELSEWHERE = {"table": "test_samples.py", "task_topology": "test_datasets_reproductions.py", "manifold": "test_datasets_reproductions.py"}
 ELSEWHERE |= {"grocery_store": "test_datasets_grocery.py"}
 ELSEWHERE |= {"glyph_scenes": "test_datasets_glyph_scenes.py", "mask_folder": "test_datasets_scene_files.py"}
+ELSEWHERE |= {"hetero_graph": "test_datasets_hetero_graph.py"}
 ELSEWHERE |= {"label_sets": "test_datasets_label_sets.py", "photo_drawings": "test_datasets_photo_drawings.py"}
 ELSEWHERE |= dict.fromkeys(("cub_200_2011", "cars_196", "stanford_online_products"), "test_datasets_retrieval.py")
 ELSEWHERE |= dict.fromkeys(("in_shop", "market_1501", "lfw_pairs"), "test_datasets_retrieval.py")

@@ -56,7 +56,7 @@ def test_open_settings_are_filled_in() -> None:
     assert fit(small, pixels(96), 9) == small  # what is filled in stays
 
 
-OWN_DATA = ("own_recordings", "photos")
+OWN_DATA = ("meow", "own_recordings", "photos")
 """Recipes for data of any size, whose batch follows from it."""
 
 

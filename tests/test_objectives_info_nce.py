@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -152,6 +153,22 @@ def test_block_sum_passes_gradcheck_also_where_all_is_left_out():
     assert torch.autograd.gradcheck(lambda a, b: block_logsumexp(a, b), (z, r))
     _, grads = gradients(lambda a, b: block_logsumexp(a, b, left)[0], z, r)
     assert all((grad == 0).all() for grad in grads)
+
+
+def test_weighed_block_sum_against_a_loop_and_gradcheck_also_where_nothing_weighs():
+    z, r = rows(3, 2).requires_grad_(), rows(4, 2, seed=1).requires_grad_()
+    weights = torch.tensor([[1.0, 0, 2, 1], [0, 0, 0, 0], [0, 3, 0, 0.5]], dtype=torch.float64)
+    found = block_logsumexp(z, r, weights=weights)
+    expected = [math.log(sum(float(weights[i, j]) * math.exp(float(z[i].detach() @ r[j].detach())) for j in range(4))) for i in (0, 2)]
+    assert found[[0, 2]].tolist() == pytest.approx(expected, abs=1e-12)
+    assert torch.autograd.gradcheck(lambda a, b: block_logsumexp(a, b, weights=weights)[[0, 2]], (z, r))
+    _, grads = gradients(lambda a, b: block_logsumexp(a, b, weights=weights)[1], z, r)
+    assert all((grad == 0).all() for grad in grads)
+
+
+def test_a_reference_without_weight_may_be_infinitely_similar():
+    z, r = torch.ones(1, 2), torch.tensor([[1.0, 1.0], [1e38, 1e38], [0.5, 0.5]])
+    assert float(block_logsumexp(z, r, weights=torch.tensor([[1.0, 0.0, 2.0]]))) == pytest.approx(math.log(math.exp(2) + 2 * math.exp(1)))
 
 
 @pytest.mark.parametrize("copies", [1, 2, 3])

@@ -16,6 +16,7 @@ from kinshot.cli.embed import embed_command
 from kinshot.cli.labels import labels_command
 from kinshot.cli.measure import measure_command
 from kinshot.cli.missing import missing_command
+from kinshot.cli.nodes import nodes_command
 from kinshot.cli.options import ALLOW_UNFINISHED, JSON
 from kinshot.cli.outputs import OUTPUT_FILE, printed_anyway
 from kinshot.cli.parts import list_command, show_command
@@ -170,6 +171,7 @@ ssl.add_command(show_command)
 ssl.add_command(measure_command)
 ssl.add_command(embed_command)
 ssl.add_command(labels_command)
+ssl.add_command(nodes_command)
 ssl.add_command(missing_command)
 ssl.add_command(check_command)
 ssl.add_command(stream_command)

@@ -13,6 +13,8 @@ from kinshot.core.errors import ConfigError
 from kinshot.kin.parts import Block, Listed, Mask
 from kinshot.kin.relation import Relation
 
+_ROWS = 256
+
 
 def views(ids: Tensor, copies: int = 2) -> Relation:
     """Views of one sample are kin, all others of the batch are told apart; an anchor itself is neither.
@@ -353,8 +355,10 @@ def clusterings(assignments: Sequence[Tensor] | Tensor) -> Relation:
     if stacked.dim() != 2:
         raise ConfigError(f"clusterings: expected (C, A), got {tuple(stacked.shape)}")
     differ = torch.zeros(stacked.shape[1], stacked.shape[1], device=stacked.device)
-    for one in stacked:
-        differ += one.unsqueeze(1) != one
+    for first in range(0, stacked.shape[1], _ROWS):  # so many rows stay in a processor's cache
+        part = slice(first, first + _ROWS)
+        for one in stacked:
+            differ[part] += one[part].unsqueeze(1) != one
     return Relation(pairs(stacked.shape[1], stacked.device).positive, Mask(differ), tuple(differ.shape))  # type: ignore[arg-type]
 
 

@@ -196,7 +196,8 @@ def _terms(
     """Positive terms of one set, and what it adds to the denominator: logarithms of sums (A,)."""
     scaled, positive, negative = z / temperature, relation.positive, relation.negative
     whole = _is_whole(positive, negative, refs)
-    full = None if whole or not (is_dense(positive) or is_dense(negative)) else products(scaled, refs)
+    weighed = _is_weighed(positive, negative, refs)
+    full = None if whole or weighed or not (is_dense(positive) or is_dense(negative)) else products(scaled, refs)
     kin = None if positive is None else _positives(z, scaled, positive, refs, full, temperature, margin)
     if full is not None and kin is not None and with_positives and isinstance(positive, Mask) and isinstance(negative, Mask):
         # one pass over the matrix in place of two
@@ -206,6 +207,8 @@ def _terms(
         return kin, [_Terms(logits, both).lse(weighted=True)]
     if whole and isinstance(negative, Block):
         below = [block_logsumexp(scaled, refs, negative.except_)]
+    elif weighed and isinstance(negative, Mask):
+        below = [block_logsumexp(scaled, refs, weights=negative.weights)]
     else:
         below = [] if negative is None else [_negatives(scaled, negative, refs, full)]
     if kin is not None and with_positives:
@@ -242,6 +245,14 @@ def _is_whole(positive: Part | None, negative: Part | None, refs: Tensor) -> boo
     left = negative.except_
     # a GPU would stall to tell whether an exception is absent
     return left is None or (left.device.type == "cpu" and bool((left >= 0).all()))
+
+
+def _is_weighed(positive: Part | None, negative: Part | None, refs: Tensor) -> bool:
+    """Whether negatives are a matrix of weights beside one positive each, so that nothing else needs the products with all references."""
+    weights = negative.weights if isinstance(negative, Mask) else None
+    if weights is None or weights.dtype == torch.bool or refs.dim() != 2 or len(refs) == 0:
+        return False
+    return isinstance(positive, Listed) and positive.index.shape[1] == 1
 
 
 def _listed(z: Tensor, part: Listed, refs: Tensor, full: Tensor | None) -> _Terms:

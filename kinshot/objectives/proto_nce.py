@@ -12,7 +12,17 @@ from torch.nn import functional as F
 from kinshot.core.errors import ConfigError
 from kinshot.kin.relation import Relation
 from kinshot.objectives import OBJECTIVES
-from kinshot.objectives.common import Reduction, at_least_float32, check_above, classes_of, full_precision, reduce, unit, widest
+from kinshot.objectives.common import (
+    Reduction,
+    at_least_float32,
+    check_above,
+    check_choice,
+    classes_of,
+    full_precision,
+    reduce,
+    unit,
+    widest,
+)
 
 
 @torch.no_grad()
@@ -24,6 +34,7 @@ def densities(
     temperature: float = 0.2,
     smoothing: float = 10.0,
     clip: tuple[float, float] = (0.1, 0.9),
+    spread: Literal["distance", "product"] = "distance",
 ) -> Tensor:
     """A temperature for each cluster (K,): small for dense clusters, with mean `temperature`.
 
@@ -39,6 +50,8 @@ def densities(
         temperature: mean of the result.
         smoothing: alpha of the paper.
         clip: quantiles.
+        spread: "distance" as above; "product", as in MEOW's public code, has the root of z . c (0 where that is below) in its place, by
+            which dense clusters get the larger temperatures.
 
     Raises:
         ConfigError: a setting out of range, or shapes that do not fit together.
@@ -55,7 +68,9 @@ def densities(
         members = assignment >= 0
         rows, own = unit(z)[members], assignment[members]
         c = unit(centers).to(rows.dtype)
-        distance = torch.linalg.vector_norm(rows - c[own], dim=1)
+        check_choice("spread", spread, ("distance", "product"))
+        near = spread == "product"
+        distance = (rows * c[own]).sum(1).clamp(min=0).sqrt() if near else torch.linalg.vector_norm(rows - c[own], dim=1)
         count = torch.bincount(own, minlength=len(c)).to(rows.dtype)
         # a cluster may have a million members, which float32 would add up one by one
         exact = widest(rows.device)

@@ -45,7 +45,12 @@ def fit(recipe: Recipe, input: Spec, samples: int, init: Loaded | None = None) -
 
 
 def batch_for(input: Spec, samples: int) -> int:
-    """What `train.batch_size=0` is: a power of two that the memory holds and that leaves four steps an epoch, where that is 8 or more."""
+    """What `train.batch_size=0` is: a power of two that the memory holds and that leaves four steps an epoch, where that is 8 or more.
+
+    Of samples that a network sees all at once, it is all of them.
+    """
+    if input.whole:
+        return samples
     most = next((batch for below, batch in _BATCHES if input.side < below), _LARGE_BATCH)
     quarter = 2 ** max(0, (samples // 4).bit_length() - 1)
     return min(most, max(_SMALLEST_BATCH, quarter))

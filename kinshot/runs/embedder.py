@@ -93,9 +93,14 @@ def with_rows(model: Model, run: Loaded) -> Model:
 
 
 def untrained(run: Loaded) -> Model:
-    """The same architecture with the weights that the run started from: the reference row of an evaluation."""
+    """The same architecture with the weights that the run started from: the reference row of an evaluation.
+
+    What an encoder was given of the data, as its attribute `given` says by the beginnings of names, it has as the run has it.
+    """
     input = input_spec(run.checkpoint)
     encoder, projector = build_model(made_by(run), input)
+    known = {name: value for name, value in run.checkpoint.encoder.items() if name.startswith(getattr(encoder, "given", ()) or "\0")}
+    encoder.load_state_dict(known, strict=False)
     return Model(encoder, projector if not run.checkpoint.origin else None, input=input).eval()
 
 

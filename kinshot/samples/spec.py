@@ -46,6 +46,7 @@ class Spec(ABC):
 
     Attributes:
         kind: what sources and encoders call this kind of samples; the name that it is registered under.
+        whole: whether a network looks at all samples at once, so that a batch of all of them costs it no more than one of a few.
         resizable: whether `fit` brings samples of any form into this one without leaving out a part of them.
         absent: what a loaded batch is filled with where a sample lacks the field; NaN where that says "not measured".
         raw_label: what tables call the reference that `raw` is, a model of its own.
@@ -53,6 +54,7 @@ class Spec(ABC):
     """
 
     kind: ClassVar[str]
+    whole: ClassVar[bool] = False
     resizable: ClassVar[bool] = False
     absent: ClassVar[float] = 0.0
     raw_label: ClassVar[str] = "raw pixels"

@@ -20,6 +20,7 @@ RAW = {
     "hand-made statistics": "statistics",
     "rows as they are": "features",
     "character counts": "counts",
+    "features of the nodes": "node features",
 }
 """Labels of the reference without an encoder, and what its feature is called (`Spec.raw_label`, `Spec.raw_feature`)."""
 

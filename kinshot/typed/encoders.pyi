@@ -7,6 +7,7 @@ from kinshot.encoders.dense_cnn import DenseCNN as dense_cnn
 from kinshot.encoders.efficientnet_lite0 import EfficientNetLite0 as efficientnet_lite0
 from kinshot.encoders.frame_encoder import FrameEncoder as frame_encoder
 from kinshot.encoders.fused_bundle import FusedBundle as fused
+from kinshot.encoders.meta_path import MetaPathEncoder as meta_path
 from kinshot.encoders.mlp import MLP as mlp
 from kinshot.encoders.onnx_encoder import OnnxEncoder as onnx
 from kinshot.encoders.patch_transformer import PatchTransformer as patch_transformer
@@ -29,6 +30,7 @@ __all__ = [
     "efficientnet_lite0",
     "frame_encoder",
     "fused",
+    "meta_path",
     "mlp",
     "onnx",
     "patch_transformer",

@@ -20,6 +20,7 @@ from kinshot.ssl.methods.focal import Focal as focal
 from kinshot.ssl.methods.interclr import InterCLR as interclr
 from kinshot.ssl.methods.masked_reconstruction import MaskedReconstruction as masked_reconstruction
 from kinshot.ssl.methods.masked_vicreg import MaskedVICReg as masked_vicreg
+from kinshot.ssl.methods.meow import Meow as meow
 from kinshot.ssl.methods.moco import MoCo as moco
 from kinshot.ssl.methods.reconstruction import Reconstruction as reconstruction
 from kinshot.ssl.methods.simclr import SimCLR as simclr
@@ -46,6 +47,7 @@ __all__ = [
     "masked_reconstruction",
     "masked_vicreg",
     "matchingnet",
+    "meow",
     "metric",
     "moco",
     "panet",

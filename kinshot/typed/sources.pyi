@@ -13,6 +13,7 @@ from kinshot.datasets.glyph_scenes import glyph_scenes as glyph_scenes
 from kinshot.datasets.glyphs import glyphs as glyphs
 from kinshot.datasets.grocery_store import grocery_store as grocery_store
 from kinshot.datasets.hapt import hapt as hapt
+from kinshot.datasets.hetero_graph import hetero_graph as hetero_graph
 from kinshot.datasets.in_shop import in_shop as in_shop
 from kinshot.datasets.label_sets import label_sets as label_sets
 from kinshot.datasets.lfw_pairs import lfw_pairs as lfw_pairs
@@ -43,6 +44,7 @@ __all__ = [
     "glyphs",
     "grocery_store",
     "hapt",
+    "hetero_graph",
     "in_shop",
     "label_sets",
     "lfw_pairs",

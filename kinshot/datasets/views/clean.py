@@ -23,7 +23,7 @@ class Clean(Views):
         views: number of copies.
     """
 
-    accepts = ("image", "features", "tokens", "series", "frames", "bundle")
+    accepts = ("image", "features", "tokens", "series", "frames", "bundle", "node")
 
     def __init__(self, input: Spec | Mapping[str, Spec], *, views: int = 1) -> None:
         super().__init__(input, views)
