@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.claims.ancestors import ancestors
+from benchmarks.claims.by_class import by_class
 from kinshot.cli.retrieve import retrieve_command
 from kinshot.datasets import SOURCES
 from kinshot.datasets.wrong_labels import wrong_labels
@@ -64,4 +66,6 @@ MEASURES: dict[str, Measure] = {
     "retrieve": retrieve,
     "retrieve_on_the_way": retrieve_on_the_way,
     "wrong_label_filter": wrong_label_filter,
+    "ancestors": ancestors,
+    "by_class": by_class,
 }
