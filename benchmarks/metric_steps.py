@@ -46,14 +46,14 @@ class Contest:
         ours: the loss of a step.
         theirs: the same.
         leaves: of both sides, what takes gradients, in one order; of rows of classes, one row a class.
-        products: the matrix products of a step.
+        products: the matrix products that a step cannot do without; none where it compares few pairs.
         same: both losses where they must agree, if not those of a step.
     """
 
     ours: Loss
     theirs: Loss
     leaves: tuple[Sequence[Tensor], Sequence[Tensor]]
-    products: Work
+    products: Work | None = None
     same: tuple[Loss, Loss] | None = None
 
     def apart(self) -> float:
@@ -75,7 +75,8 @@ class Contest:
 
             return work
 
-        works = {OURS: step(self.ours, self.leaves[0]), THEIRS: step(self.theirs, self.leaves[1]), PRODUCTS: self.products}
+        works = {OURS: step(self.ours, self.leaves[0]), THEIRS: step(self.theirs, self.leaves[1])}
+        works |= {} if self.products is None else {PRODUCTS: self.products}
         return {name: lambda work=work: milliseconds(work, steps, clock) for name, work in works.items()}  # type: ignore[misc]
 
 
@@ -127,8 +128,7 @@ def margin_contest(z: Tensor, y: Tensor) -> Contest:
         lambda: own(*mined(Pairs(z, labels(y), y=y), 0)),
         lambda: loss(z, y, miner(z, y)),
         ([z, own.beta], [z, loss.beta]),
-        products(BATCH, BATCH),
-        (lambda: own(*drawn), lambda: loss(z, y, chosen)),
+        same=(lambda: own(*drawn), lambda: loss(z, y, chosen)),
     )
 
 
@@ -173,7 +173,8 @@ def compare(title: str, contest: Contest, options: argparse.Namespace, clock: Cl
     found = alternate(sides, options.rounds)
     measured = [Measured(f"{title}: {name}", "ms", values) for name, values in found.items()]
     measured.append(Measured(f"{title}: {THEIRS} / {OURS}", "ratio", ratios(found[THEIRS], found[OURS]), BAR))
-    measured.append(Measured(f"{title}: {THEIRS} / {PRODUCTS}", "ratio", ratios(found[THEIRS], found[PRODUCTS])))
+    if PRODUCTS in found:
+        measured.append(Measured(f"{title}: {THEIRS} / {PRODUCTS}", "ratio", ratios(found[THEIRS], found[PRODUCTS])))
     return measured
 
 

@@ -21,6 +21,7 @@ import torch
 
 from benchmarks.common import CLOCKS, Measured, parser, say, write_result
 from benchmarks.graph_scale import peak_memory
+from kinshot.core.runtime import tune_allocator
 from kinshot.kin.measuring import measured
 from kinshot.kin.metric_names import wanted_metric
 from kinshot.kin.neighbors.found import ByLabel
@@ -59,6 +60,7 @@ def figures(side: str, z: torch.Tensor, labels: np.ndarray) -> dict[str, float]:
 
 def work(side: str, count: int, rounds: int, threads: int, clock: str) -> dict[str, Any]:
     """Seconds of each round, memory above what the process had before, and the figures."""
+    tune_allocator()
     torch.set_num_threads(threads)
     z, labels = vectors(count)
     figures(side, *vectors(10 * PER_CLASS))  # imports

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.kin.neighbors.proposals import Engine, Proposer, proposer_for
+from kinshot.kin.neighbors.rows import Rows
 
 Metric = Literal["cosine", "euclidean"]
 
@@ -23,7 +24,6 @@ PAIRS = 1 << 22
 """Numbers of the candidates' vectors that are held at a time."""
 ROWS = 1024
 """Queries at a time, where references are few enough."""
-_SHORT, _LONG = 1e-15, 1e15
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,17 +89,16 @@ def ranked_blocks(
     engine: Engine = "auto",
 ) -> Iterator[tuple[slice, Ranked]]:
     """`rank` a chunk of queries at a time, for rankings too deep to be held at once: rows of the queries, and what they found."""
-    rows, others = _checked(queries, references, k, metric, chunk)
-    if metric == "cosine":
-        rows = _unit(rows)
-        others = rows if references is None else _unit(others)
+    asked, found = _checked(queries, references, k, metric, chunk)
+    rows = Rows(asked, unit=metric == "cosine")
+    others = rows if references is None else Rows(found, unit=metric == "cosine")
     step = chunk or max(1, min(ROWS, 4 * PAIRS // k))
     search = _Search(others, metric, proposer_for(engine, others, metric == "cosine", k))
     for start in range(0, len(rows), step):
         part = slice(start, min(start + step, len(rows)))
         with torch.no_grad(), torch.autocast(rows.device.type, enabled=False):
             own = torch.arange(part.start, part.stop, device=rows.device) if references is None else None
-            yield part, Ranked(*search.nearest(rows[part], own, k), metric)
+            yield part, Ranked(*search.nearest(rows.part(part), own, k), metric)
 
 
 def _checked(queries: Tensor, references: Tensor | None, k: int, metric: str, chunk: int | None) -> tuple[Tensor, Tensor]:
@@ -125,22 +124,12 @@ def _checked(queries: Tensor, references: Tensor | None, k: int, metric: str, ch
     return rows, rows if references is None else others.detach().to(dtype)
 
 
-def _unit(rows: Tensor) -> Tensor:
-    """Rows at length 1, whatever their scale; zeros stay."""
-    norms = rows.norm(dim=1, keepdim=True)
-    if bool(((norms == 0) | ((norms > _SHORT) & (norms < _LONG))).all()):
-        return rows / torch.where(norms == 0, 1, norms)
-    largest = rows.abs().amax(1, keepdim=True)  # squares of these would not be floats
-    rows = rows / torch.where(largest == 0, 1, largest)
-    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1)
-
-
 class _Search:
     """References, in which the nearest of a few queries at a time are looked for."""
 
-    def __init__(self, references: Tensor, metric: Metric, propose: Proposer) -> None:
+    def __init__(self, references: Rows, metric: Metric, propose: Proposer) -> None:
         self.references, self.metric, self.propose = references, metric, propose
-        self.zero = references.norm(dim=1) == 0 if metric == "cosine" else None
+        self.zero = references.raw.norm(dim=1) == 0 if metric == "cosine" else None
 
     def nearest(self, rows: Tensor, own: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
         """Index and value (q, k); `own` is each query's own row among the references, which it does not find."""
@@ -186,10 +175,9 @@ class _Search:
         """Distances (q, c) of queries to their candidates, None for all, from sums of squared differences: exactly 0 for equal rows."""
         direct = "donot_use_mm_for_euclid_dist"
         if candidates is None:
-            distance = torch.cdist(rows, self.references, compute_mode=direct)
+            distance = torch.cat([torch.cdist(rows, part, compute_mode=direct) for part in self.references.parts(PAIRS)], dim=1)
         else:
-            near = self.references.index_select(0, candidates.flatten()).view(*candidates.shape, rows.shape[1])
-            distance = torch.cdist(rows.unsqueeze(1), near, compute_mode=direct).squeeze(1)
+            distance = torch.cdist(rows.unsqueeze(1), self.references.take(candidates), compute_mode=direct).squeeze(1)
         if self.zero is None:
             return distance
         # all other rows are at unit length
