@@ -23,6 +23,7 @@ from kinshot.kin.k_center import greedy_k_center
 from kinshot.kin.metric_names import wanted_metric
 from kinshot.kin.metrics import METRICS
 from kinshot.kin.miners import MINERS
+from kinshot.kin.subclasses import agreement
 from kinshot.learn import METHODS
 from kinshot.learn.balance import KINDS, LearnedBalance
 from kinshot.learn.place import Place
@@ -44,6 +45,7 @@ OTHERS = {
     "greedy_k_center": greedy_k_center,
     "recall": METHODS.entry("metric"),
     "proximal": ProximalRestarts.penalty,
+    "ari_within": agreement,
     **dict.fromkeys(LearnedBalance(["NAME"])([torch.ones(())])[1]),  # balance_NAME
 }
 """Words in code style that are neither parts nor settings, and what they are."""

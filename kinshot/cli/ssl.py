@@ -21,6 +21,7 @@ from kinshot.cli.options import ALLOW_UNFINISHED, JSON
 from kinshot.cli.outputs import OUTPUT_FILE, printed_anyway
 from kinshot.cli.parts import list_command, show_command
 from kinshot.cli.stream import stream_command
+from kinshot.cli.subclasses import subclasses_command
 from kinshot.cli.train import run_training, training_options
 from kinshot.core.errors import ConfigError
 from kinshot.encoders.student import student_of
@@ -170,6 +171,7 @@ ssl.add_command(list_command)
 ssl.add_command(show_command)
 ssl.add_command(measure_command)
 ssl.add_command(embed_command)
+ssl.add_command(subclasses_command)
 ssl.add_command(labels_command)
 ssl.add_command(nodes_command)
 ssl.add_command(missing_command)
