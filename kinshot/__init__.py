@@ -36,7 +36,9 @@ if TYPE_CHECKING:  # every name that the package shows: docs/api.md says what ea
     from kinshot.kin.graph.graph import RelationGraph as RelationGraph
     from kinshot.kin.neighbors.ranking import rank as rank
     from kinshot.kin.relation import Relation as Relation
-    from kinshot.runs.embedder import load as load
+    from kinshot.runs.load import load as load
+    from kinshot.runs.teaching import enroll as enroll
+    from kinshot.runs.teaching import forget as forget
     from kinshot.segmentation.dense import Dense as Dense
     from kinshot.segmentation.segmenter import build_segmenter as build_segmenter
 

@@ -24,8 +24,8 @@ from kinshot.objectives.distillation.kd import kd
 from kinshot.objectives.distillation.rkd_distance import rkd_distance
 from kinshot.recipes.distill import DistillSettings, distill_terms, parse_loss
 from kinshot.recipes.recipe import load_recipe, parse
-from kinshot.runs.embedder import load
 from kinshot.runs.job import build
+from kinshot.runs.load import load
 from kinshot.runs.start import Options
 from kinshot.runs.teachers import Teachers, load_teacher
 from kinshot.runs.terms import terms_of

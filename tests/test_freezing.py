@@ -16,7 +16,7 @@ from kinshot.encoders.build import build_encoder
 from kinshot.encoders.freezing import freeze, keep_still
 from kinshot.encoders.momentum import follow_, momentum_copy
 from kinshot.recipes.recipe import load_recipe
-from kinshot.runs.embedder import load
+from kinshot.runs.load import load
 from kinshot.runs.start import Options
 from kinshot.runs.train import dry_run, train_recipe
 from kinshot.samples.pixels import PixelSpec

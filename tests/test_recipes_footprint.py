@@ -10,7 +10,7 @@ from torch import nn
 
 from kinshot.encoders.build import build_encoder
 from kinshot.learn.model import Model
-from kinshot.runs.embedder import load
+from kinshot.runs.load import load
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.rows import RowSpec
 from kinshot.samples.tokens import TokenSpec

@@ -10,6 +10,7 @@ import click
 
 import kinshot
 from kinshot.cli.common import Group, command_line, run, say, show
+from kinshot.cli.enroll import COMMANDS as ENROLLED
 from kinshot.cli.options import (
     DEVICE,
     INTERVAL,
@@ -142,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
 fewshot.add_command(report_command)
 fewshot.add_command(retrieve_command)
 fewshot.add_command(show_command)
-for study in COMMANDS:
+for study in (*ENROLLED, *COMMANDS):
     fewshot.add_command(study)
 
 if __name__ == "__main__":

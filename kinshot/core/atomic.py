@@ -101,14 +101,14 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def sweep_orphans(folder: str | Path) -> list[Path]:
-    """Clear up in `folder` after dead processes; returns the temporary names that it removed or put back.
+def sweep_orphans(folder: str | Path, of: str = "") -> list[Path]:
+    """Clear up in `folder` after dead processes, of one name only where it is given; returns what it removed or put back.
 
     A folder set aside goes back to its name if nothing has taken it, everything else is deleted. Names carrying this
     process's own pid count as dead (in a container every run has the same pid): call it before writing, not while.
     """
     swept = []
-    found = [(entry, match) for entry in _entries(folder) if (match := _ASIDE.match(entry.name))]
+    found = [(entry, match) for entry in _entries(folder) if (match := _ASIDE.match(entry.name)) and of in ("", match["name"])]
     for entry, match in sorted(found, key=lambda pair: pair[0].name):
         pid = int(match["pid"])
         if pid != os.getpid() and pid_alive(pid):

@@ -25,6 +25,10 @@ def is_lock(path: Path) -> bool:
         return False
 
 
+class Busy(ConfigError):
+    """Another process holds a lock."""
+
+
 class RunLock:
     """Holds `folder/.lock` while a process trains into `folder`.
 
@@ -32,11 +36,11 @@ class RunLock:
     the file that stays behind only carries the last holder's pid. On systems without `fcntl` (Windows) it does nothing.
 
     Raises:
-        ConfigError: another process holds the folder (named by its pid), or the folder cannot be locked.
+        ConfigError: the folder cannot be locked; as Busy, another process holds it (named by its pid).
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.path = Path(folder) / LOCK
+        self.held, self.path = Path(folder), Path(folder) / LOCK
         self._descriptor: int | None = None
 
     def __enter__(self) -> RunLock:
@@ -53,13 +57,13 @@ class RunLock:
         except ImportError:
             return
         if self._descriptor is not None:
-            raise ConfigError(f"{self.path.parent} is already locked by this object: release it first")
+            raise ConfigError(f"{self.held} is already locked by this object: release it first")
         try:
             if os.path.lexists(self.path) and not is_lock(self.path):
                 raise ConfigError(f"{self.path} is no lock of kinshot: move it away, or choose another folder")
             descriptor = open_plain(self.path, os.O_RDWR | os.O_CREAT)
         except OSError as problem:
-            raise ConfigError(f"cannot lock {self.path.parent}: {problem.strerror}; choose a folder you may write to") from problem
+            raise ConfigError(f"cannot lock {self.held}: {problem.strerror}; choose a folder you may write to") from problem
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
@@ -67,10 +71,10 @@ class RunLock:
         except BlockingIOError:
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
-            raise ConfigError(f"{self.path.parent} is in use by process {holder}: wait for it, stop it, or choose another folder") from None
+            raise Busy(f"{self.held} is in use by process {holder}: wait for it, stop it, or choose another folder") from None
         except OSError as problem:
             os.close(descriptor)
-            raise ConfigError(f"cannot lock {self.path.parent}: {problem.strerror}; choose a folder on another disk") from problem
+            raise ConfigError(f"cannot lock {self.held}: {problem.strerror}; choose a folder on another disk") from problem
         self._descriptor = descriptor
         _forget_in_children()
         _held.add(descriptor)

@@ -1,10 +1,8 @@
-"""A checkpoint in use: samples in, features out."""
+"""The model that a checkpoint describes, with its weights, and what stands on it."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
-from pathlib import Path
 
 from torch import nn
 
@@ -22,9 +20,8 @@ from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.projector import mlp_projector
 from kinshot.learn.model import Model
 from kinshot.recipes.fit import POOLED, made_by
-from kinshot.recipes.loaded import Loaded, read
+from kinshot.recipes.loaded import Loaded
 from kinshot.recipes.recipe import Choice, Recipe
-from kinshot.runs.reached import reached_by
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.spec import Spec, input_of, spec_from_dict
 
@@ -45,27 +42,6 @@ def build_model(recipe: Recipe, input: Spec) -> tuple[nn.Module, nn.Module]:
         if p.neck == "batch":
             projector = BatchNormNeck(projector, p.dim if p.layers else encoder.dim)
     return encoder, projector
-
-
-def load(path: str | Path, device: str = "cpu") -> Model:
-    """The model in a checkpoint or in a run folder (its best on validation classes, or its newest), verified, in evaluation mode.
-
-    A backbone that was trained elsewhere goes by its name: `timm:NAME[:WEIGHTS]`, `torchvision:NAME[:WEIGHTS]`, `onnx:FILE`; it has no
-    projector. Warns where training did not get to its end, and where there is something to be said of weights. Raises CheckpointError
-    when it is missing, damaged or not kinshot's.
-
-    >>> model = kinshot.load("runs/demo")
-    >>> features = model.embed(torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
-    >>> sorted(features), len(features["backbone"])
-    (['backbone', 'projector'], 2)
-    """
-    run = read(Path(path), parts=("encoder", "projector", "rows"))
-    at = reached_by(run.checkpoint)
-    if at.finished is False:
-        warnings.warn(f"{path} did not get to the end of its training: {at}", stacklevel=2)
-    for note in run.checkpoint.notes:
-        warnings.warn(note, stacklevel=2)
-    return with_rows(from_checkpoint(run), run).to(device)
 
 
 def from_checkpoint(run: Loaded) -> Model:

@@ -142,19 +142,17 @@ def threshold_between(known: np.ndarray, unknown: np.ndarray) -> tuple[float, fl
     if not len(unknown):
         rank = max(1, int(LEAST_REFUSED * (len(known) + 1)))
         return float(np.partition(known, rank - 1)[rank - 1]), rank / (len(known) + 1)
-    figures = np.concatenate([known, unknown])
-    order = np.argsort(figures, kind="stable")
-    sorted_figures, is_known = figures[order], order < len(known)
-    ends = np.flatnonzero(np.append(np.diff(sorted_figures) > 0, False))  # a threshold lies behind one of these, or below all
-    below = np.concatenate([[0], np.cumsum(is_known)[ends]])
-    passed = len(unknown) - np.concatenate([[0], np.cumsum(~is_known)[ends]])
+    known, unknown = np.sort(known), np.sort(unknown)
+    figures = np.unique(np.concatenate([known, unknown]))  # a threshold lies below all, or behind one of these but the last
+    below = np.append(0, np.searchsorted(known, figures[:-1], side="right"))
+    passed = len(unknown) - np.append(0, np.searchsorted(unknown, figures[:-1], side="right"))
     # in whole numbers, so that equal sums are equal
     cost = below * len(unknown) + passed * len(known)
-    widths = np.concatenate([[0.0], sorted_figures[ends + 1] - sorted_figures[ends] if len(ends) else []])
-    best = np.lexsort((-widths, cost))[0]
+    widths = np.append(0.0, np.diff(figures))
+    best = int(np.flatnonzero(cost == cost.min())[np.argmax(widths[cost == cost.min()])])
     if best == 0:  # refusing nothing costs least
-        return float(np.nextafter(sorted_figures[0], -np.inf)), 0.0
-    low, high = sorted_figures[ends[best - 1]], sorted_figures[ends[best - 1] + 1]
+        return float(np.nextafter(figures[0], -np.inf)), 0.0
+    low, high = figures[best - 1], figures[best]
     middle = float((low + high) / 2)
     return middle if middle > low else float(high), float(below[best] / len(known))
 

@@ -1,0 +1,189 @@
+"""MODEL.kin: a classifier of the user's own classes as one safetensors file.
+
+Tensors: `features` float32 (N, D) of every image, `means` float32 (C, D), `weight` and `bias` of the head, `thumbnails` uint8 (N, 3, S, S)
+where they are kept, and the encoder's as `encoder.NAME` where it is carried along. The metadata has one entry, `kinshot`: JSON with the
+schema's version, the images, the encoder's identity, the head, what was found of sureness and of the threshold, and a checksum of it all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kinshot.core.atomic import write_bytes
+from kinshot.core.checkpoint_files import decode_tensors
+from kinshot.core.errors import CheckpointError, KinshotError
+from kinshot.core.small_files import parse_json, read_file
+from kinshot.fewshot.enrolled.fit import Fit, Sureness
+from kinshot.fewshot.enrolled.open_set import OpenSet
+from kinshot.fewshot.enrolled.rows import Rows
+from kinshot.fewshot.enrolled.support import Shot, Support
+from kinshot.learn.features import weights_hash
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.spec import spec_from_dict
+
+SUFFIX, KIND, SCHEMA_VERSION = ".kin", "kinshot classifier", 1
+FRAMING = "central square"
+"""How a picture becomes one of the encoder's size; a version that does it otherwise says so and does not read these features on."""
+_ENTRY, _ENCODER, _MOST = "kinshot", "encoder.", 2**36
+_ADVICE = "copy it again, or make it anew with `fewshot enroll`"
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """What features were made with.
+
+    Attributes:
+        name: by which it is found again: a checkpoint's folder, or a backbone's name.
+        weights: `weights_hash` of the encoder.
+        input: images that it takes.
+        part: its architecture, a name of `ENCODERS`.
+        settings: those of the architecture.
+        origin: where a backbone comes from that was not trained here.
+    """
+
+    name: str
+    weights: str
+    input: PixelSpec
+    part: str
+    settings: dict[str, Any]
+    origin: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**asdict(self), "input": self.input.to_dict(), "framing": FRAMING}
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> EncoderIdentity:
+        """What `as_dict` gave. Raises KeyError, TypeError or ValueError."""
+        found = dict(given)
+        input = spec_from_dict(found.pop("input"))
+        if found.pop("framing") != FRAMING or not isinstance(input, PixelSpec):
+            raise ValueError("images are brought to the encoder's size in a way that this version does not know")
+        return cls(input=input, **found)
+
+
+@dataclass(frozen=True)
+class KinFile:
+    """What a file holds.
+
+    Attributes:
+        support: the images.
+        fit: what was computed of them.
+        head: name of the head.
+        settings: all settings of the head.
+        encoder: what features were made with.
+        weights: the encoder's tensors where they are carried along; empty where not.
+    """
+
+    support: Support
+    fit: Fit
+    head: str
+    settings: dict[str, Any]
+    encoder: EncoderIdentity
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+def write_kin(path: Path, kin: KinFile) -> None:
+    """Write or replace a file: it is complete or as it was. Raises DataError where it cannot be written."""
+    from safetensors.torch import save
+
+    fit = kin.fit
+    tensors = {
+        "features": kin.support.features,
+        "means": fit.means.float(),
+        "weight": fit.rows.weight.float(),
+        "bias": fit.rows.bias.float(),
+    }
+    if kin.support.thumbnails is not None:
+        tensors["thumbnails"] = kin.support.thumbnails
+    tensors |= {_ENCODER + name: value for name, value in kin.weights.items()}
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    head = {
+        "kind": KIND,
+        "schema_version": SCHEMA_VERSION,
+        "encoder": kin.encoder.as_dict(),
+        "head": {"name": kin.head, "settings": kin.settings, "transform": fit.rows.transform},
+        "sureness": asdict(fit.sureness),
+        "open_set": asdict(fit.open_set),
+        "images": [[shot.label, shot.digest, shot.name] for shot in kin.support.shots],
+    }
+    text = json.dumps({**head, "checksum": _checksum(head, tensors)}, ensure_ascii=True)
+    write_bytes(path, save(tensors, {_ENTRY: text}))
+
+
+def read_kin(path: Path) -> KinFile:
+    """A verified file.
+
+    Raises:
+        CheckpointError: missing, foreign, damaged or truncated, or written by a newer version.
+    """
+    data = read_file(path, most=_MOST, error=CheckpointError, remedy="check the path; `fewshot enroll` makes such a file")
+    head = _head(path, data)
+    version = head.get("schema_version")
+    if type(version) is int and version > SCHEMA_VERSION:
+        raise CheckpointError(f"{path}: schema_version {version} is newer than this kinshot reads ({SCHEMA_VERSION}): upgrade kinshot")
+    if type(version) is not int or version < 1:
+        raise CheckpointError(f"{path}: expected a schema_version of 1 to {SCHEMA_VERSION}, got {version!r}; {_ADVICE}")
+    tensors = decode_tensors(path, data)
+    recorded = head.pop("checksum", None)
+    if recorded != (found := _checksum(head, tensors)):
+        raise CheckpointError(f"{path} is damaged: its checksum is {str(recorded)[:12]}, its content has {found[:12]}; {_ADVICE}")
+    try:
+        return _kin(head, tensors)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, KinshotError) as problem:
+        raise CheckpointError(f"{path} does not describe a classifier ({type(problem).__name__}: {problem}); {_ADVICE}") from problem
+
+
+def _checksum(head: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    text = json.dumps(head, ensure_ascii=True, sort_keys=True)
+    return hashlib.sha256(f"{text}\n{weights_hash(tensors)}".encode()).hexdigest()
+
+
+def _head(path: Path, data: bytes) -> dict[str, Any]:
+    """The metadata of a safetensors file of ours. Raises CheckpointError."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or data[8:9] != b"{" or length > len(data) - 8:
+        kind = "a truncated safetensors file" if data[8:9] == b"{" else "no safetensors file"
+        raise CheckpointError(f"{path} is {kind} ({len(data)} bytes), expected a classifier that `fewshot enroll` made; {_ADVICE}")
+    header = parse_json(data[8 : 8 + length], f"the header of {path}", error=CheckpointError, remedy=_ADVICE)
+    entry = (header.get("__metadata__") or {}).get(_ENTRY) if isinstance(header, dict) else None
+    head = parse_json(entry, f"the metadata of {path}", error=CheckpointError, remedy=_ADVICE) if isinstance(entry, str) else None
+    if not isinstance(head, dict) or head.get("kind") != KIND:
+        raise CheckpointError(
+            f"{path} is a safetensors file of something else, expected a classifier that `fewshot enroll` made: name one, "
+            "or give these weights as an encoder (--encoder timm:NAME:FILE)"
+        )
+    return head
+
+
+def _kin(head: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> KinFile:
+    shots = tuple(Shot(*map(_text, image)) for image in head["images"])
+    support = Support(shots, tensors["features"], tensors.get("thumbnails"))
+    if list(shots) != sorted(shots) or not shots or len({shot.digest for shot in shots}) < len(shots):
+        raise ValueError("its images are not sorted, or not there, or one is there twice")
+    classes, dim = len(support.classes), support.features.shape[1]
+    shapes = {"features": (len(shots), dim), "means": (classes, dim), "weight": (classes, dim), "bias": (classes,)}
+    for name, shape in shapes.items():
+        if tensors[name].shape != shape or tensors[name].dtype != torch.float32 or not bool(torch.isfinite(tensors[name]).all()):
+            raise ValueError(f"{name} is {tensors[name].dtype} {tuple(tensors[name].shape)}, expected finite float32 {shape}")
+    if support.thumbnails is not None and (support.thumbnails.dtype != torch.uint8 or support.thumbnails.shape[:2] != (len(shots), 3)):
+        raise ValueError(f"thumbnails are {support.thumbnails.dtype} {tuple(support.thumbnails.shape)}")
+    rows = Rows(tensors["weight"], tensors["bias"], _text(head["head"]["transform"]))
+    fit = Fit(tensors["means"], rows, Sureness(**head["sureness"]), OpenSet(**head["open_set"]))
+    weights = {name.removeprefix(_ENCODER): value for name, value in tensors.items() if name.startswith(_ENCODER)}
+    encoder = EncoderIdentity.from_dict(head["encoder"])
+    return KinFile(support, fit, _text(head["head"]["name"]), dict(head["head"]["settings"]), encoder, weights)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, got {value!r}")
+    return value
