@@ -2,7 +2,7 @@
 
 Every side measures the same vectors, ranked among themselves by cosine similarity, in a process of its own so that its peak memory is its
 own. The calculator takes its exact nearest neighbours in batches (CustomKNN; faiss, which is its default, where that is installed) and as
-many as the largest class, which its metrics need.
+many as the largest class, which its metrics need. Beside both stands the product of all pairs, without which neither ranks exactly.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from kinshot.kin.neighbors.found import ByLabel
 from kinshot.kin.neighbors.proposals import faiss_is_installed
 
 COUNT, WIDTH, PER_CLASS, SEED = 60_000, 128, 50, 0
-SIDES = {"kinshot": "", "pytorch-metric-learning": "pytorch_metric_learning", "kinshot, whole rankings": ""}
+PRODUCT = "the product of all pairs alone"
+SIDES = {"kinshot": "", "pytorch-metric-learning": "pytorch_metric_learning", PRODUCT: "", "kinshot, whole rankings": ""}
 METRICS = {"precision_at_1": "precision_at_1", "r_precision": "r_precision", "map_at_r": "mean_average_precision_at_r"}
 WHOLE = ("mean_ap", "mrr", "minp")
 """Metrics that look at all neighbours of every query: the calculator would hold all of them at once."""
-BATCH = 1024
+BATCH, ROWS = 1024, 256
 
 
 def vectors(count: int) -> tuple[torch.Tensor, np.ndarray]:
@@ -44,7 +45,12 @@ def vectors(count: int) -> tuple[torch.Tensor, np.ndarray]:
 
 
 def figures(side: str, z: torch.Tensor, labels: np.ndarray) -> dict[str, float]:
-    """What a side says of the vectors, by kinshot's names."""
+    """What a side says of the vectors, by kinshot's names; the product alone says nothing."""
+    if side == PRODUCT:
+        room = z.new_empty(ROWS, len(z))
+        for rows in z.split(ROWS):
+            torch.mm(rows, z.T, out=room[: len(rows)])
+        return {}
     if side != "pytorch-metric-learning":
         wanted = [wanted_metric(name) for name in (WHOLE if side.endswith("rankings") else METRICS)]
         return {name: one.value for name, one in measured(z, ByLabel(labels), wanted).items()}
