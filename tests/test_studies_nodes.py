@@ -61,7 +61,13 @@ def test_figures_of_runs_and_references(
     assert columns == {"1 per class, published", "1 per class, drawn", "2 per class, published", "2 per class, drawn", "NMI", "ARI"}
     assert any("plain" in one["label"] + one["against"] and "meow" in one["label"] + one["against"] for one in found["paired"])
     figures = json.loads((tmp_path / "figures.json").read_text())["rows"]
-    assert len(figures) == 2 * (4 + 3)
+    assert [(row["arm"], row["seed"]) for row in figures if row["K"] == 1][-4:] == [
+        ("untrained", 0),
+        ("untrained", 1),
+        ("features of the nodes", None),
+        ("mean of meta-paths", None),
+    ]
+    assert len(figures) == 2 * (4 + 4)
     assert set(figures[0]) >= {"arm", "seed", "K", "macro-F1", "micro-F1", "AUC", "NMI", "ARI", "cpu_seconds"}
     assert all(0 <= row[key] <= 100 for row in figures for key in ("macro-F1", "micro-F1", "AUC"))
     assert json.loads((tmp_path / "nodes.json").read_text())["rows"]

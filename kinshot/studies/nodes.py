@@ -82,10 +82,7 @@ def node_study(paths: Sequence[Path], wanted: Wanted, device: str, say: Say, *, 
     source = _graph(runs, wanted.data)
     groups = seed_groups(runs, called)
     study = _Study(source, wanted, where, say)
-    arms = [
-        Arm(group.label, tuple(study.member(f"{group.label}, seed {run.recipe.seed}", run.recipe.seed, run) for run in group.runs))
-        for group in groups
-    ]
+    arms = [Arm(group.label, tuple(study.member(group.label, run) for run in group.runs)) for group in groups]
     beside = study.references(runs) if wanted.reference else []
     arms = [replace(arm, beside=tuple(one.label for one in beside)) for arm in arms]
     every = [*arms, *beside]
@@ -114,25 +111,29 @@ class _Study:
         self.drawn = {count: self._drawn(count, lists) for count, lists in source.lists.items()}
         self.figures: list[dict[str, Any]] = []
 
-    def member(self, name: str, seed: int, run: Trained) -> Member:
-        """One run."""
+    def member(self, label: str, run: Trained) -> Member:
+        """One run of a row."""
         features = features_of(run.model, self.source, self.device)[self.wanted.feature]
-        return self._measured(name, seed, features, float(run.checkpoint.state.get("cpu_seconds", 0.0)))
+        return self._measured(label, run.recipe.seed, features, float(run.checkpoint.state.get("cpu_seconds", 0.0)))
 
     def references(self, runs: Sequence[Trained]) -> list[Arm]:
-        """Untrained encoders, the nodes' own features, and their mean over neighbours by meta-paths."""
-        found = []
-        for one in references(runs):
-            if one.model is not None:
+        """Untrained encoders, one for each seed, the nodes' own features, and their mean over neighbours by meta-paths."""
+        first = {run.recipe.seed: run for run in reversed(runs)}
+        before: dict[str, list[Member]] = {}
+        for one in [*references(runs), *(other for seed in sorted(first) for other in references([first[seed]]))]:
+            known = [member.seed for member in before.get(one.label, [])]
+            if one.model is not None and one.run.recipe.seed not in known:
                 features = features_of(one.model, self.source, self.device)[self.wanted.feature]
-                found.append(Arm(one.label, (self._measured(one.label, one.run.recipe.seed, features),), reference=True))
+                before.setdefault(one.label, []).append(self._measured(one.label, one.run.recipe.seed, features))
+        found = [Arm(label, tuple(members), reference=True) for label, members in before.items()]
         raw = features_of(None, self.source, self.device)[NodeSpec.raw_feature]
         found.append(Arm(NodeSpec.raw_label, (self._measured(NodeSpec.raw_label, None, raw),), reference=True, fixed=True))
         mean = sum(F.normalize(torch.from_numpy(neighbor_means(path, raw.double().numpy())), dim=1) for path in self.source.paths.paths)
         found.append(Arm(MEAN_OF_PATHS, (self._measured(MEAN_OF_PATHS, None, torch.as_tensor(mean)),), reference=True, fixed=True))
         return found
 
-    def _measured(self, name: str, seed: int | None, features: Tensor, cpu_seconds: float = 0.0) -> Member:
+    def _measured(self, label: str, seed: int | None, features: Tensor, cpu_seconds: float = 0.0) -> Member:
+        name = label if seed is None else f"{label}, seed {seed}"
         rows = F.normalize(features.double(), dim=1)
         cells: dict[Cell, np.ndarray] = {}
         for count, lists in self.source.lists.items():
@@ -147,7 +148,7 @@ class _Study:
             own = {
                 block.removesuffix(", %"): float(cells[block, f"{count} per class, published"][0]) for block in (MACRO, MICRO, AUC, CHOSEN)
             }
-            self.figures.append({"arm": name, "seed": seed, "K": count, **own, **means, "cpu_seconds": round(cpu_seconds, 1)})
+            self.figures.append({"arm": label, "seed": seed, "K": count, **own, **means, "cpu_seconds": round(cpu_seconds, 1)})
         self.say(f"measured {name}")
         return Member(name, seed, cells)
 
