@@ -18,6 +18,7 @@ from kinshot.core.registry import Registry
 from kinshot.datasets import SOURCES
 from kinshot.datasets.orders import ORDERS
 from kinshot.encoders import ENCODERS
+from kinshot.encoders.paths import PathProjector
 from kinshot.kin import KINS
 from kinshot.kin.k_center import greedy_k_center
 from kinshot.kin.metric_names import wanted_metric
@@ -44,6 +45,7 @@ OTHERS = {
     "angles": SubCenterArcFace.angles,
     "greedy_k_center": greedy_k_center,
     "recall": METHODS.entry("metric"),
+    "weighted": PathProjector.weighted,
     "proximal": ProximalRestarts.penalty,
     "ari_within": agreement,
     **dict.fromkeys(LearnedBalance(["NAME"])([torch.ones(())])[1]),  # balance_NAME

@@ -16,6 +16,7 @@ from kinshot.learn.balance import LearnedBalance, by_softmax, by_uncertainty
 from kinshot.learn.features import weights_hash
 from kinshot.learn.learner import Learner
 from kinshot.recipes.recipe import load_recipe
+from kinshot.runs.embedder import load
 from kinshot.runs.start import Options
 from kinshot.runs.train import train_recipe
 from tests.test_terms import CONTEXT, batch_for, choice, learner
@@ -99,6 +100,25 @@ def test_a_run_learns_its_weights_records_them_and_goes_on_bit_for_bit(tmp_path:
     loaded = [load_checkpoint(path).tensors for path in (whole, again)]
     for part in ("encoder", "projector", "training"):
         assert weights_hash(loaded[0][part]) == weights_hash(loaded[1][part])
+
+
+def test_paths_are_measured_by_the_weights_that_their_losses_learned(tmp_path: Path) -> None:
+    """`projector` is the paths side by side, `weighted` each times the sum of its losses' factors; a path without a loss counts nothing."""
+    paths = "projector.paths=[one, two, idle]"
+    terms = "terms=[{objective: info_nce, kin: labels, on: one, weight: 0.5}, {objective: triplet, kin: labels, on: two}]"
+    whole = run(tmp_path / "whole", "balance=uncertainty", "method=student", "views.views=1", "train.lr=0.05", paths, terms)
+    factors = (-load_checkpoint(whole).tensors["training"]["terms/balance.a"]).exp()
+    assert bool((factors != 1).all())
+    model = load(whole)
+    found = model.embed(torch.rand(3, 1, 16, 16))
+    parts = [factors[0] * found["one"], factors[1] * found["two"], 0 * found["idle"]]
+    torch.testing.assert_close(found["weighted"], torch.cat(parts, dim=1))
+    torch.testing.assert_close(found["projector"], torch.cat([found[name] for name in ("one", "two", "idle")], dim=1))
+    again = run(tmp_path / "again", "balance=uncertainty", "method=student", "views.views=1", "train.lr=0.05", paths, terms,
+                start=str(sorted((whole / "checkpoints").iterdir())[1]))  # fmt: skip
+    assert weights_hash(load_checkpoint(again).tensors["projector"]) == weights_hash(load_checkpoint(whole).tensors["projector"])
+    assert load_recipe(str(whole / "config.yaml")).features == ("one", "two", "idle", "weighted")
+    assert "weighted" not in load_recipe(str(TINY), [paths]).features
 
 
 def test_without_a_loss_of_its_own_a_method_has_no_weight(tmp_path: Path) -> None:

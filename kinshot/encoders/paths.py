@@ -11,7 +11,9 @@ from torch.nn import functional as F
 from kinshot.core.errors import ConfigError
 from kinshot.encoders.projector import mlp_projector
 
-TAKEN = ("backbone", "projector", "joint")
+WEIGHTED = "weighted"
+"""The paths side by side, each times the weight that training learned for its losses."""
+TAKEN = ("backbone", "projector", "joint", WEIGHTED)
 """Names of features that every checkpoint has, which no path can have."""
 
 
@@ -29,16 +31,31 @@ class PathProjector(nn.Module):
         names: of the paths, in the order of `forward`; identifiers, all different.
         last_norm: whether batch normalisation follows the last linear layer.
         norm: what stands before the last linear layer, see `mlp_projector`.
+        weighed: whether paths have weights, all 1 at first, which whoever learns some writes into `weights` (paths,).
 
     Raises:
         ConfigError: no name, a name twice, one that is no identifier or is taken, or widths out of range.
     """
 
-    def __init__(self, dim: int, hidden: int, out: int, layers: int, names: Sequence[str], last_norm: bool, norm: str = "none") -> None:
+    weights: Tensor | None
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: int,
+        out: int,
+        layers: int,
+        names: Sequence[str],
+        last_norm: bool,
+        norm: str = "none",
+        weighed: bool = False,
+    ) -> None:
         super().__init__()
         _check_names(names)
         self.names = tuple(names)
         self.paths = nn.ModuleDict({name: mlp_projector(dim, hidden, out, layers, last_norm=last_norm, norm=norm) for name in self.names})
+
+        self.register_buffer("weights", torch.ones(len(self.names)) if weighed else None)
 
     def outputs(self, z: Tensor) -> dict[str, Tensor]:
         """Unit rows (B, out) of every path by name, in float32 or better."""
@@ -47,6 +64,11 @@ class PathProjector(nn.Module):
     def joined(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """The paths' unit rows side by side, (B, paths * out): of length sqrt(paths)."""
         return torch.cat(list(outputs.values()), dim=1)
+
+    def weighted(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """The same, each path times its weight: what cosines of the whole then say is the mean of those of paths by squared weights."""
+        weights = torch.ones(len(self.names)) if self.weights is None else self.weights
+        return torch.cat([weight * outputs[name] for name, weight in zip(self.names, weights, strict=True)], dim=1)
 
     def forward(self, z: Tensor) -> Tensor:
         """The paths' unit rows side by side, (B, paths * out): of length sqrt(paths)."""

@@ -58,6 +58,11 @@ class LearnedBalance(nn.Module):
         self.labels, self.kind = list(labels), kind
         self.a = nn.Parameter(torch.zeros(len(self.labels)))
 
+    @torch.no_grad()
+    def weights(self) -> Tensor:
+        """What each loss is multiplied by now, (n,)."""
+        return (-self.a).exp() if self.kind == "uncertainty" else len(self.a) * self.a.softmax(0)
+
     def forward(self, losses: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to minimize, and each loss's weight by `balance_LABEL`."""
         values = torch.stack(list(losses)).float()

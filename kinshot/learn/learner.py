@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kinshot.core.context import RunContext
+from kinshot.encoders.paths import PathProjector
 from kinshot.learn.balance import LearnedBalance
 from kinshot.learn.method import Extract, Method
 from kinshot.learn.model import Model
@@ -126,7 +127,17 @@ class Learner(nn.Module):
         gauges, self._gauges = {**gauges, **self._gauges}, {}
         if self.restarts is not None:
             gauges |= self.restarts.gauges()
+        if self.balance is not None and getattr(self.model.projector, "weights", None) is not None:
+            self._weigh_paths(self.balance, self.model.projector)  # type: ignore[arg-type]
         return gauges
+
+    @torch.no_grad()
+    def _weigh_paths(self, balance: LearnedBalance, paths: PathProjector) -> None:
+        """Write what the losses on each path are multiplied by, together, where the model's features find it; 0 where there is none."""
+        learned = balance.weights()[int(self._counts_itself) :]
+        places = [term.place.on for term in self._terms if term.place.weight > 0]
+        for number, name in enumerate(paths.names):
+            paths.weights[number] = learned[[place == name for place in places]].sum()  # type: ignore[index]
 
     @property
     def _counts_itself(self) -> bool:

@@ -143,8 +143,13 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        """Features of normalised samples as evaluation sees them, float32: `backbone`, `projector` and the projector's outputs."""
+        """Features of normalised samples as evaluation sees them, float32: `backbone`, `projector` and the projector's outputs.
+
+        Where training learned a weight for each of a projector's paths, also these paths by their weights, `weighted`.
+        """
         found = self.of_features(self.encoder(x), (BACKBONE, PROJECTOR))
+        if getattr(self.projector, "weights", None) is not None:
+            found["weighted"] = self.projector.weighted(found)  # type: ignore[union-attr, operator]
         return {name: value.float() for name, value in found.items()}
 
     def _named_outputs(self) -> tuple[str, ...]:

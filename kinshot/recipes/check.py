@@ -17,6 +17,7 @@ from kinshot.recipes.recipe import (
     Choice,
     Recipe,
     ValidationConfig,
+    measured_features,
     parse,
     problem_error,
     read_values,
@@ -65,7 +66,9 @@ def _validation(data: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
         yield f"validation.head: unknown head {v.head!r}: {suggest(v.head, known_heads)}"
     elif not dense:
         yield from _head_problem(v, values["method"])
-    yield from _refused(lambda: check_features([v.feature], values["projector"].outputs, "validation.feature"))
+    yield from _refused(
+        lambda: check_features([v.feature], measured_features(values["projector"], values["balance"]), "validation.feature")
+    )
     known = SOURCES.entry(source.name).parameters.get("split") if source.name else None
     if source.name and known is None:
         yield f"validation.split is {v.split!r}, but {source.name} has no splits: leave validation out, or use data that has them"

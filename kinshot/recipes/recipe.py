@@ -109,9 +109,29 @@ class Recipe:
         return tuple(dict.fromkeys((*self.distill.teachers, *(term.teacher for term in self.terms if term.teacher))))
 
     @property
+    def weighs_paths(self) -> bool:
+        """Whether training learns a weight for each of the projector's paths, so that they have the feature `weighted`."""
+        return weighs_paths(self.projector, self.balance)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What its encoder can be measured by beside backbone, projector and joint."""
+        return measured_features(self.projector, self.balance)
+
+    @property
     def own_weight(self) -> float:
         """Weight of the method's own loss."""
         return (1 - self.structure.weight if self.graph else 1.0) * self.distill.task * self.task
+
+
+def weighs_paths(projector: ProjectorConfig, balance: str) -> bool:
+    """See `Recipe.weighs_paths`."""
+    return balance != FIXED and bool(projector.paths)
+
+
+def measured_features(projector: ProjectorConfig, balance: str) -> tuple[str, ...]:
+    """See `Recipe.features`."""
+    return (*projector.outputs, *(("weighted",) if weighs_paths(projector, balance) else ()))
 
 
 def recipe_names() -> list[str]:

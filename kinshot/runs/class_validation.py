@@ -29,7 +29,7 @@ class ClassValidator(Validator):
 
         v = self.settings
         HEADS.entry(v.head)
-        check_features([v.feature], job.recipe.projector.outputs, "validation.feature")
+        check_features([v.feature], job.recipe.features, "validation.feature")
         if self.source.labels is None:
             raise DataError(f"{self.source.name} has no labels, and validation needs classes: leave validation out")
         self.episodes: Episodes = sample_episodes(

@@ -36,7 +36,7 @@ def build_model(recipe: Recipe, input: Spec) -> tuple[nn.Module, nn.Module]:
         if p.modalities:
             projector: nn.Module = modality_projector(encoder, p.hidden, p.dim, p.layers, last_norm=p.last_norm, norm=p.norm)
         elif p.paths:
-            projector = PathProjector(encoder.dim, p.hidden, p.dim, p.layers, p.paths, last_norm=p.last_norm, norm=p.norm)
+            projector = PathProjector(encoder.dim, p.hidden, p.dim, p.layers, p.paths, p.last_norm, p.norm, recipe.weighs_paths)
         else:
             projector = mlp_projector(encoder.dim, p.hidden, p.dim, p.layers, last_norm=p.last_norm, norm=p.norm)
         if p.neck == "batch":

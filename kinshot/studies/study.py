@@ -97,7 +97,7 @@ def check_run_features(names: list[str], runs: Sequence[Trained]) -> None:
     for run in runs:
         if run.checkpoint.origin and (asked := [name for name in names if name != BACKBONE]):
             raise ConfigError(f"--features: {run.path} was not trained here and has no {asked[0]}, only its backbone: ask for backbone")
-        check_features(names, run.recipe.projector.outputs)
+        check_features(names, run.recipe.features)
 
 
 def shared_features(runs: Sequence[Trained]) -> list[str]:
