@@ -28,6 +28,7 @@ from kinshot.samples.rows import RowSpec
 from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import Spec, accepted_kinds
 from kinshot.samples.tokens import TokenSpec
+from tests.graph_trees import graph_spec
 
 WIDE = PixelSpec(3, 18, 30, (0.0,) * 3, (1.0,) * 3)
 MAP = ClassMapSpec(18, 30, classes=4)
@@ -39,6 +40,7 @@ SPECS: dict[str, Spec] = {
     "series": SERIES,
     "frames": FramesSpec(4, 3, 6, 5, 2.0, (0.5,) * 3, (0.2,) * 3),
     "bundle": BundleSpec(("acc", "gyro", "air"), (SERIES, SERIES, SeriesSpec(1, 8, 12.5, (1.0,), (2.0,)))),
+    "node": graph_spec(),
 }
 STRONG = {"rotation": 30.0, "aspect": 0.2, "shear": 0.2, "shift": 0.1, "crop": (0.4, 1.0), "crop_aspect": 0.28, "flip": 0.5}
 COLOURFUL = {"brightness": 0.4, "contrast": 0.4, "hue": 0.1, "gray": 0.2, "blur": 0.5, "erase": 0.5, "thicken": 0.5}

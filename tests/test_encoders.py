@@ -25,6 +25,7 @@ from kinshot.samples.rows import RowSpec
 from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import Spec, accepted_kinds
 from kinshot.samples.tokens import TokenSpec
+from tests.graph_trees import graph_spec
 
 GRAY = PixelSpec.square(1, 28, (0.5,), (0.25,))
 SMALL = PixelSpec.square(3, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -35,7 +36,7 @@ SERIES = SeriesSpec(3, 40, 50.0, (0.0,) * 3, (1.0,) * 3)
 BUNDLE = BundleSpec(("acc", "air"), (SERIES, SeriesSpec.unmeasured((1, 9), 10.0)))
 FRAMES = FramesSpec.unmeasured((3, 4, 32, 32), 2.0)
 SPECS: dict[str, list[Spec]] = {"image": [GRAY, SMALL], "features": [ROWS], "tokens": [TEXTS], "series": [SERIES]}
-SPECS |= {"frames": [FRAMES], "bundle": [BUNDLE]}
+SPECS |= {"frames": [FRAMES], "bundle": [BUNDLE], "node": [graph_spec(averaged=("a",))]}
 REQUIRED: dict[str, dict[str, Any]] = {
     "timm": {"model": "resnet10t"},
     "torchvision": {"model": "mobilenet_v3_small"},
@@ -68,6 +69,8 @@ def samples(spec: Spec, batch: int = 2, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     if isinstance(spec, TokenSpec):
         return torch.randint(1, spec.vocabulary, (batch, spec.length), generator=generator)
+    if spec.kind == "node":
+        return spec.noise(batch, generator)
     return torch.randn((batch, *spec.shape), generator=generator)
 
 

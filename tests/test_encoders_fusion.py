@@ -46,7 +46,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 OUTSIDE = ("timm", "torchvision", "onnx", "efficientnet_lite0")  # other people's networks, of images
 NAMES = [
-    (name, kind) for name in ENCODERS.names() if name not in OUTSIDE for kind in accepted_kinds(ENCODERS.get(name)) if kind != "bundle"
+    (name, kind)
+    for name in ENCODERS.names()
+    if name not in OUTSIDE
+    for kind in accepted_kinds(ENCODERS.get(name))
+    if kind not in ("bundle", "node")  # a node is what its whole graph makes of it, no field of a sample
 ]
 SUBSETS = [held for held in itertools.product([True, False], repeat=3) if any(held)]
 PRESENT = {name: torch.tensor([held[place] for held in SUBSETS]) for place, name in enumerate(("one", "slow", "rows"))}
