@@ -16,7 +16,7 @@ from kinshot.learn.balance import LearnedBalance, by_softmax, by_uncertainty
 from kinshot.learn.features import weights_hash
 from kinshot.learn.learner import Learner
 from kinshot.recipes.recipe import load_recipe
-from kinshot.runs.embedder import load
+from kinshot.runs.load import load
 from kinshot.runs.start import Options
 from kinshot.runs.train import train_recipe
 from tests.test_terms import CONTEXT, batch_for, choice, learner

@@ -26,7 +26,7 @@ from kinshot.objectives.proxies.proxy_anchor import ProxyAnchor
 from kinshot.objectives.proxies.reseeding import drawn_pool, farthest_rows
 from kinshot.objectives.proxies.soft_triple import SoftTriple
 from kinshot.recipes.recipe import load_recipe
-from kinshot.runs.embedder import load
+from kinshot.runs.load import load
 from kinshot.runs.start import Options
 from kinshot.runs.train import train_recipe
 from kinshot.samples.rows import RowSpec
