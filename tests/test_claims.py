@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from benchmarks.claims.runs import Job, run
 from benchmarks.claims.verdicts import Verdict, judged, rows_of
 from kinshot.recipes.recipe import load_recipe
 
+ROOT = Path(__file__).resolve().parent.parent
 CLAIM = Claim("better", "Somebody 2020", "One is better.", arm="one", over="other", metric="map_at_r")
 TINY = """
 description: letters, for a second
@@ -134,3 +136,11 @@ def test_the_page_says_what_the_rows_say() -> None:
     text = page(document, [a_task(CLAIM)])
     assert "**1 claims: 1 seen, 0 not seen, 0 opposite.**" in text
     assert "One is better. *Somebody 2020* | **seen** | +2 ± " in text
+
+
+def test_the_committed_page_is_that_of_the_committed_result() -> None:
+    document = json.loads((ROOT / "docs" / "results" / "claims.json").read_text(encoding="utf-8"))
+    tasks = [task for task in read_tasks() if task.name in document["data"]["tasks"]]
+    assert (ROOT / "docs" / "claims.md").read_text(encoding="utf-8") == page(document, tasks)
+    claims = {f"{claim.name}, {task.name}" for task in tasks for claim in task.claims}
+    assert {row["label"].partition(" (")[0] for row in document["rows"]} == claims

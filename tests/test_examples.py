@@ -16,6 +16,7 @@ import torch
 import kinshot
 from kinshot.core.lazy import Declared, Face
 from kinshot.core.registry import Registry
+from tests.graph_trees import write_graph
 from tests.tiny import TINY, run
 
 WITHOUT = {"encoders", "graphs", "methods", "metrics", "sources", "views"}
@@ -53,8 +54,9 @@ def examples(name: str) -> list[doctest.DocTest]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the small run that examples load: `runs/demo`."""
+    """A folder with what examples load: the small run `runs/demo`, and a graph."""
     folder = tmp_path_factory.mktemp("examples")
+    write_graph(folder / "acm_graph.npz")
     done = run("ssl", "pretrain", TINY, "train.epochs=1", "monitor.tensorboard=false", "--out", "runs/demo", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder

@@ -70,7 +70,7 @@ SHORTER = {  # by the words that a command begins with
     "fewshot train omniglot_feat": ["method.queries=5", "validation.queries=5", "train.batch_size=120"],  # six drawings of a character
     "fewshot train feature_embedding": ["encoder.width=0.1"],
     "fewshot retrieve": ["--draws=100", "--no-reference"],
-    "fewshot eval": ["--episodes=20"],
+    "fewshot eval ": ["--episodes=20"],
     "fewshot report": ["--episodes=20"],
     "fewshot crossdomain": ["--episodes=20"],
     "fewshot generalized": ["--draws=2"],

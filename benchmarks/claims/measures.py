@@ -15,7 +15,9 @@ import torch
 
 from benchmarks.claims.ancestors import ancestors
 from benchmarks.claims.by_class import by_class
+from benchmarks.claims.nodes import nodes
 from kinshot.cli.retrieve import retrieve_command
+from kinshot.cli.subclasses import subclasses_command
 from kinshot.datasets import SOURCES
 from kinshot.datasets.wrong_labels import wrong_labels
 from kinshot.kin.verification import auc
@@ -62,10 +64,20 @@ def wrong_label_filter(run: Path, ask: Mapping[str, Any], seed: int) -> dict[str
     return {"filter_auc": 100 * auc(angles.numpy(), wrong)}
 
 
+def subclasses(run: Path, ask: Mapping[str, Any], seed: int) -> dict[str, float]:
+    """What `ssl subclasses RUN OPTIONS` says of the run's embedding, in percent."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        subclasses_command.main([str(run), *shlex.split(ask["options"]), "--json", "-q"], standalone_mode=False)
+    (row,) = [one for one in json.loads(said.getvalue())["rows"] if one["way"] == "divided now"]
+    return {name: 100 * row[name] for name in ("ari_within", "ari", "nmi")}
+
+
 MEASURES: dict[str, Measure] = {
     "retrieve": retrieve,
     "retrieve_on_the_way": retrieve_on_the_way,
     "wrong_label_filter": wrong_label_filter,
     "ancestors": ancestors,
     "by_class": by_class,
+    "nodes": nodes,
+    "subclasses": subclasses,
 }

@@ -23,6 +23,7 @@ class Claim:
         arm: what should be better.
         over: than what; empty where a figure is compared with `above`.
         metric: the figure that judges.
+        over_metric: the figure of `over`, where it is another one, such as that of a reference that runs are measured beside.
         lower: whether a smaller figure is the better one.
         since: arms that both sides are measured from, (of `arm`, of `over`): then what is compared is how much either loses or gains.
         above: the constant that the figure of `arm` should exceed.
@@ -36,6 +37,7 @@ class Claim:
     arm: str
     metric: str
     over: str = ""
+    over_metric: str = ""
     lower: bool = False
     since: tuple[str, ...] = ()
     above: float | None = None
@@ -89,7 +91,7 @@ def read_tasks(names: Sequence[str] = ()) -> list[Task]:
 def task_of(given: Mapping[str, Any]) -> Task:
     """A task as its file holds it."""
     arms = {name: tuple(settings) for name, settings in given["arms"].items()}
-    claims = tuple(Claim(**{**one, **{key: tuple(one[key]) for key in ("since", "also") if key in one}}) for one in given["claims"])
+    claims = tuple(_claim(one) for one in given["claims"])
     missing = sorted({arm for claim in claims for arm in claim.arms} - set(arms))
     if missing:
         raise SystemExit(f"task {given['task']}: claims name arms that it does not have: {', '.join(missing)}")
@@ -107,3 +109,8 @@ def task_of(given: Mapping[str, Any]) -> Task:
         prepare=given.get("prepare", {}),
         seeds=tuple(given.get("seeds", (0, 1, 2))),
     )
+
+
+def _claim(given: Mapping[str, Any]) -> Claim:
+    lists = {key: tuple(given[key]) for key in ("since", "also") if key in given}
+    return Claim(**{**given, **lists, "says": " ".join(given["says"].split())})

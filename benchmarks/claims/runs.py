@@ -59,11 +59,16 @@ class Job:
         return [self.placed(text) for text in own]
 
     @property
+    def asks(self) -> list[Mapping[str, Any]]:
+        """The measures that are meant for its arm."""
+        return [ask for ask in self.task.measure if self.arm in ask.get("arms", [self.arm])]
+
+    @property
     def key(self) -> str:
         """A digest of all that decides the figures; a result of another one is made anew."""
         task = self.task
         settings = [*task.common, *task.arms[self.arm], self.seed, self.split]
-        parts = [task.recipe, task.inline, settings, list(task.measure), dict(task.prepare)]
+        parts = [task.recipe, task.inline, settings, [{**ask, "arms": []} for ask in self.asks], dict(task.prepare)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def placed(self, text: str) -> str:
@@ -124,9 +129,8 @@ def run(job: Job) -> dict[str, Any]:
 def measured(job: Job) -> dict[str, float]:
     """The figures of a trained run: those of every measure of its task that is meant for its arm."""
     found: dict[str, float] = {}
-    for ask in _filled(job.task.measure, job):
-        if job.arm in ask.get("arms", [job.arm]):
-            found |= MEASURES[ask["by"]](job.folder, ask, job.seed)
+    for ask in _filled(job.asks, job):
+        found |= MEASURES[ask["by"]](job.folder, ask, job.seed)
     return found
 
 

@@ -62,16 +62,16 @@ def judged(claim: Claim, task: Task, figures: Figures, cost: Mapping[str, Mappin
             raise SystemExit(f"{task.name}, {arm}: {metric} is not finite")
         return values
 
-    def sides(metric: str) -> tuple[np.ndarray, np.ndarray]:
+    def sides(metric: str, beside: str) -> tuple[np.ndarray, np.ndarray]:
         first = column(claim.arm, metric)
-        second = column(claim.over, metric) if claim.over else np.full(len(seeds), claim.above)
+        second = column(claim.over, beside) if claim.over else np.full(len(seeds), claim.above)
         if claim.since:
-            first, second = first - column(claim.since[0], metric), second - column(claim.since[1], metric)
+            first, second = first - column(claim.since[0], metric), second - column(claim.since[1], beside)
         return first, second
 
-    first, second = sides(claim.metric)
+    first, second = sides(claim.metric, claim.over_metric or claim.metric)
     sign = -1 if claim.lower else 1
-    also = {metric: mean_of(np.subtract(*sides(metric))) for metric in claim.also if claim.over}
+    also = {metric: mean_of(np.subtract(*sides(metric, metric))) for metric in claim.also if claim.over}
     spent = sum(cost[arm][seed] for arm in claim.arms for seed in seeds)
     return Verdict(
         claim, task, mean_of(sign * (first - second) + claim.slack), float(first.mean()), float(second.mean()), seeds, also, spent
@@ -93,7 +93,7 @@ def _row(one: Verdict, p_holm: float) -> dict[str, Any]:
         "paper": claim.paper,
         "judged by": claim.metric,
         "arm": claim.arm,
-        "over": claim.over or claim.above,
+        "over": claim.over_metric or claim.over or claim.above,
         **({"since": list(claim.since)} if claim.since else {}),
         **({"slack": claim.slack} if claim.slack else {}),
         "verdict": one.word,
