@@ -56,6 +56,7 @@ test: lint ## lint, then every test
 NUMERICAL := $(wildcard tests/test_objectives*.py tests/test_contract_*.py tests/test_encoders*.py tests/test_fewshot_heads*.py \
 	tests/test_fewshot_methods*.py tests/test_ssl_*.py) tests/test_core_gauges.py tests/test_core_relations.py \
 	tests/test_fewshot_statistics.py tests/test_fewshot_adaptation.py tests/test_fewshot_imprinting.py tests/test_precision.py \
+	tests/test_enrolled_core.py tests/test_kin_subclasses.py tests/test_learn_restarts.py tests/test_neighbors_rows.py \
 	$(foreach part,base_classes boundary contrast decoder_learns enrichment evaluate heads methods pfenet pooling prior,tests/test_segmentation_$(part).py)
 
 numerics: $(STAMP) ## the numerical tests again, as on processors that know fewer instructions than this one
