@@ -93,7 +93,7 @@ def _row(one: Verdict, p_holm: float) -> dict[str, Any]:
         "paper": claim.paper,
         "judged by": claim.metric,
         "arm": claim.arm,
-        "over": claim.over_metric or claim.over or claim.above,
+        "over": _named(claim),
         **({"since": list(claim.since)} if claim.since else {}),
         **({"slack": claim.slack} if claim.slack else {}),
         "verdict": one.word,
@@ -108,6 +108,15 @@ def _row(one: Verdict, p_holm: float) -> dict[str, Any]:
         "also": {name: [_rounded(value.mean), _rounded(value.half_width)] for name, value in one.also.items()},
         "cpu_minutes": round(one.cpu_minutes, 2),
     }
+
+
+def _named(claim: Claim) -> str | float | None:
+    """What stands on the other side: an arm, a reference that the arm is measured beside, or a constant."""
+    if not claim.over:
+        return claim.above
+    if not claim.over_metric:
+        return claim.over
+    return claim.over_metric if claim.over == claim.arm else f"{claim.over} ({claim.over_metric})"
 
 
 def _rounded(value: float) -> float:
