@@ -92,6 +92,7 @@ COMMANDS: dict[str, list[str]] = {
     "probe": ["ssl", "probe", "X", "--data", "folder:photos"],
     "measure": ["ssl", "measure", "X", *EPISODES, "--repeats", "1"],
     "inspect": ["ssl", "inspect", "X"],
+    "subclasses": ["ssl", "subclasses", "X", "--data", "folder:photos", "--feature", "backbone"],
     "labels": ["ssl", "labels", "X", *LABELLED, "--counts", "1", "--draws", "1", "--supervised-draws", "0"],
 }
 

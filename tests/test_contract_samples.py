@@ -132,7 +132,8 @@ def test_prepared_samples_are_normalised(source):
 
 def test_what_is_no_sample_of_the_kind_is_refused(source):
     spec = input_of(source)
-    others = [other.load([0, 1]) for kind, other in SOURCES.items() if kind != source.kind]
+    # numbers of nodes are numbers of characters, too: what keeps these apart is `check_source`
+    others = [other.load([0, 1]) for kind, other in SOURCES.items() if kind != source.kind and (source.kind, kind) != ("tokens", "node")]
     for wrong in (*others, torch.zeros(()), "one text", [1, 2], source.load([0])[0]):
         with pytest.raises(DataError, match="this encoder"):
             spec.prepare(wrong)

@@ -50,7 +50,8 @@ def subclasses_command(
 
 
 def _table(found: dict[str, Any]) -> str:
-    head = [f"{key}: {shown(value)}" for key, value in found.items() if key not in ("command", "rows")]
+    asked = {key: value for key, value in found.items() if isinstance(value, str) and key != "command"}
+    head = [f"{key}: {shown(value)}" for key, value in {**asked, **found["protocol"]}.items()]
     figures = [name for name in FIGURES if any(name in row for row in found["rows"])]
     rows = [[row["run"], row["way"], str(row["subclasses"]), *(f"{row[name]:.4f}" for name in figures)] for row in found["rows"]]
     return "\n".join([*head, "", *align([["run", "sub-classes", "how many", *figures], *rows])])

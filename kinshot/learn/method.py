@@ -39,7 +39,7 @@ class Method(nn.Module):
     """
 
     accepts: ClassVar[tuple[str, ...] | None] = None
-    """Kinds of samples that it learns from; None for all."""
+    """Kinds of samples that it learns from; None for all that can be looked at one by one, see `accepted_kinds`."""
     supervised: ClassVar[bool] = False
     """Whether it learns from class labels: it is then given `context.labels`, and `fewshot train` runs it."""
     by_terms: ClassVar[bool] = False

@@ -33,7 +33,7 @@ class NodeSpec(Spec):
     """
 
     kind: ClassVar[str] = "node"
-    whole: ClassVar[bool] = True
+    whole = True
     raw_label: ClassVar[str] = "features of the nodes"
     raw_feature: ClassVar[str] = "node features"
     digest: str

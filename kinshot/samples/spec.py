@@ -245,9 +245,13 @@ def given_as(samples: object) -> str:
 
 
 def accepted_kinds(part: Any) -> tuple[str, ...]:
-    """Kinds of samples that a registered encoder, views or method take, as its `accepts` says: images if nothing, all if None."""
+    """Kinds of samples that a registered encoder, views or method take, as its `accepts` says: images if nothing.
+
+    None is all kinds but those of which no sample can be looked at without all others, such as nodes of a graph: these are taken by who
+    names them.
+    """
     accepted = getattr(part, "accepts", ("image",))
-    return tuple(SPECS.names()) if accepted is None else tuple(accepted)
+    return tuple(name for name in SPECS.names() if not SPECS.entry(name).flags.get("whole")) if accepted is None else tuple(accepted)
 
 
 def check_kind(registry: Registry, name: str, spec: Spec) -> None:

@@ -20,7 +20,11 @@ from kinshot.learn.features import weights_hash
 from kinshot.learn.model import EXPORTED
 from kinshot.recipes.recipe import Choice
 from kinshot.studies.answers import build_source, features_of
-from kinshot.studies.study import Say, Trained, check_run_features, load_runs
+from kinshot.studies.lineage import Lineage
+from kinshot.studies.provenance import commands_behind
+from kinshot.studies.results import SEEN
+from kinshot.studies.seen import seen_fields
+from kinshot.studies.study import Say, Trained, check_run_features, load_runs, seeds_of
 
 KIN = "subclasses"
 FOUND, DIVIDED = "found in training", "divided now"
@@ -60,7 +64,8 @@ def subclasses(paths: Sequence[Path], asked: Division, out: Path | None, device:
         say: where messages go.
 
     Returns:
-        What `ssl subclasses --json` prints: `rows`, one for each run and way, with `agreement` where there is a truth.
+        What `ssl subclasses --json` prints: what is behind the runs and what they had seen, and `rows`, one for each run and way, with
+        `agreement` where there is a truth.
 
     Raises:
         ConfigError: an attribute or a feature that there is not, or a file for several runs.
@@ -73,10 +78,12 @@ def subclasses(paths: Sequence[Path], asked: Division, out: Path | None, device:
         raise ConfigError(f"--out takes the sub-classes of one run, and there are {len(runs)}: give one, or leave it out")
     check_run_features([asked.feature], runs)
     rows: list[dict[str, Any]] = []
+    met: list[Source] = []
     for run in runs:
         if asked.data is None and run.checkpoint.origin:
             raise ConfigError(f"{run.path} was not trained here and has no data of its own: say what to divide with --data")
         source = build_source(asked.data or run.recipe.data, run.input)
+        met.append(source)
         truth = _classes(source, asked.truth) if asked.truth else None
         ways = _ways(run, source, asked, device)
         for way, (y, parts) in ways.items():
@@ -86,12 +93,18 @@ def subclasses(paths: Sequence[Path], asked: Division, out: Path | None, device:
         if out is not None:
             make_folder(out.parent)
             write_text(out, _csv(source, ways, asked))
+    lineage = Lineage((run.path, run) for run in runs)
+    seen, said = seen_fields(runs, {"": met}, lineage)
     return {
+        "pretrained_by": commands_behind(((run.path, run) for run in runs), lineage),
+        "seeds": seeds_of(runs),
         "data": source.name,
         "classes": asked.classes or "label",
         "truth": asked.truth or "none",
         DIVIDED: f"{asked.feature} at unit length, {asked.fit} inside each class, at most {asked.count} sub-classes, seed {asked.seed}",
         **({} if out is None else {"out": str(out)}),
+        "protocol": said,
+        SEEN: seen,
         "rows": rows,
     }
 
