@@ -88,9 +88,9 @@ sbom: $(STAMP) ## every pinned package with its hashes as CycloneDX, build/sbom.
 PEERS := learn2learn==0.2.0 easyfsl==1.5.0 numpy\<2 gym gym-notices requests urllib3 certifi charset-normalizer pandas\<3 pytz cython ziglang
 
 lock: ## resolve all dependencies anew (needs the tool uv); commit requirements*.lock and constraints.txt
-	UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile setup.py --extra dev --extra timm --extra onnx --extra pretrained --extra pml --universal --python-version 3.11 \
+	UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile setup.py --extra dev --extra timm --extra onnx --extra pretrained --extra pml --extra studio --extra faiss --universal --python-version 3.11 \
 		--no-annotate --generate-hashes --quiet -o requirements.lock
-	UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile setup.py --extra dev --extra timm --extra onnx --extra pretrained --extra pml --universal --python-version 3.11 \
+	UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile setup.py --extra dev --extra timm --extra onnx --extra pretrained --extra pml --extra studio --extra faiss --universal --python-version 3.11 \
 		--no-annotate --quiet --constraints requirements.lock -o constraints.txt
 	printf '%s\n' $(PEERS) | UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile - --no-deps --universal --python-version 3.11 \
 		--no-annotate --generate-hashes --quiet -o requirements-peers.lock

