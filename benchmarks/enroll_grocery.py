@@ -34,7 +34,7 @@ from kinshot.fewshot.enrolled.open_set import separation
 from kinshot.fewshot.enrolled.support import Shot, Support
 from kinshot.fewshot.specs import parse_head
 from kinshot.learn.features import cached_features
-from kinshot.runs.classifier import embed_images, open_encoder
+from kinshot.runs.classifier import open_encoder
 
 ENCODER, HEADS = "efficientnet_lite0", ("imprint", "ridge", "logistic")
 SHOTS, SIDE, HELD_OUT = 5, 48, 3
@@ -69,7 +69,7 @@ def features(files: list[Path], root: Path) -> dict[str, Tensor]:
 
     def compute() -> dict[str, Tensor]:
         pixels = decode_all(files, lambda path: load_image(path, SIDE, 3), (3, SIDE, SIDE))
-        return {ENCODER: embed_images(model, files), "pixels": torch.from_numpy(pixels).flatten(1).float() / 255}
+        return {ENCODER: model.embed(files)["backbone"], "pixels": torch.from_numpy(pixels).flatten(1).float() / 255}
 
     return cached_features(parts, compute)
 

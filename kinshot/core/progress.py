@@ -20,14 +20,15 @@ _LONGEST_BAR, _SHORTEST_BAR = 40, 6
 
 
 class Progress:
-    """Shows step, epoch, loss, images/s and the time left.
+    """Shows how many steps are done, epoch and loss where there are any, images/s and the time left.
 
     A context manager. On a terminal it draws a bar (with rich, if installed; NO_COLOR is honoured), elsewhere it writes one
     line every `every` seconds; quiet, it writes nothing. Output that nobody reads any more never stops a run.
 
     Args:
-        total: steps in the whole run.
+        total: steps in the whole run; None where nobody knows.
         start: steps already done when this process took over.
+        unit: what a plain line calls a step.
         quiet: show nothing.
         every: seconds between plain lines, or between redraws (at least 0.1).
         stream: where to, stderr unless told.
@@ -36,15 +37,16 @@ class Progress:
 
     def __init__(
         self,
-        total: int,
+        total: int | None,
         start: int = 0,
         *,
+        unit: str = "step",
         quiet: bool = False,
         every: float | None = None,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.total, self.start, self.quiet, self.clock = total, start, quiet, clock
+        self.total, self.start, self.unit, self.quiet, self.clock = total, start, unit, quiet, clock
         self.stream = stream if stream is not None else sys.stderr
         self._bar = None if quiet else _rich_bar(self.stream, total, start)
         self.every = every if every is not None else (0.1 if self._bar else 10.0)
@@ -56,29 +58,34 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def update(self, step: int, *, epoch: int, loss: float | Tensor, rate: float = 0.0) -> None:
+    def update(self, step: int, *, epoch: int | None = None, loss: float | Tensor | None = None, rate: float = 0.0) -> None:
         """Show where the run is, if it is time to; only then is `loss` read (a tensor stays on its device till then).
 
         Args:
             step: steps done.
-            epoch: 0-based epoch of the last step.
-            loss: loss of the last step.
+            epoch: 0-based epoch of the last step; None where nothing is repeated.
+            loss: loss of the last step; None where there is none.
             rate: images per second, 0 if unknown.
         """
         now = self.clock()
-        if self.quiet or (now - self._shown < self.every and step < self.total):
+        if self.quiet or (now - self._shown < self.every and step != self.total):
             return
         self._shown = now
         done = step - self.start
-        left = (now - self._began) / done * (self.total - step) if done > 0 else math.nan
-        facts = [f"epoch {epoch + 1}", f"loss {float(loss):.4f}", f"{rate:.0f} images/s" if rate else "", f"{duration(left)} left"]
+        left = (now - self._began) / done * (self.total - step) if done > 0 and self.total is not None else math.nan
+        facts = [
+            "" if epoch is None else f"epoch {epoch + 1}",
+            "" if loss is None else f"loss {float(loss):.4f}",
+            f"{rate:.0f} images/s" if rate else "",
+            "" if self.total is None else f"{duration(left)} left",
+        ]
         if self._bar is not None:
             with suppress(OSError):  # as below
-                bar, text = fitting(self._bar.console.width, self.total, facts)
+                bar, text = fitting(self._bar.console.width, self.total or step, facts)
                 self._bar.columns[0].bar_width = bar
                 self._bar.update(self._bar.task_ids[0], completed=step, facts=text)
         else:
-            self._line("  ".join([f"step {step}/{self.total}", *filter(None, facts)]))
+            self._line("  ".join([f"{self.unit} {step}" + ("" if self.total is None else f"/{self.total}"), *filter(None, facts)]))
 
     def close(self) -> None:
         """Leave the terminal as it was. May be called twice."""
@@ -169,7 +176,7 @@ def table(rows: Sequence[Mapping[str, Any] | Sequence[Any]], columns: Sequence[s
     return "\n".join("  ".join(map(_pad, line, widths, numeric)).rstrip() for line in cells)
 
 
-def _rich_bar(stream: TextIO, total: int, start: int) -> Any:
+def _rich_bar(stream: TextIO, total: int | None, start: int) -> Any:
     """A started rich bar, or None where there is no terminal or no rich."""
     if not stream.isatty() or os.environ.get("TERM") == "dumb":
         return None

@@ -63,17 +63,26 @@ def load_image(path: Path, size: int, channels: int, bits: int = 0, *, whole: bo
     EXIF orientation is applied, transparency is laid on white, grey pictures of 16 bits keep the upper 8 of their lower `bits`
     (8 to 16; 0 is 16). Raises DataError.
     """
+    return read_image(path, lambda image: framed(image, size, channels, path, bits, whole=whole))
 
-    def convert(image: Image.Image) -> np.ndarray:
-        flat = _flat(image, channels, bits, path)
-        if whole:
-            return _channels_first(flat.resize((size, size), Image.Resampling.BILINEAR))
-        side = min(flat.size)
-        left, top = (flat.width - side) / 2, (flat.height - side) / 2
-        # Cropping inside the resize keeps a very long picture from growing before it is cut.
-        return _channels_first(flat.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side)))
 
-    return read_image(path, convert)
+def framed(image: Image.Image, size: int, channels: int, name: str | Path, bits: int = 0, *, whole: bool = False) -> np.ndarray:
+    """An opened picture, called `name` in messages, as `load_image` gives that of a file: uint8 (channels, size, size).
+
+    Raises DataError for pixels without a fixed range, and whatever Pillow does for a damaged picture that it has not decoded yet.
+    """
+    flat = _flat(image, channels, bits, name)
+    return _channels_first(flat.resize((size, size), Image.Resampling.BILINEAR, box=None if whole else central_square(*flat.size)))
+
+
+def central_square(width: float, height: float) -> tuple[float, float, float, float]:
+    """The box (left, top, right, bottom) of the largest square in the middle of a picture.
+
+    Cropping inside the resize keeps a very long picture from growing before it is cut.
+    """
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
 
 
 def load_whole(path: Path, channels: int, bits: int = 0) -> np.ndarray:
@@ -154,7 +163,7 @@ def white_is_zero(image: Image.Image) -> bool:
     return _tiff_tag(image, _PHOTOMETRIC)[:1] == (0,)
 
 
-def _flat(image: Image.Image, channels: int, bits: int, path: Path) -> Image.Image:
+def _flat(image: Image.Image, channels: int, bits: int, path: str | Path) -> Image.Image:
     """The right way up, in grey or colour of 8 bits."""
     depth, inverted = declared_bits(image) or bits or 16, white_is_zero(image)  # which a turned picture no longer says
     turned = _shallow(ImageOps.exif_transpose(image), depth, inverted, path)
@@ -166,7 +175,7 @@ def _channels_first(image: Image.Image) -> np.ndarray:
     return pixels[None] if image.mode == "L" else pixels.transpose(2, 0, 1)
 
 
-def _shallow(image: Image.Image, depth: int, inverted: bool, path: Path) -> Image.Image:
+def _shallow(image: Image.Image, depth: int, inverted: bool, path: str | Path) -> Image.Image:
     """A grey picture of more than 8 bits as one of 8; others as they are. Raises DataError for values beyond `depth` bits."""
     if not image.mode.startswith("I"):
         return image
@@ -185,7 +194,7 @@ def _tiff_tag(image: Image.Image, tag: int) -> tuple[int, ...]:
     return tuple(found) if isinstance(found, tuple) else (found,)
 
 
-def _to_mode(image: Image.Image, mode: str, path: Path) -> Image.Image:
+def _to_mode(image: Image.Image, mode: str, path: str | Path) -> Image.Image:
     if image.mode == "F":
         raise DataError(f"cannot read image {path}: floating-point pixels have no fixed range: convert it to 8 or 16 bits")
     if image.has_transparency_data:

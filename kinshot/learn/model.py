@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kinshot.core.errors import ConfigError, suggest
+from kinshot.learn.embedding import embedded, refuse
 from kinshot.samples.spec import Spec
 
 BACKBONE, PROJECTOR, LOGITS = "backbone", "projector", "logits"
@@ -80,9 +82,88 @@ class Model(nn.Module):
         x = self.input.prepare(samples)  # type: ignore[arg-type]  # bundles take tensors by name, others say that they do not
         return x if isinstance(samples, Tensor) else x.to(next(self.parameters()).device)
 
-    def embed(self, samples: Tensor | Sequence[str] | Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Features of samples as `prepare` takes them: `backbone` (B, dim), `projector` (B, D) and its outputs by name."""
-        return self.features(self.prepare(samples))
+    @overload
+    def embed(
+        self, samples: Any, *, batch: int | None = None, returns: Literal["tensors"] = "tensors", progress: bool = False
+    ) -> dict[str, Tensor]: ...
+
+    @overload
+    def embed(
+        self, samples: Any, *, batch: int | None = None, returns: Literal["numpy"], progress: bool = False
+    ) -> dict[str, np.ndarray]: ...
+
+    def embed(
+        self, samples: Any, *, batch: int | None = None, returns: Literal["tensors", "numpy"] = "tensors", progress: bool = False
+    ) -> dict[str, Tensor] | dict[str, np.ndarray]:
+        """Features of samples: `backbone` (B, dim), `projector` (B, D) and its outputs by name; float32, a row for each sample, in order.
+
+        An encoder of images takes paths, folders (all images below, sorted by path), PIL images, arrays (H, W, C) or (C, H, W) and batches
+        of them, uint8 or floats in [0, 1], and lists, generators and loaders of any of these; one picture gives one row. Pictures become
+        the encoder's size as every source of photographs does it: the central square, resized. A tensor (B, C, H, W) is taken as `prepare`
+        takes it, all of every image. Encoders of texts take strings, of rows, series and frames tensors, arrays or iterables of single
+        samples, of bundles these by name. Only one batch is decoded at a time.
+
+        Args:
+            samples: one, or any number.
+            batch: samples that pass the encoder at once; None: 32 images, and other samples all at once.
+            returns: "tensors" on the model's device, or "numpy" arrays.
+            progress: show on stderr how far it is.
+
+        Raises:
+            ConfigError: a batch below 1, or an unknown kind of arrays.
+            DataError: pictures that cannot be read, all of them named; what may be read in two ways; and as `prepare`.
+
+        Tensors, and arrays as other libraries have them:
+
+        >>> model = kinshot.load("runs/demo")  # made for grey images of 8 pixels
+        >>> model.embed(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))["backbone"].shape
+        torch.Size([2, 8])
+        >>> photo = np.arange(40 * 30 * 3, dtype=np.uint8).reshape(40, 30, 3)
+        >>> model.embed(photo, returns="numpy")["backbone"].shape
+        (1, 8)
+
+        PIL images, one or a list, and files:
+
+        >>> from PIL import Image
+        >>> image = Image.fromarray(photo)
+        >>> torch.allclose(model.embed([image, image])["backbone"][1:], model.embed(photo)["backbone"], atol=1e-5)
+        True
+        >>> image.save("photo.png")
+        >>> torch.equal(model.embed("photo.png")["backbone"], model.embed(photo)["backbone"])
+        True
+
+        A folder, and anything that gives one picture after the other:
+
+        >>> from pathlib import Path
+        >>> Path("album").mkdir()
+        >>> for number in range(5):
+        ...     image.rotate(number).save(f"album/{number}.png")
+        >>> model.embed("album", batch=2, progress=True)["backbone"].shape
+        torch.Size([5, 8])
+        >>> model.embed(image.rotate(angle) for angle in range(0, 360, 90))["backbone"].shape
+        torch.Size([4, 8])
+        """
+        if returns not in ("tensors", "numpy"):
+            raise ConfigError(f"embed returns tensors or numpy, got returns={returns!r}")
+        found, failed, count = self._embedded(samples, batch, progress)
+        refuse(failed, count)
+        return found if returns == "tensors" else {name: value.cpu().numpy() for name, value in found.items()}
+
+    def embed_readable(self, samples: Any, *, batch: int | None = None, progress: bool = False) -> tuple[dict[str, Tensor], dict[int, str]]:
+        """As `embed`, of the pictures that can be read, and what is wrong with each other one, by its place among all.
+
+        The features are an empty mapping where none can be read.
+        """
+        found, failed, _ = self._embedded(samples, batch, progress)
+        return found, dict(failed)
+
+    def _embedded(self, samples: Any, batch: int | None, progress: bool) -> tuple[dict[str, Tensor], dict[int, str], int]:
+        device = next(iter(self.parameters()), torch.empty(0)).device
+
+        def run(given: Any) -> dict[str, Tensor]:
+            return self.features(self.prepare(given.to(device) if isinstance(given, Tensor) else given))
+
+        return embedded(self.input, run, samples, batch, progress)
 
     def forward(self, samples: Tensor | Sequence[str] | Mapping[str, Tensor]) -> Tensor:
         """Backbone features of samples as `prepare` takes them, with gradients, for fine-tuning."""

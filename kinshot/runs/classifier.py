@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from kinshot.core.errors import CheckpointError, ConfigError, DataError
+from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.misfit import misfit
-from kinshot.datasets.images import decode_readable, load_image, told
 from kinshot.encoders.build import build_encoder
 from kinshot.fewshot.enrolled.fit import Answers
 from kinshot.fewshot.enrolled.rows import Rows
@@ -26,8 +24,6 @@ from kinshot.recipes.loaded import Loaded, read
 from kinshot.runs.embedder import from_checkpoint
 from kinshot.runs.kin_file import EncoderIdentity, KinFile, read_kin
 from kinshot.samples.pixels import PixelSpec
-
-BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -86,14 +82,14 @@ class Classifier(Model):
         """Names of the classes, in the order of the scores."""
         return self.kin.support.classes
 
-    def predict(self, images: Tensor | Sequence[str | Path], top: int = 3) -> list[Prediction]:
-        """What each image shows: files by their paths, or uint8 or [0, 1] float (B, C, H, W) as `Model.prepare` takes them.
+    def predict(self, images: Any, top: int = 3) -> list[Prediction]:
+        """What each image shows: one or any number, in any form that `embed` takes.
 
         Raises:
             ConfigError: `top` below 1.
-            DataError: an image that cannot be read, or tensors of another kind.
+            DataError: images that cannot be read, all of them named, or what is no image.
         """
-        return self.said_of(embed_images(self, images), top)
+        return self.said_of(self.embed(images)[BACKBONE].cpu(), top)
 
     def said_of(self, features: Tensor, top: int = 3) -> list[Prediction]:
         """What is said of features (N, D) of images. Raises ConfigError for a `top` below 1."""
@@ -199,40 +195,6 @@ def _lasting(text: str, run: Loaded) -> str:
     return text
 
 
-def embed_images(model: Model, images: Tensor | Sequence[str | Path], batch: int = BATCH) -> Tensor:
-    """Backbone features, float32 (N, D) on the CPU, of files or of images (B, C, H, W).
-
-    Raises:
-        DataError: files that cannot be read, all of them named, or tensors of another kind.
-    """
-    if not isinstance(images, Tensor):
-        features, failed = embed_files(model, images, batch)
-        if failed:
-            raise DataError(told(failed, len(images)))
-        return features
-    device = next(model.parameters()).device
-    return _joined(model, [model.embed(part.to(device))[BACKBONE].cpu() for part in images.split(batch)])
-
-
-def embed_files(model: Model, files: Sequence[str | Path], batch: int = BATCH) -> tuple[Tensor, dict[int, str]]:
-    """Backbone features, float32 (M, D) on the CPU, of the files that can be read, and what is wrong with each other one, by its number.
-
-    A file becomes the encoder's size as every source of photographs does it: the central square, resized; EXIF orientation is applied.
-    """
-    spec, device = model.input, next(model.parameters()).device
-    if not isinstance(spec, PixelSpec):
-        raise ConfigError(f"the encoder was made for {spec.describe()} and takes no image files")
-    size, channels = spec.size, spec.channels
-    features, failed = [], dict[int, str]()
-    for at in range(0, len(files), batch):
-        part = [Path(file) for file in files[at : at + batch]]
-        pixels, wrong = decode_readable(part, lambda path: load_image(path, size, channels), (channels, size, size))
-        failed |= {at + row: why for row, why in wrong.items()}
-        rows = [row for row in range(len(part)) if row not in wrong]
-        if rows:
-            features.append(model.embed(torch.from_numpy(pixels[rows]).to(device))[BACKBONE].cpu())
-    return _joined(model, features), failed
-
-
-def _joined(model: Model, parts: list[Tensor]) -> Tensor:
-    return torch.cat(parts) if parts else torch.empty(0, model.dim)
+def embed_images(model: Model, images: Any) -> Tensor:
+    """Backbone features of images on the CPU, as `Model.embed` makes them."""
+    return model.embed(images)[BACKBONE].cpu()

@@ -24,8 +24,8 @@ from kinshot.fewshot.enrolled.fit import fit
 from kinshot.fewshot.enrolled.rows import check_head
 from kinshot.fewshot.enrolled.support import Shot, Support, joined, renamed
 from kinshot.fewshot.specs import parse_head
-from kinshot.learn.model import Model
-from kinshot.runs.classifier import embed_images, encoder_of, open_encoder
+from kinshot.learn.model import BACKBONE, Model
+from kinshot.runs.classifier import encoder_of, open_encoder
 from kinshot.runs.kin_file import SUFFIX, EncoderIdentity, KinFile, read_kin, write_kin
 
 DEFAULT_ENCODER, DEFAULT_HEAD = "efficientnet_lite0", "imprint"
@@ -243,7 +243,7 @@ def _encoder(before: KinFile | None, path: Path, encoder: str) -> tuple[Model, E
 
 def _embedded(model: Model, label: str, new: dict[str, Path], side: int) -> Support:
     shots = tuple(Shot(label, content, shown(file.name)) for content, file in new.items())
-    features = embed_images(model, list(new.values()), batch=1)
+    features = model.embed(list(new.values()), batch=1)[BACKBONE].cpu() if new else torch.empty(0, model.dim)
     pictures: Tensor | None = None
     if side:
         drawn = [torch.from_numpy(load_image(file, side, 3).copy()) for file in new.values()]

@@ -20,7 +20,8 @@ from kinshot.datasets.survey import class_folders, list_images, shown
 from kinshot.fewshot.calibration import calibration_error
 from kinshot.fewshot.enrolled.fit import Answers
 from kinshot.fewshot.enrolled.open_set import separation
-from kinshot.runs.classifier import Classifier, embed_files
+from kinshot.learn.model import BACKBONE
+from kinshot.runs.classifier import Classifier
 from kinshot.runs.kin_file import KinFile
 
 Unreadable = Literal["refuse", "leave_out"]
@@ -30,10 +31,10 @@ _LARGEST_IMAGE = 2**32
 
 def features_of_files(model: Classifier, files: list[Path], unreadable: Unreadable) -> tuple[torch.Tensor, list[int], dict[int, str]]:
     """Features of the files that can be read, their numbers, and what is wrong with others. Raises DataError where these are refused."""
-    features, failed = embed_files(model, files)
+    found, failed = model.embed_readable(files)
     if failed and (unreadable == "refuse" or len(failed) == len(files)):
         raise DataError(f"{told(failed, len(files))}\nto do without such files, add --unreadable leave_out")
-    return features, [row for row in range(len(files)) if row not in failed], failed
+    return found[BACKBONE].cpu(), [row for row in range(len(files)) if row not in failed], failed
 
 
 @dataclass(frozen=True)
