@@ -26,9 +26,13 @@ if TYPE_CHECKING:  # every name that the package shows: docs/api.md says what ea
     from kinshot import sources as sources
     from kinshot import views as views
     from kinshot.core.context import RunContext as RunContext
+    from kinshot.datasets.dataset_source import as_source as as_source
+    from kinshot.datasets.torch_dataset import as_dataset as as_dataset
     from kinshot.encoders.build import build_encoder as build_encoder
     from kinshot.encoders.build import keyed_initialisation as keyed_initialisation
+    from kinshot.fewshot.accuracy import few_shot_accuracy as few_shot_accuracy
     from kinshot.fewshot.base_statistics import base_statistics as base_statistics
+    from kinshot.fewshot.episode_sampler import EpisodeSampler as EpisodeSampler
     from kinshot.fewshot.episodes import Episodes as Episodes
     from kinshot.fewshot.episodes import sample_episodes as sample_episodes
     from kinshot.fewshot.evaluate import build_head as build_head
@@ -41,5 +45,6 @@ if TYPE_CHECKING:  # every name that the package shows: docs/api.md says what ea
     from kinshot.runs.teaching import forget as forget
     from kinshot.segmentation.dense import Dense as Dense
     from kinshot.segmentation.segmenter import build_segmenter as build_segmenter
+    from kinshot.ssl.interclr.memory import ClusterMemory as ClusterMemory
 
 face(__name__, Declared(__name__, __file__))

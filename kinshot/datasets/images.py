@@ -85,6 +85,11 @@ def central_square(width: float, height: float) -> tuple[float, float, float, fl
     return left, top, left + side, top + side
 
 
+def kept_whole(image: Image.Image, channels: int, name: str | Path) -> np.ndarray:
+    """An opened picture, called `name` in messages, in its own size: uint8 (channels, H, W). Raises DataError as `framed` does."""
+    return _channels_first(_flat(image, channels, 0, name))
+
+
 def load_whole(path: Path, channels: int, bits: int = 0) -> np.ndarray:
     """Decode one file to uint8 (channels, H, W) as `load_image` does, but for its size, which it keeps. Raises DataError."""
     return read_image(path, lambda image: _channels_first(_flat(image, channels, bits, path)))

@@ -12,7 +12,7 @@ from kinshot.encoders import ENCODERS
 from kinshot.encoders.adapter import Adapter, width
 from kinshot.encoders.dilation import check_output_stride
 from kinshot.encoders.timm_stages import stages_of_timm
-from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.pixels import INTERPOLATIONS, PixelSpec
 
 
 @ENCODERS.register("timm")
@@ -48,6 +48,34 @@ def data_config(name: str) -> dict[str, Any]:
     from timm.data import resolve_data_config
 
     return dict(resolve_data_config(pretrained_cfg=config.to_dict()))
+
+
+def input_of_model(model: Any) -> PixelSpec | None:
+    """The images that a model of timm, held in memory, was made for, by timm's own data config; None for any other model."""
+    config = _config_of(model)
+    if config is None:
+        return None
+    channels, height, width = config["input_size"]
+    filter = config["interpolation"] if config["interpolation"] in INTERPOLATIONS else "bicubic"
+    return PixelSpec(channels, height, width, tuple(map(float, config["mean"])), tuple(map(float, config["std"])), filter)
+
+
+def transform_of_model(model: Any) -> Any:
+    """How timm makes a tensor of a picture to evaluate this model of its own; None for any other model."""
+    config = _config_of(model)
+    if config is None:
+        return None
+    from timm.data import create_transform
+
+    return create_transform(**config)
+
+
+def _config_of(model: Any) -> dict[str, Any] | None:
+    if not hasattr(model, "pretrained_cfg") or not hasattr(model, "forward_head"):
+        return None
+    from timm.data import resolve_model_data_config
+
+    return dict(resolve_model_data_config(model))
 
 
 def _timm(name: str) -> Any:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets.base import Source
+from kinshot.datasets.torch_dataset import as_dataset
 from kinshot.fewshot.checks import not_negative, positive
 from kinshot.fewshot.episodes import Episodes
 from kinshot.fewshot.transforms import one_hot
@@ -27,29 +27,6 @@ _INSTALL = (
 )
 
 
-class SourceDataset(Dataset[tuple[Tensor, int]]):
-    """A source as a torch data set of (sample, class): images as float32 in [0, 1], ids as int64.
-
-    Args:
-        source: any source with labels.
-
-    Raises:
-        DataError: a source without labels.
-    """
-
-    def __init__(self, source: Source) -> None:
-        if source.labels is None:
-            raise DataError(f"{source.name} has no labels, and a task is made of classes: use a source with labels")
-        self.source, self._spec = source, source.spec
-        self.labels: list[int] = source.labels.tolist()
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self._spec.values(self.source.load(torch.tensor([index])))[0], self.labels[index]
-
-
 def meta_dataset(source: Source) -> Any:
     """A source as learn2learn's `MetaDataset`, ready for its task transforms; no sample is decoded for that.
 
@@ -57,8 +34,10 @@ def meta_dataset(source: Source) -> Any:
         ConfigError: learn2learn is not installed.
         DataError: a source without labels.
     """
-    data = SourceDataset(source)
-    return _learn2learn().data.MetaDataset(data, indices_to_labels=dict(enumerate(data.labels)))
+    if source.labels is None:
+        raise DataError(f"{source.name} has no labels, and a task is made of classes: use a source with labels")
+    data = as_dataset(source, source.spec.values)  # images as float32 in [0, 1], ids as int64
+    return _learn2learn().data.MetaDataset(data, indices_to_labels=dict(enumerate(data.targets)))
 
 
 def task_episodes(tasks: Any, *, shots: int, episodes: int | None = None) -> Episodes:

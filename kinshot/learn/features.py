@@ -73,7 +73,7 @@ def extract(
     if total == 0:
         raise DataError("the source has no sample: check its folder and split")
     features: dict[str, Tensor] = {}
-    with torch.no_grad(), _eval_mode(embed):
+    with torch.no_grad(), eval_mode(embed):
         for first in range(0, total, batch_size):
             indices = chosen[first : first + batch_size]
             found = embed(prepare(source.load(indices).to(device)))
@@ -186,7 +186,7 @@ def _check_finite(name: str, value: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def _eval_mode(embed: Any) -> Iterator[None]:
+def eval_mode(embed: Any) -> Iterator[None]:
     """Eval mode for the module behind `embed`, if there is one; each submodule's own mode comes back afterwards."""
     owner = getattr(embed, "__self__", embed)
     modules = list(owner.modules()) if isinstance(owner, nn.Module) else []

@@ -84,7 +84,7 @@ class Margin(ObjectiveModule):
     Args:
         dim: of embeddings.
         classes: how many there are, 0 where the kin names none.
-        context: what is known of the run.
+        context: what is known of the run; plays no part, and may be left out.
         margin: m, how far from the boundary pairs are wanted; above 0.
         beta: b, where the boundary begins; above 0.
         boundary: "global" learns one, "class" one for the class of each anchor, "fixed" none. An anchor of unknown class keeps `beta`.
@@ -97,8 +97,7 @@ class Margin(ObjectiveModule):
         ConfigError: a setting out of range, boundaries of classes where the kin names none, or shapes that do not fit together.
 
     >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]]), torch.tensor([0, 0, 1, 1])
-    >>> context = kinshot.RunContext(num_samples=4, batch_size=4, steps_per_epoch=1, total_steps=10, seed=0)
-    >>> loss = kinshot.objectives.margin(2, 2, context)
+    >>> loss = kinshot.objectives.margin(2, 2)
     >>> round(loss(z, kinshot.kin.labels(y)).item(), 3)
     0.506
     """
@@ -107,7 +106,7 @@ class Margin(ObjectiveModule):
         self,
         dim: int,
         classes: int,
-        context: RunContext,
+        context: RunContext | None = None,
         *,
         margin: float = 0.2,
         beta: float = 1.2,

@@ -126,7 +126,7 @@ class ModalityTriplet(ObjectiveModule):
     Args:
         dim: plays no part.
         classes: plays no part.
-        context: plays no part.
+        context: what is known of the run; plays no part, and may be left out.
         mode: "weighted", "all", "within", "hybrid", "across", "basic" or "released", see `modality_triplet_loss`.
         margin: from 0.
         scale: how hard the soft hinge of "weighted" and "released" is; above 0.
@@ -138,8 +138,7 @@ class ModalityTriplet(ObjectiveModule):
 
     >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]]), torch.tensor([0, 0, 1, 1])
     >>> within = kinshot.kin.grouped(kinshot.kin.labels(y), torch.tensor([0, 1, 0, 1]), positives="same", negatives="same")
-    >>> context = kinshot.RunContext(num_samples=4, batch_size=4, steps_per_epoch=1, total_steps=10, seed=0)
-    >>> loss = kinshot.objectives.modality_triplet(2, 2, context)
+    >>> loss = kinshot.objectives.modality_triplet(2, 2)
     >>> round(loss(z, within, y=y).item(), 4)
     0.0032
     """
@@ -148,7 +147,7 @@ class ModalityTriplet(ObjectiveModule):
         self,
         dim: int,
         classes: int,
-        context: RunContext,
+        context: RunContext | None = None,
         *,
         mode: Literal["weighted", "all", "within", "hybrid", "across", "basic", "released"] = "weighted",
         margin: float = 0.2,

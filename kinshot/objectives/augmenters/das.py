@@ -72,7 +72,7 @@ class Das(ObjectiveModule):
     Args:
         dim: of embeddings.
         classes: how many there are.
-        context: what is known of the run.
+        context: what is known of the run; plays no part, and may be left out.
         copies: of each row, at least 1.
         channels: K, how many of a class are scaled, at least 1; at most all are.
         scale: lowest and highest factor, each above 0.
@@ -84,9 +84,8 @@ class Das(ObjectiveModule):
     Raises:
         ConfigError: a setting out of range, a kin that names no classes, or shapes that do not fit together.
 
-    >>> context = kinshot.RunContext(num_samples=4, batch_size=4, steps_per_epoch=1, total_steps=10, seed=0)
     >>> z, y = torch.randn(4, 8), torch.tensor([0, 0, 1, -1])
-    >>> rows, relation, classes = kinshot.augmenters.das(8, 2, context)(z, kinshot.kin.labels(y), y, 0)
+    >>> rows, relation, classes = kinshot.augmenters.das(8, 2)(z, kinshot.kin.labels(y), y, 0)
     >>> rows.shape, relation.shape, classes[4:]
     (torch.Size([13, 8]), (13, 13), tensor([0, 0, 1, 0, 0, 1, 0, 0, 1]))
     """
@@ -99,7 +98,7 @@ class Das(ObjectiveModule):
         self,
         dim: int,
         classes: int,
-        context: RunContext,
+        context: RunContext | None = None,
         *,
         copies: int = 3,
         channels: int = 4,

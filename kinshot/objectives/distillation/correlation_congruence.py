@@ -35,7 +35,7 @@ class CorrelationCongruence(ObjectiveModule):
     Args:
         student: shape of the student's embedding, (D,).
         teacher: shape of the teacher's, (D2,).
-        context: what is known of the run.
+        context: what is known of the run; plays no part, and may be left out.
         dim: width that both sides are mapped to.
 
     Raises:
@@ -43,19 +43,18 @@ class CorrelationCongruence(ObjectiveModule):
 
     >>> student = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
     >>> teacher = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 3.0]])  # of another width
-    >>> context = kinshot.RunContext(num_samples=3, batch_size=3, steps_per_epoch=1, total_steps=10, seed=0)
-    >>> loss = kinshot.objectives.correlation_congruence(student.shape[1:], teacher.shape[1:], context)
+    >>> loss = kinshot.objectives.correlation_congruence(student.shape[1:], teacher.shape[1:])
     >>> loss(student, teacher, torch.arange(3), step=0).shape, loss.after_step()
     (torch.Size([]), None)
     """
 
-    def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...], context: RunContext, *, dim: int = 128) -> None:
+    def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...], context: RunContext | None = None, *, dim: int = 128) -> None:
         super().__init__()
         check_above("dim", dim)
         self.of_student = nn.Linear(width("correlation_congruence", "student", student), dim)
         self.of_teacher = nn.Linear(width("correlation_congruence", "teacher", teacher), dim)
 
-    def forward(self, student: Tensor, teacher: Tensor, indices: Tensor, step: int) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, indices: Tensor | None = None, step: int = 0) -> Tensor:
         """`neighbor_congruence` of the mapped rows (B, D) and (B, D2), B at least 2; `indices` and `step` play no part."""
         ours, theirs = embeddings("correlation_congruence", student, teacher, least=2)
         same_shape("correlation_congruence", "student", ours, (self.of_student.in_features,))

@@ -45,20 +45,19 @@ class FitNet(ObjectiveModule):
     Args:
         student: shape of the student's output for a sample, (D,) or (C, H, W).
         teacher: shape of the teacher's, of the same kind.
-        context: what is known of the run.
+        context: what is known of the run; plays no part, and may be left out.
 
     Raises:
         ConfigError: an embedding on one side and a map on the other, or neither.
 
     >>> student = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
     >>> teacher = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 3.0]])  # of another width
-    >>> context = kinshot.RunContext(num_samples=3, batch_size=3, steps_per_epoch=1, total_steps=10, seed=0)
-    >>> loss = kinshot.objectives.fitnet(student.shape[1:], teacher.shape[1:], context)
+    >>> loss = kinshot.objectives.fitnet(student.shape[1:], teacher.shape[1:])
     >>> loss(student, teacher, torch.arange(3), step=0).shape, loss.after_step()
     (torch.Size([]), None)
     """
 
-    def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...], context: RunContext) -> None:
+    def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...], context: RunContext | None = None) -> None:
         super().__init__()
         if len(student) != len(teacher) or len(student) not in (1, 3) or 0 in (*student, *teacher):
             got = f"student {tuple(student)} and teacher {tuple(teacher)}"
@@ -66,7 +65,7 @@ class FitNet(ObjectiveModule):
         self._shapes = student, teacher
         self.regressor = nn.Linear(student[0], teacher[0])
 
-    def forward(self, student: Tensor, teacher: Tensor, indices: Tensor, step: int) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, indices: Tensor | None = None, step: int = 0) -> Tensor:
         """`hint_error` with the learned map; `indices` and `step` play no part."""
         for side, batch, shape in zip(("student", "teacher"), (student, teacher), self._shapes, strict=True):
             same_shape("fitnet", side, batch, shape)

@@ -96,7 +96,7 @@ class RKDAngle(ObjectiveModule):
     Args:
         student: shape of one sample of the student.
         teacher: that of the teacher.
-        context: the run; its seed keys the triples.
+        context: the run, whose seed keys the triples; left out, the seed is 0.
         reduction: "reference" divides by all N^3 triples, "valid" by those of three samples.
         chunk: vertices at a time; None = all, which is fastest. Value and memory hardly change: it is done in small tiles either way.
         triplets: this many triples drawn in each step, an estimate without bias; None = all of them, exactly.
@@ -106,8 +106,7 @@ class RKDAngle(ObjectiveModule):
 
     >>> student = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
     >>> teacher = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 3.0]])  # of another width
-    >>> context = kinshot.RunContext(num_samples=3, batch_size=3, steps_per_epoch=1, total_steps=10, seed=0)
-    >>> loss = kinshot.objectives.rkd_angle(student.shape[1:], teacher.shape[1:], context)
+    >>> loss = kinshot.objectives.rkd_angle(student.shape[1:], teacher.shape[1:])
     >>> round(loss(student, teacher, torch.arange(3), step=0).item(), 3)
     0.028
     """
@@ -116,7 +115,7 @@ class RKDAngle(ObjectiveModule):
         self,
         student: tuple[int, ...],
         teacher: tuple[int, ...],
-        context: RunContext,
+        context: RunContext | None = None,
         *,
         reduction: Literal["reference", "valid"] = "reference",
         chunk: int | None = None,
@@ -131,9 +130,9 @@ class RKDAngle(ObjectiveModule):
             raise ConfigError(
                 f"rkd_angle: expected embeddings (D,) of a sample, got student {student} and teacher {teacher}; pool maps first"
             )
-        self.reduction, self.chunk, self.triplets, self.seed = reduction, chunk, triplets, context.seed
+        self.reduction, self.chunk, self.triplets, self.seed = reduction, chunk, triplets, 0 if context is None else context.seed
 
-    def forward(self, student: Tensor, teacher: Tensor, indices: Tensor, step: int) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, indices: Tensor | None = None, step: int = 0) -> Tensor:
         """The loss of one batch, 0-dim.
 
         Args:

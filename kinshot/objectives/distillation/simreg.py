@@ -42,7 +42,7 @@ class SimReg(ObjectiveModule):
     Args:
         student: shape of the student's embedding, (D,).
         teacher: shape of the teacher's, (D2,).
-        context: what is known of the run.
+        context: what is known of the run; plays no part, and may be left out.
         blocks: pairs of layers in the head, at least 1.
 
     Raises:
@@ -50,19 +50,18 @@ class SimReg(ObjectiveModule):
 
     >>> student = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
     >>> teacher = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 3.0]])  # of another width
-    >>> context = kinshot.RunContext(num_samples=3, batch_size=3, steps_per_epoch=1, total_steps=10, seed=0)
-    >>> loss = kinshot.objectives.simreg(student.shape[1:], teacher.shape[1:], context)
+    >>> loss = kinshot.objectives.simreg(student.shape[1:], teacher.shape[1:])
     >>> loss(student, teacher, torch.arange(3), step=0).shape, loss.after_step()
     (torch.Size([]), None)
     """
 
-    def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...], context: RunContext, *, blocks: int = 2) -> None:
+    def __init__(self, student: tuple[int, ...], teacher: tuple[int, ...], context: RunContext | None = None, *, blocks: int = 2) -> None:
         super().__init__()
         check_above("blocks", blocks)
         self._widths = width("simreg", "student", student), width("simreg", "teacher", teacher)
         self.head = _head(*self._widths, blocks)
 
-    def forward(self, student: Tensor, teacher: Tensor, indices: Tensor, step: int) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, indices: Tensor | None = None, step: int = 0) -> Tensor:
         """`unit_regression` of the head on rows (B, D), and rows (B, D2), B at least 2; `indices` and `step` play no part."""
         ours, theirs = embeddings("simreg", student, teacher, least=2)
         for side, batch, wide in zip(("student", "teacher"), (ours, theirs), self._widths, strict=True):

@@ -104,7 +104,7 @@ class ArcFace(ObjectiveModule):
     Args:
         dim: of embeddings, D.
         classes: how many there are.
-        context: what is known of the run; plays no part.
+        context: what is known of the run; plays no part, and may be left out.
         margin: of the angle, in radians, from 0 to below pi.
         scale: what cosines are multiplied by, above 0.
         past: past the angle pi - margin, "linear" takes cos - margin sin(margin), which keeps falling, "turn" cos(angle + margin) all the
@@ -116,8 +116,7 @@ class ArcFace(ObjectiveModule):
         ConfigError: a setting out of range, or no class.
 
     >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), torch.tensor([0, 1, -1])  # the class of the third is not known
-    >>> context = kinshot.RunContext(num_samples=3, batch_size=3, steps_per_epoch=1, total_steps=10, seed=0)
-    >>> loss = kinshot.objectives.arc_face(2, 2, context, scale=2.0)
+    >>> loss = kinshot.objectives.arc_face(2, 2, scale=2.0)
     >>> loss.rows.imprint_(torch.eye(2), torch.tensor([0, 1]))  # rows are learned, and may be written
     >>> round(loss(z, y).item(), 2), loss.logits(z).argmax(1).tolist()
     (0.57, [0, 0, 1])
@@ -127,7 +126,7 @@ class ArcFace(ObjectiveModule):
         self,
         dim: int,
         classes: int,
-        context: RunContext,
+        context: RunContext | None = None,
         *,
         margin: float = 0.5,
         scale: float = 64.0,

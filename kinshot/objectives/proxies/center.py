@@ -75,7 +75,7 @@ class Center(ObjectiveModule):
     Args:
         dim: of embeddings, D.
         classes: how many there are.
-        context: what is known of the run; plays no part.
+        context: what is known of the run; plays no part, and may be left out.
         update: how centers move: "paper", w_c <- w_c - alpha * sum_i (w_c - z_i) / (1 + n_c), or by "gradient".
         alpha: of the paper's rule, from 0 to 1.
         proxy_lr: share of the learning rate that centers take which are parameters, above 0.
@@ -85,8 +85,7 @@ class Center(ObjectiveModule):
         ConfigError: a setting out of range, or no class.
 
     >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), torch.tensor([0, 1, -1])  # the class of the third is not known
-    >>> context = kinshot.RunContext(num_samples=3, batch_size=3, steps_per_epoch=1, total_steps=10, seed=0)
-    >>> loss = kinshot.objectives.center(2, 2, context)
+    >>> loss = kinshot.objectives.center(2, 2)
     >>> loss.rows.imprint_(torch.eye(2), torch.tensor([0, 1]))
     >>> round(loss(z, y).item(), 3), loss.after_step(), [round(x, 2) for x in loss.rows.weight[1].tolist()]
     (0.133, None, [0.2, 0.9])
@@ -96,7 +95,7 @@ class Center(ObjectiveModule):
         self,
         dim: int,
         classes: int,
-        context: RunContext,
+        context: RunContext | None = None,
         *,
         update: Literal["paper", "gradient"] = "paper",
         alpha: float = 0.5,

@@ -58,7 +58,7 @@ class LinearSoftmax(ObjectiveModule):
     Args:
         dim: of embeddings, D.
         classes: how many there are; smoothing wants 2.
-        context: what is known of the run; plays no part.
+        context: what is known of the run; plays no part, and may be left out.
         smoothing: what a class gives away, from 0 to below 1.
         spread: to the other classes, or to all, see `cross_entropy`.
         initial: length of the rows at first, from 0.
@@ -69,8 +69,7 @@ class LinearSoftmax(ObjectiveModule):
         ConfigError: a setting out of range, or no class.
 
     >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), torch.tensor([0, 1, -1])  # the class of the third is not known
-    >>> context = kinshot.RunContext(num_samples=3, batch_size=3, steps_per_epoch=1, total_steps=10, seed=0)
-    >>> loss = kinshot.objectives.linear_softmax(2, 2, context)
+    >>> loss = kinshot.objectives.linear_softmax(2, 2)
     >>> loss.rows.imprint_(2 * torch.eye(2), torch.tensor([0, 1]))  # rows are learned, and may be written
     >>> round(loss(z, y).item(), 3), loss.logits(z).argmax(1).tolist()
     (0.347, [0, 0, 1])
@@ -80,7 +79,7 @@ class LinearSoftmax(ObjectiveModule):
         self,
         dim: int,
         classes: int,
-        context: RunContext,
+        context: RunContext | None = None,
         *,
         smoothing: float = 0.0,
         spread: Literal["others", "all"] = "others",

@@ -66,7 +66,7 @@ class MultiProxyAnchor(ObjectiveModule):
     Args:
         dim: of embeddings, D.
         classes: how many there are.
-        context: what is known of the run; plays no part.
+        context: what is known of the run; plays no part, and may be left out.
         proxies: of a class, at least 1.
         gamma: how soft the maximum over them is, above 0.
         margin: of the similarity, from 0.
@@ -78,8 +78,7 @@ class MultiProxyAnchor(ObjectiveModule):
         ConfigError: a setting out of range, or no class.
 
     >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), torch.tensor([0, 1, -1])  # the class of the third is not known
-    >>> context = kinshot.RunContext(num_samples=3, batch_size=3, steps_per_epoch=1, total_steps=10, seed=0)
-    >>> loss = kinshot.objectives.multi_proxy_anchor(2, 2, context, proxies=2, alpha=2.0)
+    >>> loss = kinshot.objectives.multi_proxy_anchor(2, 2, proxies=2, alpha=2.0)
     >>> loss.rows.imprint_(torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.0, 1.0], [-1.0, 0.0]]), torch.tensor([0, 0, 1, 1]))
     >>> round(loss(z, y).item(), 3), loss.logits(z).argmax(1).tolist()
     (1.609, [0, 0, 1])
@@ -89,7 +88,7 @@ class MultiProxyAnchor(ObjectiveModule):
         self,
         dim: int,
         classes: int,
-        context: RunContext,
+        context: RunContext | None = None,
         *,
         proxies: int = 2,
         gamma: float = 0.1,

@@ -53,7 +53,7 @@ class NormalizedSoftmax(ObjectiveModule):
     Args:
         dim: of embeddings, D.
         classes: how many there are.
-        context: what is known of the run; plays no part.
+        context: what is known of the run; plays no part, and may be left out.
         scale: what cosines are multiplied by, above 0; 1 / temperature.
         proxy_lr: share of the learning rate that the rows take, above 0.
         reduction: over embeddings: "mean" over all, "valid" over those of known class, "sum", "none" or "each", see `common.reduce`.
@@ -62,8 +62,7 @@ class NormalizedSoftmax(ObjectiveModule):
         ConfigError: a setting out of range, or no class.
 
     >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), torch.tensor([0, 1, -1])  # the class of the third is not known
-    >>> context = kinshot.RunContext(num_samples=3, batch_size=3, steps_per_epoch=1, total_steps=10, seed=0)
-    >>> loss = kinshot.objectives.normalized_softmax(2, 2, context, scale=2.0)
+    >>> loss = kinshot.objectives.normalized_softmax(2, 2, scale=2.0)
     >>> loss.rows.imprint_(torch.eye(2), torch.tensor([0, 1]))  # rows are learned, and may be written
     >>> round(loss(z, y).item(), 3), loss.logits(z).argmax(1).tolist()
     (0.347, [0, 0, 1])
@@ -73,7 +72,7 @@ class NormalizedSoftmax(ObjectiveModule):
         self,
         dim: int,
         classes: int,
-        context: RunContext,
+        context: RunContext | None = None,
         *,
         scale: float = 20.0,
         proxy_lr: float = 1.0,

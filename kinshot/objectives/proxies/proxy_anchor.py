@@ -124,7 +124,7 @@ class ProxyAnchor(ObjectiveModule):
     Args:
         dim: of embeddings, D.
         classes: how many there are.
-        context: what is known of the run; plays no part.
+        context: what is known of the run; plays no part, and may be left out.
         margin: of the cosine, from 0.
         alpha: sharpness, above 0.
         anchor: over what sums run: "class", over a proxy's rows, or "sample", over a row's proxies. The first is a mean over classes, the
@@ -135,8 +135,7 @@ class ProxyAnchor(ObjectiveModule):
         ConfigError: a setting out of range, or no class.
 
     >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), torch.tensor([0, 1, -1])  # the class of the third is not known
-    >>> context = kinshot.RunContext(num_samples=3, batch_size=3, steps_per_epoch=1, total_steps=10, seed=0)
-    >>> loss = kinshot.objectives.proxy_anchor(2, 2, context, alpha=2.0)
+    >>> loss = kinshot.objectives.proxy_anchor(2, 2, alpha=2.0)
     >>> loss.rows.imprint_(torch.eye(2), torch.tensor([0, 1]))  # rows are learned, and may be written
     >>> round(loss(z, y).item(), 3), loss.logits(z).argmax(1).tolist()
     (1.609, [0, 0, 1])
@@ -146,7 +145,7 @@ class ProxyAnchor(ObjectiveModule):
         self,
         dim: int,
         classes: int,
-        context: RunContext,
+        context: RunContext | None = None,
         *,
         margin: float = 0.1,
         alpha: float = 32.0,

@@ -78,7 +78,7 @@ class ProxyNCA(ObjectiveModule):
     Args:
         dim: of embeddings, D.
         classes: how many there are.
-        context: what is known of the run; plays no part.
+        context: what is known of the run; plays no part, and may be left out.
         scale: what squared distances of unit vectors are multiplied by, above 0; the paper's is 1.
         form: what an embedding is compared with: "paper", the other classes' proxies, or "softmax", all of them.
         proxy_lr: share of the learning rate that the rows take, above 0.
@@ -88,8 +88,7 @@ class ProxyNCA(ObjectiveModule):
         ConfigError: a setting out of range, or no class.
 
     >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), torch.tensor([0, 1, -1])  # the class of the third is not known
-    >>> context = kinshot.RunContext(num_samples=3, batch_size=3, steps_per_epoch=1, total_steps=10, seed=0)
-    >>> loss = kinshot.objectives.proxy_nca(2, 2, context, scale=1.0)
+    >>> loss = kinshot.objectives.proxy_nca(2, 2, scale=1.0)
     >>> loss.rows.imprint_(torch.eye(2), torch.tensor([0, 1]))  # rows are learned, and may be written
     >>> round(loss(z, y).item(), 3), loss.logits(z).argmax(1).tolist()
     (-0.533, [0, 0, 1])
@@ -99,7 +98,7 @@ class ProxyNCA(ObjectiveModule):
         self,
         dim: int,
         classes: int,
-        context: RunContext,
+        context: RunContext | None = None,
         *,
         scale: float = 9.0,
         form: Literal["paper", "softmax"] = "paper",

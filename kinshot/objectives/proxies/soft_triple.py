@@ -107,7 +107,7 @@ class SoftTriple(ObjectiveModule):
     Args:
         dim: of embeddings, D.
         classes: how many there are.
-        context: what is known of the run; plays no part.
+        context: what is known of the run; plays no part, and may be left out.
         centers: of a class, at least 1.
         scale: what similarities are multiplied by, above 0.
         gamma: how soft the maximum over a class's centers is, above 0.
@@ -120,8 +120,7 @@ class SoftTriple(ObjectiveModule):
         ConfigError: a setting out of range, or no class.
 
     >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), torch.tensor([0, 1, -1])  # the class of the third is not known
-    >>> context = kinshot.RunContext(num_samples=3, batch_size=3, steps_per_epoch=1, total_steps=10, seed=0)
-    >>> loss = kinshot.objectives.soft_triple(2, 2, context, centers=2, scale=2.0)
+    >>> loss = kinshot.objectives.soft_triple(2, 2, centers=2, scale=2.0)
     >>> loss.rows.imprint_(torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.0, 1.0], [-1.0, 0.0]]), torch.tensor([0, 0, 1, 1]))
     >>> round(loss(z, y).item(), 3), loss.logits(z).argmax(1).tolist()
     (0.493, [0, 0, 1])
@@ -131,7 +130,7 @@ class SoftTriple(ObjectiveModule):
         self,
         dim: int,
         classes: int,
-        context: RunContext,
+        context: RunContext | None = None,
         *,
         centers: int = 10,
         scale: float = 20.0,

@@ -100,7 +100,7 @@ class SphereFace(ObjectiveModule):
     Args:
         dim: of embeddings, D.
         classes: how many there are.
-        context: what is known of the run; plays no part.
+        context: what is known of the run; plays no part, and may be left out.
         margin: what the angle is multiplied by, at least 1.
         scale: what logits are multiplied by, above 0.
         first: a at step 0, from 0.
@@ -114,8 +114,7 @@ class SphereFace(ObjectiveModule):
         ConfigError: a setting out of range, or no class.
 
     >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), torch.tensor([0, 1, -1])  # the class of the third is not known
-    >>> context = kinshot.RunContext(num_samples=3, batch_size=3, steps_per_epoch=1, total_steps=10, seed=0)
-    >>> loss = kinshot.objectives.sphere_face(2, 2, context)
+    >>> loss = kinshot.objectives.sphere_face(2, 2)
     >>> loss.rows.imprint_(torch.eye(2), torch.tensor([0, 1]))  # rows are learned, and may be written
     >>> [round(loss(z, y, step).item(), 3) for step in (0, 100, 10000)]
     [0.371, 0.375, 0.428]
@@ -125,7 +124,7 @@ class SphereFace(ObjectiveModule):
         self,
         dim: int,
         classes: int,
-        context: RunContext,
+        context: RunContext | None = None,
         *,
         margin: int = 4,
         scale: float = 1.0,

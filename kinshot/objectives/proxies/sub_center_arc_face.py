@@ -133,7 +133,7 @@ class SubCenterArcFace(ObjectiveModule):
     Args:
         dim: of embeddings, D.
         classes: how many there are.
-        context: what is known of the run; plays no part.
+        context: what is known of the run; plays no part, and may be left out.
         centers: rows of a class, at least 1.
         margin: of the angle, in radians, from 0 to below pi.
         scale: what cosines are multiplied by, above 0.
@@ -146,8 +146,7 @@ class SubCenterArcFace(ObjectiveModule):
         ConfigError: a setting out of range, or no class.
 
     >>> z, y = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.0, -1.0]]), torch.tensor([0, 0, 0, 1])  # the third's label is wrong
-    >>> context = kinshot.RunContext(num_samples=4, batch_size=4, steps_per_epoch=1, total_steps=10, seed=0)
-    >>> loss = kinshot.objectives.sub_center_arc_face(2, 2, context, centers=2, scale=2.0)
+    >>> loss = kinshot.objectives.sub_center_arc_face(2, 2, centers=2, scale=2.0)
     >>> loss.rows.imprint_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]), torch.tensor([0, 0, 1]))
     >>> [round(angle, 2) for angle in loss.angles(z, y)[:3].tolist()]
     [0.0, 0.64, 1.57]
@@ -157,7 +156,7 @@ class SubCenterArcFace(ObjectiveModule):
         self,
         dim: int,
         classes: int,
-        context: RunContext,
+        context: RunContext | None = None,
         *,
         centers: int = 3,
         margin: float = 0.5,
