@@ -1,7 +1,8 @@
 """Classes of Grocery Store taught by five photographs each, asked with its published test photographs: accuracy, sureness, none of these.
 
-`python -m benchmarks.enroll_grocery --data FOLDER [--json FILE]`, FOLDER holding the published folders train and test. Exemplars are drawn
-from train. Three draws of exemplars; features are made once and cached. Raw pixels (48 by 48) stand beside the encoder.
+`python -m benchmarks.enroll_grocery --data FOLDER [--runs RUN...] [--json FILE]`, FOLDER holding the published folders train and test.
+Exemplars are drawn from train. Three draws of exemplars; features are made once and cached. Raw pixels (48 by 48) stand beside the packaged
+encoder, and encoders of your own runs, one for each draw in turn, beside the networks that they started from.
 """
 
 from __future__ import annotations
@@ -33,18 +34,24 @@ from kinshot.fewshot.enrolled.fit import Fit, fit
 from kinshot.fewshot.enrolled.open_set import separation
 from kinshot.fewshot.enrolled.support import Shot, Support
 from kinshot.fewshot.specs import parse_head
-from kinshot.learn.features import cached_features
+from kinshot.learn.features import cached_features, weights_hash
+from kinshot.learn.model import Model
+from kinshot.recipes.loaded import read
 from kinshot.runs.classifier import open_encoder
+from kinshot.runs.embedder import untrained
+from kinshot.studies.lineage import Lineage
+from kinshot.studies.provenance import commands_behind
 
 ENCODER, HEADS = "efficientnet_lite0", ("imprint", "ridge", "logistic")
 SHOTS, SIDE, HELD_OUT = 5, 48, 3
 """Photographs a class, side of the pixels that are the reference, and one in how many classes is left untaught for open-set figures."""
+OWN, START = "label-free Conv-4", "Conv-4, untrained"
 NOTES = [
     "accuracy and ece: all 81 classes taught, every test photograph asked, none refused; ece of 15 bins of equal width",
     "auroc, refused, let through: two thirds of the classes taught, by closeness, the same for every head; expected: from exemplars",
     "pixels: all of a photograph's values as its feature, under the same rules",
     "the encoder was trained on ImageNet with its labels, which has classes of fruit and vegetables among its thousand",
-    "our own label-free Conv-4 is not among the rows: no checkpoint of it on this split is kept with the repository",
+    f"{OWN}: trained on all photographs of train without their labels, one run a draw; {START}: before its first step",
 ]
 
 
@@ -61,17 +68,27 @@ def drawn(labels: list[str], draw: int) -> list[int]:
     return [int(row) for name in sorted(set(labels)) for row in rng.choice(np.flatnonzero(names == name), SHOTS, replace=False)]
 
 
-def features(files: list[Path], root: Path) -> dict[str, Tensor]:
-    """Both features of photographs, from the cache where they are there."""
-    model, identity = open_encoder(ENCODER)
+def networks(runs: list[Path]) -> dict[str, list[Model]]:
+    """Encoders by what rows call them; of several the first is that of the first draw, and so on in turn."""
+    found = {ENCODER: [open_encoder(ENCODER)[0]]}
+    if runs:
+        found[OWN] = [open_encoder(str(run))[0] for run in runs]
+        found[START] = [untrained(read(run)) for run in runs]
+    return found
+
+
+def features(files: list[Path], root: Path, models: dict[str, list[Model]]) -> dict[str, list[Tensor]]:
+    """Every feature of photographs, from the cache where it is there: one of each network, and pixels."""
     contents = b"".join(content_digests(files, root).tolist()).decode()
-    parts = {"weights": identity.weights, "input": repr(identity.input), "files": contents, "pixels": str(SIDE)}
 
-    def compute() -> dict[str, Tensor]:
-        pixels = decode_all(files, lambda path: load_image(path, SIDE, 3), (3, SIDE, SIDE))
-        return {ENCODER: model.embed(files)["backbone"], "pixels": torch.from_numpy(pixels).flatten(1).float() / 255}
+    def one(model: Model) -> Tensor:
+        parts = {"weights": weights_hash(model.encoder.state_dict()), "input": repr(model.input), "files": contents}
+        return cached_features(parts, lambda: {"backbone": model.embed(files)["backbone"]})["backbone"]
 
-    return cached_features(parts, compute)
+    pixels = decode_all(files, lambda path: load_image(path, SIDE, 3), (3, SIDE, SIDE))
+    return {name: [one(model) for model in several] for name, several in models.items()} | {
+        "pixels": [torch.from_numpy(pixels).flatten(1).float() / 255]
+    }
 
 
 def support_of(z: Tensor, rows: list[int], files: list[Path], labels: list[str], left: set[str]) -> Support:
@@ -110,28 +127,29 @@ def opened(fitted: Fit, known: Tensor, unknown: Tensor) -> dict[str, float]:
     }
 
 
-def measure(root: Path, draws: int) -> list[dict[str, Any]]:
+def measure(root: Path, draws: int, models: dict[str, list[Model]]) -> list[dict[str, Any]]:
     """Every figure of every draw, feature and head."""
     (train, train_labels), (test, test_labels) = photographs(root / "train"), photographs(root / "test")
     chosen = [drawn(train_labels, draw) for draw in range(draws)]
     used = sorted({row for rows in chosen for row in rows})
     place = {row: number for number, row in enumerate(used)}
-    taught = features([train[row] for row in used], root)
-    asked = features(test, root)
+    taught = features([train[row] for row in used], root, models)
+    asked = features(test, root, models)
     rows = []
     for draw, exemplars in enumerate(chosen):
         names = sorted(set(train_labels))
         left = {names[n] for n in keyed_numpy(0, "held out classes", draw).choice(len(names), len(names) // HELD_OUT, replace=False)}
         is_left = torch.tensor([label in left for label in test_labels])
-        for feature in taught:
-            z = torch.zeros(len(train), taught[feature].shape[1])
-            z[used] = taught[feature][[place[row] for row in used]]
+        for feature, several in taught.items():
+            own, queries = several[draw % len(several)], asked[feature][draw % len(several)]
+            z = torch.zeros(len(train), own.shape[1])
+            z[used] = own[[place[row] for row in used]]
             for head in HEADS if feature == ENCODER else HEADS[:1]:
                 whole = support_of(z, exemplars, train, train_labels, set())
                 part = support_of(z, exemplars, train, train_labels, left)
-                found = closed(fit(whole, *parse_head(head)), whole.classes, asked[feature], test_labels)
+                found = closed(fit(whole, *parse_head(head)), whole.classes, queries, test_labels)
                 if head == HEADS[0]:  # the threshold is the same for every head
-                    found |= opened(fit(part, *parse_head(head)), asked[feature][~is_left], asked[feature][is_left])
+                    found |= opened(fit(part, *parse_head(head)), queries[~is_left], queries[is_left])
                 rows.append({"feature": feature, "head": head, "draw": draw, **found})
                 say(f"{feature}, {head}, draw {draw}: {found['accuracy']:.2f} %, ECE {found['ece']:.2f} %")
     return rows
@@ -153,10 +171,14 @@ def main() -> int:
     """Measure and write; returns the exit code."""
     given = argparse.ArgumentParser(description=__doc__)
     given.add_argument("--data", type=Path, required=True)
+    given.add_argument("--runs", type=Path, nargs="*", default=[], help="runs of one recipe by seed, trained on train without labels")
     given.add_argument("--json", type=Path, help="write a result file")
     given.add_argument("--draws", type=int, default=3)
     told = given.parse_args()
-    rows = measure(told.data, told.draws)
+    rows = measure(told.data, told.draws, networks(told.runs))
+    behind = [(run, read(run)) for run in told.runs]
+    training = [round(run.checkpoint.state["cpu_seconds"] / 60, 2) for _, run in behind]
+    own = shlex.join(["python", "-m", "benchmarks.enroll_grocery", *sys.argv[1:]])
     data = {
         "name": "Grocery Store",
         "classes": 81,
@@ -165,10 +187,10 @@ def main() -> int:
     }
     result = {
         "name": "enroll_grocery",
-        "command": shlex.join(["python", "-m", "benchmarks.enroll_grocery", *sys.argv[1:]]),
+        "command": "\n".join([*commands_behind(behind, Lineage(behind)), own]),
         "data": data,
         "seeds": [0],
-        "cpu_minutes": math.ceil(time.process_time() / 6) / 10,
+        "cpu_minutes": {"training of each": training, "the rest": math.ceil(time.process_time() / 6) / 10},
         "versions": {"kinshot": kinshot.__version__, "torch": version("torch")},
         "machine": describe_machine(),
         "photographs a class": SHOTS,

@@ -59,6 +59,12 @@ def test_settings_that_do_not_fit(overrides: list[str], words: str) -> None:
     assert words in refused(*overrides)
 
 
+def test_a_width_with_zeros_too_many_costs_no_memory(tmp_path: Path) -> None:
+    """Shapes alone are made: before, this ended in an allocation of 36 TB, or in one of 17 GB that the machine granted."""
+    assert checked_recipe(str(TINY), ("encoder.width=1000000",)).encoder.settings["width"] == 1_000_000
+    assert "overflow" in refused("encoder.width=10000000000")
+
+
 def test_what_is_right_is_left_alone(tmp_path: Path) -> None:
     for name in recipe_names():
         assert checked_recipe(name, ()) == load_recipe(name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +159,8 @@ def _parts(values: dict[str, Any]) -> Iterator[str]:
     if not encoder.name:
         return
     made: list[Any] = []
-    yield from _refused(lambda: made.append(build_encoder(encoder.name, encoder.settings, input)))
+    with _shapes_alone():
+        yield from _refused(lambda: made.append(build_encoder(encoder.name, encoder.settings, input)))
     if not made or not method.name:
         return
     if size and views.name:
@@ -170,11 +173,22 @@ def _parts(values: dict[str, Any]) -> Iterator[str]:
         yield from _refused(lambda: _check_method(method, made[0], context, views))
 
 
+@contextmanager
+def _shapes_alone() -> Iterator[None]:
+    """Inside, networks have shapes and no numbers: a width with a zero too many costs no memory before anyone can object to it."""
+    import torch
+
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter", category=UserWarning)  # of pretrained weights
+        yield
+
+
 def _check_method(method: Choice, encoder: Any, context: Any, views: Choice) -> None:
     from kinshot.encoders.projector import mlp_projector
     from kinshot.learn.model import Model
 
-    model = Model(encoder, mlp_projector(encoder.dim, 8, 8, 2, last_norm=False))
+    with _shapes_alone():
+        model = Model(encoder, mlp_projector(encoder.dim, 8, 8, 2, last_norm=False))
     made = METHODS.build(method.name, model, context, settings=method.settings)
     check_view_count(made.view_count, method.name, views)
 
