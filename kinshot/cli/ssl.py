@@ -20,6 +20,7 @@ from kinshot.cli.nodes import nodes_command
 from kinshot.cli.options import ALLOW_UNFINISHED, JSON
 from kinshot.cli.outputs import OUTPUT_FILE, printed_anyway
 from kinshot.cli.parts import list_command, show_command
+from kinshot.cli.run_report import run_report_command
 from kinshot.cli.stream import stream_command
 from kinshot.cli.subclasses import subclasses_command
 from kinshot.cli.train import run_training, training_options
@@ -171,6 +172,7 @@ ssl.add_command(list_command)
 ssl.add_command(show_command)
 ssl.add_command(measure_command)
 ssl.add_command(embed_command)
+ssl.add_command(run_report_command)
 ssl.add_command(subclasses_command)
 ssl.add_command(labels_command)
 ssl.add_command(nodes_command)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from kinshot.core.atomic import open_plain, write_text
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.learn.board import guide, image_grid, shown_tag, thumbnails
+from kinshot.learn.records import read_records
 
 if TYPE_CHECKING:
     import numpy as np
@@ -186,7 +187,7 @@ class _Records:
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        kept = _read_until(path, step)
+        kept = read_records(path, step)
         self.latest: dict[str, float] = {tag: _value(v) for record in kept for tag, v in record.items() if tag not in ("step", "epoch")}
         try:
             if path.exists():
@@ -234,29 +235,6 @@ def _value(recorded: Any) -> float:
 
 def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _read_until(path: Path, step: int) -> list[dict[str, Any]]:
-    """Records up to `step`. A last line cut short by a kill is dropped. Raises DataError for any other line that is no record."""
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except FileNotFoundError:
-        return []
-    except OSError as problem:
-        raise DataError(f"cannot read {path}: {problem.strerror}; move it away to start a new one") from problem
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-                raise ValueError("no step")
-        except (ValueError, RecursionError) as problem:
-            if number == len(lines) and not line.endswith(b"\n"):
-                break
-            raise DataError(f"{path}, line {number} is not a record ({problem}): move the file away to start a new one") from problem
-        if record["step"] <= step:
-            records.append(record)
-    return records
 
 
 def _cannot_record(path: Path, problem: OSError) -> str:

@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kinshot.datasets.views import VIEWS
 from kinshot.kin.kin import Kin
 from kinshot.learn.learner import Learner
+from kinshot.recipes.recipe import Recipe
+from kinshot.runs.data import Data
 from kinshot.samples.batch import Batch, Loaded, Partners
 from kinshot.samples.spec import Spec
 
@@ -74,15 +77,29 @@ class BatchMaker:
         return self._views({self.field: samples}, indices, seed, epoch)[self.field]
 
     def _views(self, given: Mapping[str, Tensor], indices: Tensor, seed: int, epoch: int) -> dict[str, list[Tensor]]:
-        """Views by field; views of one field are called with its tensor, as those of somebody's own may know no other."""
-        if not self.beside:
-            return {self.field: self.views(given[self.field], indices, seed=seed, epoch=epoch)}
-        found = self.views(given, indices, seed=seed, epoch=epoch)
-        return {name: [view[name] for view in found] for name in given}
+        return views_by_field(self.views, given, indices, seed=seed, epoch=epoch, named=bool(self.beside))
 
     def clean(self, samples: Tensor) -> Tensor:
         """Samples as evaluation sees them, without augmentation."""
         return channels_last(self.spec.normalize(samples))
+
+
+def build_views(recipe: Recipe, data: Data, input: Spec) -> Callable[..., list[Any]]:
+    """The recipe's views of a run's samples, of the field that the encoder takes and of what its method learns from beside it."""
+    fields = {data.field: input, **{name: data.whole.fields[name] for name in data.beside}}
+    made: Callable[..., list[Any]] = VIEWS.build(recipe.views.name, fields if data.beside else input, settings=recipe.views.settings)
+    return made
+
+
+def views_by_field(
+    views: Callable[..., list[Any]], given: Mapping[str, Tensor], indices: Tensor, *, seed: int, epoch: int, named: bool
+) -> dict[str, list[Tensor]]:
+    """Views of loaded samples by field; those of one field, unless `named`, are called with its tensor, as they may know no other."""
+    if not named:
+        ((field, samples),) = given.items()
+        return {field: views(samples, indices, seed=seed, epoch=epoch)}
+    found = views(given, indices, seed=seed, epoch=epoch)
+    return {name: [view[name] for view in found] for name in given}
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -28,7 +28,6 @@ from kinshot.datasets.labels import Marks
 from kinshot.datasets.loader import Order, batches
 from kinshot.datasets.orders import ORDERS
 from kinshot.datasets.scenes import PHOTO
-from kinshot.datasets.views import VIEWS
 from kinshot.encoders.freezing import freeze
 from kinshot.kin.graph import RelationGraph
 from kinshot.learn import METHODS
@@ -45,7 +44,7 @@ from kinshot.recipes.recipe import Recipe, learns_from_labels
 from kinshot.runs.begun import stand_in_notes
 from kinshot.runs.data import Data, data_of, with_wrong_labels
 from kinshot.runs.embedder import build_model, initial_input, initialize
-from kinshot.runs.inputs import BatchMaker, companions_of
+from kinshot.runs.inputs import BatchMaker, build_views, companions_of
 from kinshot.runs.reached import unfinished_notes
 from kinshot.runs.terms import learner_of
 from kinshot.samples.spec import Spec, check_kind, input_of
@@ -185,8 +184,7 @@ def _plan(recipe: Recipe, steps: int, device: torch.device, precision: str) -> P
 
 def _batch_maker(recipe: Recipe, data: Data, input: Spec, learner: Learner) -> BatchMaker:
     """What makes batches of loaded samples. Raises ConfigError for views that the method or the encoder cannot use."""
-    fields = {data.field: input, **{name: data.whole.fields[name] for name in data.beside}}
-    views = VIEWS.build(recipe.views.name, fields if data.beside else input, settings=recipe.views.settings)
+    views = build_views(recipe, data, input)
     check_view_count(learner.method.view_count, recipe.method.name, recipe.views)
     check_small_views(learner.model.encoder, recipe.views, input.side)
     return BatchMaker(views, input, learner, recipe.train.batch_size, data.field, data.beside)

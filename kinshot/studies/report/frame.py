@@ -7,8 +7,19 @@ from collections.abc import Mapping, Sequence
 from kinshot.studies.report.markup import Html, fill, joined, section
 from kinshot.studies.report.style import FRAME, STYLE
 
+IN_A_FILE = "The numbers behind every picture are in report.json."
 
-def framed(kicker: str, title: str, warned: Html, tiles: Html, sections: Mapping[str, tuple[str, Html]]) -> str:
+
+def framed(
+    kicker: str,
+    title: str,
+    warned: Html,
+    tiles: Html,
+    sections: Mapping[str, tuple[str, Html]],
+    *,
+    footer: str = IN_A_FILE,
+    style: str = "",
+) -> str:
     """A whole page that needs nothing else.
 
     Args:
@@ -17,18 +28,20 @@ def framed(kicker: str, title: str, warned: Html, tiles: Html, sections: Mapping
         warned: what must stand beside every figure, see `warning`.
         tiles: the most important numbers.
         sections: by key, a title and what stands below it.
+        footer: the last line.
+        style: further rules of how it looks.
     """
     links = joined(fill('<a href="#$key">$title</a>', key=key, title=title) for key, (title, _) in sections.items())
     return fill(
         FRAME,
         kicker=kicker,
         title=title,
-        style=Html(STYLE),
+        style=Html(STYLE + style),
         warning=warned,
         tiles=tiles,
         links=links,
         sections=joined(section(key, title, body) for key, (title, body) in sections.items()),
-        footer="The numbers behind every picture are in report.json.",
+        footer=footer,
     )
 
 

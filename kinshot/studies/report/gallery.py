@@ -60,6 +60,12 @@ def sample_html(sample: Sample, alt: str, kind: str, mark: Html) -> Html:
     if sample.picture is None:
         shown = fill('<span class="text">$text</span>', text=sample.text)
         return fill('<li class="words $kind">$shown$mark</li>', kind=kind, shown=shown, mark=mark)
+    return fill('<li class="$kind">$shown$mark</li>', kind=escaped(kind), shown=image_html(sample, alt), mark=mark)
+
+
+def image_html(sample: Sample, alt: str, side: int = 56) -> Html:
+    """A sample's picture; nothing where it has none."""
+    if sample.picture is None:
+        return Html("")
     tiny = Html(' class="tiny"') if max(sample.picture.size) <= _TINY else Html("")
-    shown = fill('<img$tiny src="$uri" alt="$alt" width="56" height="56">', tiny=tiny, uri=sample.data_uri(), alt=alt)
-    return fill('<li class="$kind">$shown$mark</li>', kind=escaped(kind), shown=shown, mark=mark)
+    return fill('<img$tiny src="$uri" alt="$alt" width="$side" height="$side">', tiny=tiny, uri=sample.data_uri(), alt=alt, side=side)

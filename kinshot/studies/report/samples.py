@@ -39,25 +39,25 @@ class Sample:
         return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
-def load_samples(source: Source, indices: Sequence[int]) -> dict[int, Sample]:
-    """Samples of a source by their number."""
+def load_samples(source: Source, indices: Sequence[int], side: int = _SIDE) -> dict[int, Sample]:
+    """Samples of a source by their number, pictures with at most `side` pixels on a side."""
     chosen = sorted(set(indices))
     if not chosen:
         return {}
     spec, batch = source.spec, source.load(np.array(chosen, dtype=np.int64))
     pictures = spec.pictures(batch)
     if pictures is not None:
-        return {index: Sample(picture=picture_of(pixels)) for index, pixels in zip(chosen, pictures.numpy(), strict=True)}
+        return {index: Sample(picture=picture_of(pixels, side)) for index, pixels in zip(chosen, pictures.numpy(), strict=True)}
     texts = spec.texts(batch) or [f"sample {index}" for index in chosen]
     return {index: Sample(text=text) for index, text in zip(chosen, texts, strict=True)}
 
 
-def picture_of(pixels: np.ndarray) -> Image.Image:
+def picture_of(pixels: np.ndarray, side: int = _SIDE) -> Image.Image:
     """uint8 (C, H, W) as a picture: gray for one channel, colour for three, else the mean of the channels."""
     if len(pixels) == 3:
         picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     else:
         picture = Image.fromarray(pixels.mean(axis=0).round().astype(np.uint8))
-    if max(picture.size) > _SIDE:
-        picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    if max(picture.size) > side:
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     return picture
