@@ -39,6 +39,7 @@ setup(
         "kinshot": ["py.typed", "typed/*.pyi"],
         "kinshot.recipes": ["configs/*.yaml"],
         "kinshot.datasets": ["splits/*.json"],
+        "kinshot.studio": ["static/*"],
     },
     install_requires=[
         "torch>=2.10",

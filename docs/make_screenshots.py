@@ -19,6 +19,9 @@ from PIL import Image
 
 PICTURES = Path(__file__).parent / "pictures"
 COLORS = 128
+LETTERS = {"omega": "Ω", "zhe": "Ж", "shin": "ש", "ayb": "Ա"}
+PAPERS = ((250, 244, 230), (232, 241, 250), (236, 247, 236), (252, 236, 234), (242, 238, 250), (255, 250, 214))
+INKS = ((32, 44, 92), (120, 28, 44), (20, 90, 80), (86, 44, 120), (30, 30, 34), (160, 74, 10))
 BROWSERS = ("chromium", "google-chrome", "chromium-browser", "chrome")
 
 
@@ -45,19 +48,68 @@ def _two_columns(file: Path) -> Image.Image:
     return sheet.resize((sheet.width * 5 // 8, sheet.height * 5 // 8), Image.Resampling.LANCZOS)
 
 
-PAGES: dict[str, Callable[[Path], Image.Image]] = {"run_report": run_report}
+def studio(place: Path) -> Image.Image:
+    """`fewshot studio` after four letters were taught and one was asked about."""
+    from kinshot.studio.serve import serving
+    from kinshot.studio.state import Studio
+
+    files = _letter_files(place, 8)
+    with serving(Studio(place / "letters.kin", device="cpu"), 0) as served, opened(served.url, 1280, 1010, scale=1.5) as page:
+        for name, images in files.items():
+            page.get_by_label("Name of a class").fill(name)
+            page.locator("#teach-files").set_input_files(images[:7])
+            page.get_by_role("heading", name=f"{name}7 images").wait_for()
+        page.locator("#ask-files").set_input_files([files["zhe"][7]])
+        page.get_by_role("article").wait_for()
+        page.locator("canvas.blank").first.wait_for(state="detached")
+        page.locator("#status:empty").wait_for(state="attached")  # the last message has gone
+        page.evaluate("document.activeElement.blur()")
+        return Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+
+
+def _letter_files(place: Path, count: int) -> dict[str, list[Path]]:
+    """Pictures of each letter, in a folder of its name."""
+    files: dict[str, list[Path]] = {}
+    for name, letter in LETTERS.items():
+        (place / name).mkdir()
+        files[name] = [place / name / f"{name} {number + 1}.png" for number in range(count)]
+        for file, picture in zip(files[name], _printed(name, letter, count), strict=True):
+            picture.save(file)
+    return files
+
+
+def _printed(name: str, letter: str, count: int, size: int = 160) -> list[Image.Image]:
+    """A letter in several faces and poses, printed in colours on coloured paper."""
+    import numpy as np
+
+    from kinshot.core.rng import keyed_numpy
+    from kinshot.datasets.glyph_faces import SCRIPTS, characters
+    from kinshot.datasets.glyphs import render
+
+    (found,) = [one for split in SCRIPTS for one in characters(split) if one.code == ord(letter)]
+    pictures = []
+    for number, ink in enumerate(render([found], size, count)[:, 0].astype(np.float64) / 255):
+        rng = keyed_numpy(0, f"the letter {name} in print", number)
+        paper, colour = (np.array(choices[rng.integers(len(choices))], dtype=np.float64) for choices in (PAPERS, INKS))
+        shade = np.linspace(1.02, 0.94, size)[:, None, None]
+        pixels = (paper + (colour - paper) * ink[..., None]) * shade + rng.normal(0, 2, (size, size, 1))
+        pictures.append(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)))
+    return pictures
+
+
+PAGES: dict[str, Callable[[Path], Image.Image]] = {"run_report": run_report, "studio": studio}
 """What makes each picture, in an empty folder."""
 
 
 @contextmanager
-def opened(page: Path | str, width: int, height: int = 900) -> Iterator[Any]:
+def opened(page: Path | str, width: int, height: int = 900, scale: float = 1) -> Iterator[Any]:
     """A file, or an address of this machine, in a light window without frame."""
     from playwright.sync_api import sync_playwright
 
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     with sync_playwright() as started:
         window = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        shown = window.new_page(viewport={"width": width, "height": height}, color_scheme="light")
+        shown = window.new_page(viewport={"width": width, "height": height}, color_scheme="light", device_scale_factor=scale)
         shown.goto(page.resolve().as_uri() if isinstance(page, Path) else page)
         yield shown
         window.close()

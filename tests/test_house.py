@@ -31,6 +31,7 @@ FLOORS: list[set[str]] = [
     {"recipes"},
     {"runs"},
     {"studies"},
+    {"studio"},
     {"cli"},
 ]
 ROOMS = set().union(*FLOORS)
@@ -41,6 +42,8 @@ KEPT_IN = {
     "click": ("cli/",),
     "rich": ("cli/", "core/progress"),
     "tensorboard": ("learn/",),
+    "starlette": ("studio/",),
+    "uvicorn": ("studio/",),
     "pickletools": ("datasets/safe_pickle", "datasets/cifar"),
 }
 TORCH_LOAD_IN = "core/weight_files.py"

@@ -34,6 +34,7 @@ from kinshot.cli.parts import settings_of, settings_text, show_command
 from kinshot.cli.report import report_command
 from kinshot.cli.retrieve import retrieve_command
 from kinshot.cli.studies import COMMANDS
+from kinshot.cli.studio import COMMANDS as STUDIO
 from kinshot.cli.train import run_training, training_options
 from kinshot.core.errors import ConfigError
 from kinshot.fewshot import HEADS
@@ -143,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
 fewshot.add_command(report_command)
 fewshot.add_command(retrieve_command)
 fewshot.add_command(show_command)
-for study in (*ENROLLED, *COMMANDS):
+for study in (*ENROLLED, *STUDIO, *COMMANDS):
     fewshot.add_command(study)
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +32,20 @@ DEFAULT_ENCODER, DEFAULT_HEAD = "efficientnet_lite0", "imprint"
 _LONGEST, _LARGEST_IMAGE = 200, 2**32
 
 
+class TaughtElsewhere(DataError):
+    """Images are taught under another class, and are not to be moved.
+
+    Args:
+        images: name of each, and its class.
+    """
+
+    def __init__(self, images: Sequence[tuple[str, str]]) -> None:
+        told_of = "\n  ".join(f"{name} is taught as {label}" for name, label in images)
+        advice = "move them with --move, or leave them out"
+        super().__init__(f"nothing was taught, as no image is of two classes: {advice}\n  {told_of}")
+        self.images = list(images)
+
+
 @dataclass(frozen=True)
 class Taught:
     """What a change did.
@@ -42,6 +56,7 @@ class Taught:
         added: names of images that are new.
         notes: what is to be said of others.
         changed: whether the file was written.
+        before: what the file held when it was changed, while nobody else wrote to it; None where there was none.
     """
 
     kin: KinFile
@@ -49,6 +64,7 @@ class Taught:
     added: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     changed: bool = True
+    before: Support | None = None
 
 
 def enroll(
@@ -64,6 +80,7 @@ def enroll(
     unreadable: Literal["refuse", "leave_out"] = "refuse",
     device: str = "cpu",
     opened: tuple[Model, EncoderIdentity] | None = None,
+    names: Mapping[Path, str] | None = None,
 ) -> Taught:
     """Teach a classifier a class, or more images of one; other classes stay as they are, to the bit.
 
@@ -83,6 +100,7 @@ def enroll(
         unreadable: refuse stops at files that cannot be read; leave_out does without them, and says so.
         device: where features are made.
         opened: the encoder where it is loaded already, as `open_encoder` gives it; in place of `encoder`.
+        names: what images are to be called, by their files, where that is not the name of the file.
 
     Raises:
         ConfigError: a bad name, head or option, an encoder that is not the file's, or a file that somebody keeps locked.
@@ -109,8 +127,9 @@ def enroll(
     known = set() if before is None else {shot.digest for shot in before.support.shots}
     new = {content: file for content, file in files.items() if content not in known}
     model, identity = opened or _encoder(before, path, encoder)
-    more = _embedded(model.to(resolve_device(device)), label, new, side)
-    wish = _Wish(label, {content: file.name for content, file in files.items()}, chosen if head else None, embed_encoder, move)
+    called = {content: (names or {}).get(file, file.name) for content, file in files.items()}
+    more = _embedded(model.to(resolve_device(device)), label, new, called, side)
+    wish = _Wish(label, called, chosen if head else None, embed_encoder, move)
     with writing(path):
         done = _changed(path, wish, more, model, identity)
         if done.changed:
@@ -135,16 +154,36 @@ def forget(path: str | Path, what: str) -> Taught:
     path = Path(path)
     with writing(path):
         kin = read_kin(path)
-        gone = _meant(kin.support, what, path)
-        keep = [row for row, shot in enumerate(kin.support.shots) if shot not in gone]
-        if not keep:
-            raise ConfigError(f"{path} would have no class left: delete the file instead")
-        support = kin.support.taken(keep)
-        labels = sorted({shot.label for shot in gone})
-        lost = [f"class {label} has no image left and is gone" for label in labels if label not in support.classes]
-        kin = replace(kin, support=support, fit=fit(support, kin.head, kin.settings))
-        write_kin(path, kin)
-    return Taught(kin, labels[0], [shot.name for shot in gone], lost)
+        return _without(path, kin, _meant(kin.support, what, path))
+
+
+def forget_images(path: str | Path, digests: Collection[str]) -> Taught:
+    """Take images out of a file by the whole hashes of their content; those that are not there any more are passed over.
+
+    Raises:
+        ConfigError: none of them is there, or nothing would be left.
+        CheckpointError: a bad file.
+    """
+    path = Path(path)
+    with writing(path):
+        kin = read_kin(path)
+        gone = [shot for shot in kin.support.shots if shot.digest in digests]
+        if not gone:
+            raise ConfigError(f"{path} has none of these images any more: somebody else took them out")
+        return _without(path, kin, gone)
+
+
+def _without(path: Path, kin: KinFile, gone: list[Shot]) -> Taught:
+    """The file written without some of its images. Raises ConfigError where nothing would be left."""
+    keep = [row for row, shot in enumerate(kin.support.shots) if shot not in gone]
+    if not keep:
+        raise ConfigError(f"{path} would have no class left: delete the file instead")
+    support = kin.support.taken(keep)
+    labels = sorted({shot.label for shot in gone})
+    lost = [f"class {label} has no image left and is gone" for label in labels if label not in support.classes]
+    done = replace(kin, support=support, fit=fit(support, kin.head, kin.settings))
+    write_kin(path, done)
+    return Taught(done, labels[0], [shot.name for shot in gone], lost, before=kin.support)
 
 
 @dataclass(frozen=True)
@@ -177,8 +216,9 @@ def _changed(path: Path, wish: _Wish, more: Support, model: Model, identity: Enc
     if now is not None and head != (now.head, now.settings):
         notes.append(f"the head was {now.head} {now.settings} and is {head[0]} {head[1]} now: scores of every class change")
     elif now is not None and support is before and len(weights) == len(now.weights):
-        return Taught(now, wish.label, [], notes, changed=False)
-    return Taught(KinFile(support, fit(support, *head), *head, identity, weights), wish.label, added, notes)
+        return Taught(now, wish.label, [], notes, changed=False, before=now.support)
+    kin = KinFile(support, fit(support, *head), *head, identity, weights)
+    return Taught(kin, wish.label, added, notes, before=None if now is None else now.support)
 
 
 @contextmanager
@@ -241,8 +281,8 @@ def _encoder(before: KinFile | None, path: Path, encoder: str) -> tuple[Model, E
     return encoder_of(before, path, encoder), before.encoder
 
 
-def _embedded(model: Model, label: str, new: dict[str, Path], side: int) -> Support:
-    shots = tuple(Shot(label, content, shown(file.name)) for content, file in new.items())
+def _embedded(model: Model, label: str, new: dict[str, Path], called: dict[str, str], side: int) -> Support:
+    shots = tuple(Shot(label, content, shown(called[content])) for content in new)
     features = model.embed(list(new.values()), batch=1)[BACKBONE].cpu() if new else torch.empty(0, model.dim)
     pictures: Tensor | None = None
     if side:
@@ -263,8 +303,7 @@ def _merged(support: Support, more: Support, files: dict[str, str], label: str, 
         elif content in there:
             elsewhere.append((content, name, there[content].label))
     if elsewhere and not move:
-        told_of = "\n  ".join(f"{name} is taught as {other}" for _, name, other in elsewhere)
-        raise DataError(f"nothing was taught, as no image is of two classes: move them with --move, or leave them out\n  {told_of}")
+        raise TaughtElsewhere([(name, other) for _, name, other in elsewhere])
     for content, name, other in elsewhere:
         support = renamed(support, content, label)
         lost = "" if other in support.classes else ", which has no image left and is gone"

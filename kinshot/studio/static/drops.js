@@ -1,0 +1,74 @@
+// What is dropped, pasted or chosen, as files; folders are walked through.
+
+import { counted } from "./dom.js";
+
+const HIDDEN = /^(\.|thumbs\.db$|desktop\.ini$)/i;
+
+async function walked(entry) {
+  if (entry.isFile) return [await new Promise((done, failed) => entry.file(done, failed))];
+  const reader = entry.createReader();
+  const found = [];
+  for (;;) {
+    const part = await new Promise((done, failed) => reader.readEntries(done, failed));
+    if (!part.length) break;
+    found.push(...part);
+  }
+  const files = [];
+  for (const one of found) if (!HIDDEN.test(one.name)) files.push(...(await walked(one)));
+  return files;
+}
+
+// Loose files, and the files of each folder by its name.
+export async function dropped(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.some((entry) => entry.isDirectory)) return { files: [...transfer.files], folders: [] };
+  const files = [];
+  const folders = [];
+  for (const entry of entries) {
+    const found = await walked(entry);
+    if (entry.isDirectory) folders.push({ name: entry.name, files: found });
+    else files.push(...found);
+  }
+  return { files, folders };
+}
+
+// Let an element take drops.
+export function zone(element, take) {
+  let inside = 0;
+  const mark = (by) => {
+    inside = Math.max(0, inside + by);
+    element.classList.toggle("over", inside > 0);
+  };
+  element.addEventListener("dragenter", () => mark(1));
+  element.addEventListener("dragleave", () => mark(-1));
+  element.addEventListener("drop", (event) => {
+    event.preventDefault();
+    event.stopPropagation();
+    inside = 0;
+    mark(0);
+    dropped(event.dataTransfer).then(take);
+  });
+}
+
+// Files in parts that one request may hold, and what is to be said of those that no request may.
+export function parts(files, limits) {
+  const found = [];
+  const refused = [];
+  let bytes = 0;
+  for (const file of files) {
+    if (file.size > limits.file) {
+      refused.push(`${file.name} has ${(file.size / 2 ** 20).toFixed(1)} MB, more than ${Math.round(limits.file / 2 ** 20)} MB: scale it down`);
+      continue;
+    }
+    const full = !found.length || found.at(-1).length >= Math.min(16, limits.files) || bytes + file.size > 0.9 * limits.request;
+    if (full) {
+      found.push([]);
+      bytes = 0;
+    }
+    found.at(-1).push(file);
+    bytes += file.size;
+  }
+  return { found, refused };
+}
+
+export const listed = (texts) => (texts.length > 6 ? [...texts.slice(0, 6), `and ${counted(texts.length - 6, "more file")}`] : texts).join("; ");
