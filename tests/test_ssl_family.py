@@ -1,0 +1,174 @@
+"""Methods of two views against slow float64 references, and against lightly's losses of the same name."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from kinshot.core.context import RunContext
+from kinshot.core.errors import ConfigError
+from kinshot.learn import METHODS
+from kinshot.samples.batch import Batch
+from kinshot.ssl.predictor import rising_momentum
+from tests.steps import model_of
+from tests.test_contract_methods import B, N, encoder_for, noise
+
+CONTEXT = RunContext(N, B, N // B, 5 * (N // B), 0)
+
+
+def method_of(name, **settings):
+    torch.default_generator.manual_seed(0)
+    return METHODS.build(name, model_of(encoder_for("image", "simclr")), CONTEXT, settings=settings).eval()
+
+
+def batch_of():
+    return Batch(torch.arange(B), (noise(1, B, 3, 8, 8), noise(2, B, 3, 8, 8)))
+
+
+def parts(method):
+    """The loss of a batch, and projections of both views as numpy float64; in evaluation mode rows do not meet."""
+    batch = batch_of()
+    found = method.loss(method.outputs(batch), batch, 0)
+    with torch.no_grad():
+        z = [method.model.outputs(x, ("projector",))["projector"] for x in batch.views]
+    return {name: float(value.detach()) for name, value in found.items()}, [one.double().numpy() for one in z], batch
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def run(network, z):
+    with torch.no_grad():
+        return network(torch.from_numpy(z).float()).double().numpy()
+
+
+def cosines(a, b):
+    return (unit(a) * unit(b)).sum(1)
+
+
+def test_simsiam():
+    method = method_of("simsiam")
+    found, (a, b), _ = parts(method)
+    expected = -(cosines(run(method.predictor, a), b).mean() + cosines(run(method.predictor, b), a).mean()) / 2
+    assert found["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def keys_of(method, batch):
+    with torch.no_grad():
+        return [method.key(x, 0).double().numpy() for x in batch.views]
+
+
+def moved(method):
+    """Slow copies that are somewhere else than the networks."""
+    with torch.no_grad():
+        for number, parameter in enumerate(method.key.parameters()):
+            parameter.add_(0.1 * noise(number, *parameter.shape))
+    return method
+
+
+def test_byol():
+    method = moved(method_of("byol"))
+    found, (a, b), batch = parts(method)
+    first, second = keys_of(method, batch)
+    expected = (2 - 2 * cosines(run(method.predictor, a), second)).mean() + (2 - 2 * cosines(run(method.predictor, b), first)).mean()
+    assert found["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def entropy(logits):
+    """Mean cross-entropy of rows whose class is their number, by hand."""
+    return float(np.mean([math.log(sum(math.exp(x) for x in row)) - row[i] for i, row in enumerate(logits)]))
+
+
+def test_moco_v3():
+    method = moved(method_of("moco_v3", temperature=0.3))
+    found, (a, b), batch = parts(method)
+    first, second = keys_of(method, batch)
+    sides = ((run(method.predictor, a), second), (run(method.predictor, b), first))
+    assert found["loss"] == pytest.approx(sum(0.6 * entropy(unit(q) @ unit(k).T / 0.3) for q, k in sides), rel=1e-5)
+
+
+def test_nnclr():
+    method = method_of("nnclr", queue=16, temperature=0.2)
+    found, (a, b), _ = parts(method)
+    keys = method.queue.keys.double().numpy()
+    near = [keys[(unit(z) @ keys.T).argmax(1)] for z in (a, b)]
+    sides = ((near[0], run(method.predictor, b)), (near[1], run(method.predictor, a)))
+    assert found["loss"] == pytest.approx(np.mean([entropy(n @ unit(p).T / 0.2) for n, p in sides]), rel=1e-5)
+    method.after_step(0)
+    assert np.allclose(method.queue.keys[:B].numpy(), unit(a), atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.5])
+def test_dcl(sigma):
+    found, (a, b), _ = parts(method_of("dcl", temperature=0.2, sigma=sigma))
+    a, b = unit(a), unit(b)
+    raw = np.exp((a * b).sum(1) / sigma) if sigma else np.ones(B) / B
+    weights = 2 - B * raw / raw.sum() if sigma else np.ones(B)
+    losses = []
+    for one, other in ((a, b), (b, a)):
+        for i in range(B):
+            apart = [math.exp(one[i] @ rows[j] / 0.2) for rows in (one, other) for j in range(B) if j != i]
+            losses.append(-weights[i] * (one[i] @ other[i]) / 0.2 + math.log(sum(apart)))
+    assert found["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_tico():
+    method = moved(method_of("tico", rho=3.0, beta=0.8))
+    moment = noise(5, *method.moment.shape)
+    method.moment.copy_(moment @ moment.T / 10)
+    before = method.moment.double().numpy().copy()
+    found, (a, _), batch = parts(method)
+    after = 0.8 * before + 0.2 * unit(a).T @ unit(a) / B
+    expected = 1 - cosines(a, keys_of(method, batch)[1]).mean() + 3 * np.mean([z @ after @ z for z in unit(a)])
+    assert found["loss"] == pytest.approx(expected, rel=1e-5)
+    assert np.allclose(method.moment.numpy(), before)
+    method.after_step(0)
+    assert np.allclose(method.moment.numpy(), after, rtol=1e-5, atol=1e-7)
+
+
+def test_losses_are_those_of_lightly():
+    from lightly.loss import BarlowTwinsLoss, DCLLoss, DCLWLoss, NegativeCosineSimilarity, TiCoLoss, VICRegLoss
+
+    theirs = {
+        "dcl": (DCLLoss(0.2), {"temperature": 0.2}),
+        "DCLW": (DCLWLoss(0.2, sigma=0.5), {"temperature": 0.2, "sigma": 0.5}),
+        "barlow_twins": (BarlowTwinsLoss(lambda_param=0.01), {"redundancy": 0.01}),
+        "vicreg": (VICRegLoss(lambda_param=20.0, mu_param=25.0, nu_param=2.0), {"invariance": 20.0, "variance": 12.5, "covariance": 2.0}),
+    }
+    for name, (loss, settings) in theirs.items():
+        found, z, _ = parts(method_of(name.lower().removesuffix("w"), **settings))
+        assert found["loss"] == pytest.approx(float(loss(*(torch.from_numpy(one) for one in z))), rel=1e-3), name
+    method = method_of("simsiam")
+    found, (a, b), _ = parts(method)
+    sides = [(run(method.predictor, a), b), (run(method.predictor, b), a)]
+    cosine = NegativeCosineSimilarity()
+    assert found["loss"] == pytest.approx(np.mean([float(cosine(torch.from_numpy(p), torch.from_numpy(z))) for p, z in sides]), rel=1e-5)
+    method = method_of("tico")
+    found, (a, _), batch = parts(method)
+    assert found["loss"] == pytest.approx(float(TiCoLoss()(torch.from_numpy(a), torch.from_numpy(keys_of(method, batch)[1]))), rel=1e-5)
+
+
+def test_momentum_rises_to_one():
+    found = [rising_momentum(0.9, step, 100) for step in range(101)]
+    assert found[0] == pytest.approx(0.9)
+    assert found[50] == pytest.approx(0.95)
+    assert found[100] == 1
+    assert found == sorted(found)
+
+
+@pytest.mark.parametrize("name", ["moco_v3", "nnclr", "dcl", "vicreg", "barlow_twins"])
+def test_a_batch_of_one_is_refused(name):
+    with pytest.raises(ConfigError, match="at least 2"):
+        METHODS.build(name, model_of(encoder_for("image", "simclr")), RunContext(N, 1, N, N, 0), settings={})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("byol", {"hidden": -1}), ("byol", {"key_momentum": 2.0}), ("tico", {"beta": 1.0}), ("dcl", {"sigma": -1.0})]
+)
+def test_settings_out_of_range(name, settings):
+    with pytest.raises(ConfigError):
+        method_of(name, **settings)
