@@ -17,10 +17,12 @@ import pytest
 
 from kinshot.core.checkpoint import load_checkpoint
 from kinshot.core.errors import CheckpointError
+from kinshot.learn import METHODS as REGISTERED
 from kinshot.learn.features import weights_hash
 from kinshot.recipes.recipe import load_recipe
 from kinshot.runs.start import Options
 from kinshot.runs.train import train_recipe
+from tests.steps import of_images
 from tests.tiny import METHODS, TINY, arguments, command, environment, result, run
 from tests.trees import write_folder
 
@@ -51,6 +53,23 @@ def test_resume_from_every_checkpoint_ends_with_the_same_state(method: str, tmp_
         out = tmp_path / point.name
         quiet(recipe, out, resume=str(point))
         assert hashes(out) == expected, f"resumed at {point.name}"
+
+
+def others_of_images() -> list[str]:
+    """Methods that learn from images without labels or teachers, beside those of which every checkpoint is tried."""
+    known = [name for name in REGISTERED.names() if not {"supervised", "by_terms", "fields"} & REGISTERED.entry(name).flags.keys()]
+    return [name for name in known if name not in METHODS and of_images(name)]
+
+
+@pytest.mark.parametrize("method", others_of_images())
+def test_every_method_of_images_resumes_in_its_middle(method: str, tmp_path: Path) -> None:
+    views = getattr(REGISTERED.get(method), "view_count", 2)
+    given = [*arguments()[2:], f"method={method}", f"views.views={views}", "monitor.keep=100", "monitor.tensorboard=false"]
+    recipe = load_recipe(str(TINY), given)
+    quiet(recipe, tmp_path / "whole")
+    points = sorted((tmp_path / "whole" / "checkpoints").iterdir())
+    quiet(recipe, tmp_path / "again", resume=str(points[len(points) // 2]))
+    assert hashes(tmp_path / "again") == hashes(tmp_path / "whole")
 
 
 def test_the_data_may_move_but_not_change(tmp_path: Path) -> None:
