@@ -30,6 +30,7 @@ from kinshot.samples.series import SeriesSpec
 from kinshot.samples.spec import accepted_kinds
 from kinshot.samples.tokens import TokenSpec
 from tests.graph_trees import graph_spec
+from tests.method_variants import VARIANTS
 from tests.steps import loss_of, model_of
 
 N, B = 48, 8
@@ -37,43 +38,6 @@ JOINED: tuple[str, ...] = ("masked_vicreg",)
 """Methods of bundles that learn on the fused feature, with one projector for all modalities."""
 # a method that only teachers give a loss has none to look at: tests/test_distill.py
 ALONE = [name for name in METHODS.names() if not METHODS.entry(name).flags.get("by_terms")]
-VARIANTS = {
-    "cmc": [{"core": "air"}],
-    "cocoa": [{"form": "ratio"}],
-    "focal": [{"length": 2, "distance": "unit", "margin": 0.5, "spacing": 2}],
-    "masked_vicreg": [{"hide": 0.0}],
-    "vicreg_x": [{"intra": 0.5}],
-    "barlow_x": [{"intra": 0.5, "core": "acc"}],
-    "meow": [{"clusters": ()}, {"clusters": (5,), "recluster": 3, "remask": 0, "weighted": False}, {"density": "product", "restarts": 2}],
-    "dcl": [{"sigma": 0.5}],
-    "nnclr": [{"queue": 16, "hidden": 5}],
-    "moco": [{"symmetric": True, "queue": 16}, {"bn_splits": 2}],
-    "interclr": [
-        {"intra": "simclr"},
-        {"share_neck": False},
-        {"share_neck": False, "intra": "simclr", "exclude_self": True},
-        {"labels": "offline"},
-        {"positives": "neighbors", "neighbors": 3},
-        {"sampler": "hard", "clusters": 4},
-        {"sampler": "random", "margin": "arc"},
-        {"sampler": "semi_easy", "margin": "none", "min_cluster": 6, "clusters": 4},
-        {"bank_momentum": 0.5, "centroid_interval": 1, "min_cluster": 6, "clusters": 6, "bank_fraction": 0.5},
-    ],
-    "tnc": [{"others": True, "spread": 1.0, "length": 4, "spacing": 2}],
-    "ts2vec": [{"mask": 0.0, "alpha": 1.0}, {"finest": 2, "alpha": 0.25}],
-    "ts_tcc": [{"hidden": 12, "layers": 1, "temporal": 0.0}],
-    "base_classes": [{"others": "ignore"}],
-    "pfenet": [{"base": True, "width": 8}, {"base": True, "others": "ignore", "aux": 0.0, "scales": (0.5,), "width": 8}],
-    "panet": [{"alignment": 0.0, "background": "panet"}, {"pooling": "downsample", "others": "ignore", "ways": 1, "queries": 3}],
-    "dual_prototype": [
-        {"class_specific": 0.0, "class_agnostic": 0.0},
-        {"dictionary": "per_class", "length": 2, "positives": "momentum+dictionary", "keys": "grid"},
-        {"class_agnostic": 0.0, "length": 3, "key_momentum": 0.5, "warmup": 2},
-        {"class_specific": 0.0, "alignment": 1.0, "keys": "global", "key_other_ways": "drop"},
-    ],
-}
-
-
 SERIES = SeriesSpec(3, 24, 50.0, (0.0,) * 3, (1.0,) * 3)
 BUNDLE = BundleSpec(("acc", "gyro", "air"), (SERIES, SERIES, SeriesSpec(1, 8, 50 / 3, (0.0,), (1.0,))))
 
