@@ -37,6 +37,8 @@ if TYPE_CHECKING:  # every name that the package shows: docs/api.md says what ea
     from kinshot.fewshot.episodes import sample_episodes as sample_episodes
     from kinshot.fewshot.evaluate import build_head as build_head
     from kinshot.fewshot.evaluate import episode_accuracy as episode_accuracy
+    from kinshot.index.building import build_index as build_index
+    from kinshot.index.opened import open_index as open_index
     from kinshot.kin.graph.graph import RelationGraph as RelationGraph
     from kinshot.kin.neighbors.ranking import rank as rank
     from kinshot.kin.relation import Relation as Relation

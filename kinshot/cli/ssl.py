@@ -13,6 +13,7 @@ import kinshot
 from kinshot.cli.check import check_command
 from kinshot.cli.common import Group, command_line, lines, run, say, show
 from kinshot.cli.embed import embed_command
+from kinshot.cli.index import COMMANDS as INDEX_COMMANDS
 from kinshot.cli.labels import labels_command
 from kinshot.cli.measure import measure_command
 from kinshot.cli.missing import missing_command
@@ -179,6 +180,8 @@ ssl.add_command(nodes_command)
 ssl.add_command(missing_command)
 ssl.add_command(check_command)
 ssl.add_command(stream_command)
+for each in INDEX_COMMANDS:
+    ssl.add_command(each)
 
 
 @ssl.group(name="graph", cls=Group)

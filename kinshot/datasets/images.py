@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -20,6 +22,7 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 258, 262, 274
 TURNED_SIDEWAYS = frozenset({5, 6, 7, 8})
 """EXIF orientations that exchange height and width."""
 _SHOWN = 10
+Converted = TypeVar("Converted")
 
 
 @cache
@@ -36,15 +39,18 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(suffix.lower() for suffix, name in Image.registered_extensions().items() if name in formats)
 
 
-def read_image(path: Path, convert: Callable[[Image.Image], np.ndarray], formats: tuple[str, ...] = ()) -> np.ndarray:
-    """Open `path`, a plain file, as one of `formats` (default: all that Pillow decodes) and convert it.
+def read_image(
+    path: Path, convert: Callable[[Image.Image], Converted], formats: tuple[str, ...] = (), content: bytes | None = None
+) -> Converted:
+    """Open `path`, a plain file, or its `content` where that was read already, as one of `formats` (default: all that Pillow decodes).
 
     Pillow's limit on the number of pixels is kept: a picture above it is refused before it is decoded. Raises DataError naming
     the file, whatever is wrong with it.
     """
-    regular_file(path)
+    if content is None:
+        regular_file(path)
     try:
-        with Image.open(path, formats=formats or image_formats()) as image:
+        with Image.open(path if content is None else io.BytesIO(content), formats=formats or image_formats()) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise DataError(f"image {path} has {image.width} x {image.height} pixels, more than {limit:,}: scale it down or remove it")
@@ -71,8 +77,20 @@ def framed(image: Image.Image, size: int, channels: int, name: str | Path, bits:
 
     Raises DataError for pixels without a fixed range, and whatever Pillow does for a damaged picture that it has not decoded yet.
     """
-    flat = _flat(image, channels, bits, name)
-    return _channels_first(flat.resize((size, size), Image.Resampling.BILINEAR, box=None if whole else central_square(*flat.size)))
+    flat = upright(image, channels, name, bits)
+    if not whole:
+        return squared(flat, size)
+    return _channels_first(flat.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def upright(image: Image.Image, channels: int, name: str | Path, bits: int = 0) -> Image.Image:
+    """An opened picture, called `name` in messages, the right way up, in grey (1) or colour (3) of 8 bits. Raises as `framed` does."""
+    return _flat(image, channels, bits, name)
+
+
+def squared(flat: Image.Image, size: int) -> np.ndarray:
+    """The central square of a picture that is `upright`: uint8 (channels, size, size)."""
+    return _channels_first(flat.resize((size, size), Image.Resampling.BILINEAR, box=central_square(*flat.size)))
 
 
 def central_square(width: float, height: float) -> tuple[float, float, float, float]:

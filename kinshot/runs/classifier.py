@@ -22,7 +22,8 @@ from kinshot.recipes.backbones import LIBRARIES, ONNX
 from kinshot.recipes.fit import made_by
 from kinshot.recipes.loaded import Loaded, read
 from kinshot.runs.embedder import from_checkpoint
-from kinshot.runs.kin_file import EncoderIdentity, KinFile, read_kin
+from kinshot.runs.encoder_identity import EncoderIdentity
+from kinshot.runs.kin_file import KinFile, read_kin
 from kinshot.samples.pixels import PixelSpec
 
 
@@ -154,11 +155,27 @@ def encoder_of(kin: KinFile, path: Path, encoder: str = "") -> Model:
             problem = misfit(network, kin.weights) or error
             raise CheckpointError(f"{path}: the encoder that it carries does not fit {identity.part}: {problem}") from error
         return Model(network, input=identity.input).eval()
+    return same_encoder(identity, path, encoder, "teach anew; --embed-encoder carries it along")
+
+
+def same_encoder(identity: EncoderIdentity, path: Path, encoder: str, otherwise: str) -> Model:
+    """The encoder that the features of a file were made with, or an error.
+
+    Args:
+        identity: what the file says of it.
+        path: the file, for messages.
+        encoder: where the encoder is now; empty for where it was.
+        otherwise: what to do where it is gone, for messages.
+
+    Raises:
+        ConfigError: a name that is none.
+        CheckpointError: an encoder that is missing, damaged or another one.
+    """
     model, found = open_encoder(encoder or identity.name)
     if found.weights != identity.weights or found.input != identity.input:
         raise CheckpointError(
-            f"{path} was taught with {identity.name} (weights {identity.weights[:12]}), {encoder or identity.name} is another one now "
-            f"(weights {found.weights[:12]}): say where the first one is with --encoder, or teach anew; --embed-encoder carries it along"
+            f"{path} was made with {identity.name} (weights {identity.weights[:12]}), {encoder or identity.name} is another one now "
+            f"(weights {found.weights[:12]}): say where the first one is with --encoder, or {otherwise}"
         )
     return model
 

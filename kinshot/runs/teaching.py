@@ -26,7 +26,8 @@ from kinshot.fewshot.enrolled.support import Shot, Support, joined, renamed
 from kinshot.fewshot.specs import parse_head
 from kinshot.learn.model import BACKBONE, Model
 from kinshot.runs.classifier import encoder_of, open_encoder
-from kinshot.runs.kin_file import SUFFIX, EncoderIdentity, KinFile, read_kin, write_kin
+from kinshot.runs.encoder_identity import EncoderIdentity
+from kinshot.runs.kin_file import SUFFIX, KinFile, read_kin, write_kin
 
 DEFAULT_ENCODER, DEFAULT_HEAD = "efficientnet_lite0", "imprint"
 _LONGEST, _LARGEST_IMAGE = 200, 2**32

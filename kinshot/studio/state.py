@@ -17,7 +17,8 @@ from kinshot.core.runtime import resolve_device
 from kinshot.fewshot.enrolled.support import Support
 from kinshot.learn.model import Model
 from kinshot.runs.classifier import Classifier, Prediction, encoder_of, open_encoder
-from kinshot.runs.kin_file import SUFFIX, EncoderIdentity, KinFile, read_kin
+from kinshot.runs.encoder_identity import EncoderIdentity
+from kinshot.runs.kin_file import SUFFIX, KinFile, read_kin
 from kinshot.runs.teaching import DEFAULT_ENCODER, Taught, enroll, forget_images
 from kinshot.runs.undoing import NothingLeft, TakenBack, change_of, take_back
 from kinshot.studio.limits import Limits

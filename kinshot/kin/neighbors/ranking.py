@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kinshot.core.errors import ConfigError, DataError
-from kinshot.kin.neighbors.proposals import Engine, Proposer, proposer_for
+from kinshot.kin.neighbors.proposals import FEW_NEIGHBORS, Engine, Proposer, proposer_for
 from kinshot.kin.neighbors.rows import Rows
 
 Metric = Literal["cosine", "euclidean"]
@@ -92,13 +92,58 @@ def ranked_blocks(
     asked, found = _checked(queries, references, k, metric, chunk)
     rows = Rows(asked, unit=metric == "cosine")
     others = rows if references is None else Rows(found, unit=metric == "cosine")
-    step = chunk or max(1, min(ROWS, 4 * PAIRS // k))
     search = _Search(others, metric, proposer_for(engine, others, metric == "cosine", k))
+    for part, index, distance in _blocks(search, rows, k, chunk, itself=references is None):
+        yield part, _ranked(index, distance, metric)
+
+
+class Gallery:
+    """References that are looked into again and again: what a search needs of them is made once. Its answers are those of `rank`.
+
+    Args:
+        references: float (N, D); a second copy of them is held where they are few.
+        metric: "cosine" or "euclidean".
+        engine: as `rank` takes it.
+
+    Raises:
+        ConfigError: an engine that is not installed.
+        DataError: features that are no finite matrix.
+    """
+
+    def __init__(self, references: Tensor, *, metric: Metric = "cosine", engine: Engine = "auto") -> None:
+        _, found = _checked(references[:1], references, 1, metric, None)
+        self.metric, self.dtype, others = metric, found.dtype, Rows(found, unit=metric == "cosine")
+        self.search = _Search(others, metric, proposer_for(engine, others, metric == "cosine", FEW_NEIGHBORS))
+
+    def __len__(self) -> int:
+        return len(self.search.references)
+
+    def nearest(self, queries: Tensor, k: int) -> Ranked:
+        """The k nearest references of each query (Q, D). Raises ConfigError and DataError as `rank` does."""
+        return _ranked(*self.distances(queries, k), self.metric)
+
+    def distances(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Index and distance (Q, k), ascending, by which galleries are joined: 1 minus a cosine tells more than it does near 1."""
+        if queries.dim() != 2 or queries.shape[1] != self.search.references.width or not 1 <= k <= len(self):
+            _checked(queries, self.search.references.raw, k, self.metric, None)  # raises, and says what is wrong
+        asked, _ = _checked(queries, queries[:1], 1, self.metric, None)
+        rows = Rows(asked.to(self.dtype), unit=self.metric == "cosine")
+        blocks = list(_blocks(self.search, rows, k, None, itself=False))
+        return torch.cat([index for _, index, _ in blocks]), torch.cat([distance for _, _, distance in blocks])
+
+
+def _ranked(index: Tensor, distance: Tensor, metric: Metric) -> Ranked:
+    return Ranked(index, 1 - distance if metric == "cosine" else distance, metric)
+
+
+def _blocks(search: _Search, rows: Rows, k: int, chunk: int | None, *, itself: bool) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Rows of the queries, a chunk at a time, what they found, and how far; `itself`: they are the references, and none finds itself."""
+    step = chunk or max(1, min(ROWS, 4 * PAIRS // k))
     for start in range(0, len(rows), step):
         part = slice(start, min(start + step, len(rows)))
         with torch.no_grad(), torch.autocast(rows.device.type, enabled=False):
-            own = torch.arange(part.start, part.stop, device=rows.device) if references is None else None
-            yield part, Ranked(*search.nearest(rows.part(part), own, k), metric)
+            own = torch.arange(part.start, part.stop, device=rows.device) if itself else None
+            yield part, *search.nearest(rows.part(part), own, k)
 
 
 def _checked(queries: Tensor, references: Tensor | None, k: int, metric: str, chunk: int | None) -> tuple[Tensor, Tensor]:
@@ -132,7 +177,7 @@ class _Search:
         self.zero = references.raw.norm(dim=1) == 0 if metric == "cosine" else None
 
     def nearest(self, rows: Tensor, own: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
-        """Index and value (q, k); `own` is each query's own row among the references, which it does not find."""
+        """Index and distance (q, k), for cosine 1 minus it; `own` is each query's own row among the references, which it does not find."""
         index = torch.empty(len(rows), k, dtype=torch.int64, device=rows.device)
         value = rows.new_empty(len(rows), k)
         left, spare = torch.arange(len(rows), device=rows.device), self.propose.spare
@@ -168,7 +213,7 @@ class _Search:
                 distance.masked_fill_(itself == own[part, None], torch.inf)
             best, order = (each[:, :k] for each in distance.sort(dim=1, stable=True))
             index.append(order if near is None else near.gather(1, order))
-            value.append(1 - best if self.metric == "cosine" else best)
+            value.append(best)
         return torch.cat(index), torch.cat(value)
 
     def _distances(self, rows: Tensor, candidates: Tensor | None) -> Tensor:

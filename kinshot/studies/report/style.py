@@ -110,6 +110,17 @@ summary { cursor: pointer; color: var(--link); }
   border-radius: 6px; background: var(--page); }
 .samples .text { width: auto; height: auto; padding: 4px 8px; font: .8rem/1.35 ui-monospace, "DejaVu Sans Mono", monospace; }
 .samples .tiny { image-rendering: pixelated; }
+.found { display: grid; grid-template-columns: repeat(auto-fill, minmax(126px, 1fr)); gap: 14px 12px; margin: 8px 0 4px; padding: 0;
+  list-style: none; }
+.found li { min-width: 0; font-size: .76rem; line-height: 1.3; color: var(--soft); }
+.found img, .found .none { display: block; width: 100%; height: auto; aspect-ratio: 1; object-fit: contain; border: 1px solid var(--line);
+  border-radius: 10px; background: var(--page); }
+.found .none { padding: 40% 8px 0; text-align: center; }
+.found b { display: block; margin: 5px 0 1px; color: var(--ink); font-size: .95rem; font-variant-numeric: tabular-nums; }
+.found .asked img, .found .asked .none { border: 3px solid var(--link); }
+.found .asked b { color: var(--link); }
+.bar { display: block; height: 4px; margin: 4px 0 0; border-radius: 2px; background: var(--line); overflow: hidden; }
+.bar i { display: block; height: 100%; background: var(--link); }
 .swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border: 1px solid var(--ink); border-radius: 2px; }
 .right img, .right .text { border-color: var(--right); }
 .wrong img, .wrong .text { border-color: var(--wrong); border-style: dashed; }
