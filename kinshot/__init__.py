@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # every name that the package shows: docs/api.md says what ea
     from kinshot.datasets.torch_dataset import as_dataset as as_dataset
     from kinshot.encoders.build import build_encoder as build_encoder
     from kinshot.encoders.build import keyed_initialisation as keyed_initialisation
+    from kinshot.exports.export import export as export
     from kinshot.fewshot.accuracy import few_shot_accuracy as few_shot_accuracy
     from kinshot.fewshot.base_statistics import base_statistics as base_statistics
     from kinshot.fewshot.episode_sampler import EpisodeSampler as EpisodeSampler

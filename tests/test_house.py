@@ -30,7 +30,7 @@ FLOORS: list[set[str]] = [
     {"ssl", "fewshot", "segmentation"},
     {"recipes"},
     {"runs"},
-    {"index"},
+    {"exports", "index"},
     {"studies"},
     {"studio"},
     {"cli"},

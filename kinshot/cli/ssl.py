@@ -13,6 +13,7 @@ import kinshot
 from kinshot.cli.check import check_command
 from kinshot.cli.common import Group, command_line, lines, run, say, show
 from kinshot.cli.embed import embed_command
+from kinshot.cli.export import export_command
 from kinshot.cli.index import COMMANDS as INDEX_COMMANDS
 from kinshot.cli.labels import labels_command
 from kinshot.cli.measure import measure_command
@@ -174,6 +175,7 @@ ssl.add_command(show_command)
 ssl.add_command(measure_command)
 ssl.add_command(embed_command)
 ssl.add_command(run_report_command)
+ssl.add_command(export_command)
 ssl.add_command(subclasses_command)
 ssl.add_command(labels_command)
 ssl.add_command(nodes_command)

@@ -47,8 +47,8 @@ _STATE: dict[str, tuple[str, tuple[type, ...]]] = {
 """What kinshot itself reads of a state; `step` and `epoch` must be there."""
 
 
-def encode_tensors(tensors: dict[str, Tensor], name: str) -> bytes:
-    """A safetensors file. Tensors that share memory or have another layout are written out on their own, contiguous.
+def encode_tensors(tensors: dict[str, Tensor], name: str, metadata: dict[str, str] | None = None) -> bytes:
+    """A safetensors file, perhaps with metadata. Tensors that share memory or have another layout are written out on their own, contiguous.
 
     Raises CheckpointError naming the tensor that cannot be stored.
     """
@@ -69,7 +69,7 @@ def encode_tensors(tensors: dict[str, Tensor], name: str) -> bytes:
         seen.add(tensor.untyped_storage().data_ptr())
         ready[key] = tensor
     try:
-        return save(ready)
+        return save(ready, metadata)
     except (SafetensorError, RuntimeError, ValueError, KeyError) as problem:
         raise CheckpointError(f"{name}: cannot be stored as safetensors: {problem}") from problem
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.small_files import read_file
 from kinshot.encoders import ENCODERS
-from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.pixels import INTERPOLATIONS, PixelSpec
 
 _MOST = 64 * 2**30
 _LOCATION = b"\x0a\x08location"
@@ -27,8 +27,9 @@ class OnnxEncoder(nn.Module):
     Weights in files of their own are taken from beside the model, wherever the program runs, and belong to its fingerprint. That is all
     that the encoder's state holds (`sha256`): a checkpoint stands on the file, and one of other content is refused.
 
-    Attributes: `channels` and `size` of its images, `dim` of its output, `fingerprint` of the content, and `normalisation`, (mean, std)
-    of pixels in [0, 1] where the file's metadata has `mean` and `std` as JSON lists, else None.
+    Attributes: `channels` and `size` of its images, `dim` of its output, `fingerprint` of the content, `normalisation`, (mean, std)
+    of pixels in [0, 1] where the file's metadata has `mean` and `std` as JSON lists, else None, and `interpolation`, the filter by which
+    images are resized where the metadata names one, else bilinear.
 
     Args:
         file: the ONNX file.
@@ -65,6 +66,7 @@ class OnnxEncoder(nn.Module):
         self.fingerprint = digest.hexdigest()
         self._batch, self.channels, self.size = self._image_shape()
         self.normalisation = self._read_normalisation()
+        self.interpolation = self._read_interpolation()
         self.register_buffer("sha256", torch.tensor(list(digest.digest()), dtype=torch.uint8))
         self.register_load_state_dict_pre_hook(_check_file)
         self.input: PixelSpec = self._own_input() if input is None else input
@@ -86,7 +88,7 @@ class OnnxEncoder(nn.Module):
     def _own_input(self) -> PixelSpec:
         """Images as the file says; one that does not say how pixels are normalised is taken to mean pixels in [0, 1]."""
         mean, std = self.normalisation or ((0.0,) * self.channels, (1.0,) * self.channels)
-        return PixelSpec.square(self.channels, self.size, mean, std)
+        return PixelSpec.square(self.channels, self.size, mean, std, self.interpolation)
 
     def _run(self, x: Tensor) -> Tensor:
         name = self._session.get_inputs()[0].name
@@ -109,6 +111,10 @@ class OnnxEncoder(nn.Module):
         except (KeyError, ValueError, TypeError):
             return None
         return mean, std
+
+    def _read_interpolation(self) -> str:
+        found = self._session.get_modelmeta().custom_metadata_map.get("interpolation", "")
+        return found if found in INTERPOLATIONS else INTERPOLATIONS[0]
 
 
 def _check_file(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

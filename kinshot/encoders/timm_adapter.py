@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -38,8 +39,7 @@ class TimmEncoder(Adapter):
     @property
     def classifier(self) -> tuple[str, ...]:
         """Names of the modules of timm's model that are left out."""
-        found = getattr(self.model, "pretrained_cfg", {}).get("classifier") or ()
-        return (found,) if isinstance(found, str) else tuple(found)
+        return _classifier(self.model)
 
 
 def data_config(name: str) -> dict[str, Any]:
@@ -76,6 +76,25 @@ def _config_of(model: Any) -> dict[str, Any] | None:
     from timm.data import resolve_model_data_config
 
     return dict(resolve_model_data_config(model))
+
+
+def library_model(name: str, options: Mapping[str, Any]) -> tuple[nn.Module, tuple[str, ...]]:
+    """timm's own model, untrained and without its classifier, made with these options, and the modules that are left out of it.
+
+    Raises ConfigError as the encoder.
+    """
+    model = _timm(name).create_model(name, pretrained=False, num_classes=0, **options)
+    return model, _classifier(model)
+
+
+def fixed_size(name: str) -> bool:
+    """Whether a model is built for one image size, and must be told which. Raises ConfigError as the encoder."""
+    return _has_fixed_size(_timm(name).get_pretrained_cfg(name))
+
+
+def _classifier(model: nn.Module) -> tuple[str, ...]:
+    found = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    return (found,) if isinstance(found, str) else tuple(found)
 
 
 def _timm(name: str) -> Any:

@@ -88,13 +88,25 @@ def _check_known(name: str) -> None:
         raise ConfigError(f"encoder torchvision: unknown model {name!r}: {suggest(name, known)}")
 
 
+def library_model(name: str) -> tuple[nn.Module, tuple[str, ...], dict[str, bool]]:
+    """torchvision's own model without its last linear layer, the modules that are left out of it, and what its constructor was told.
+
+    Raises ConfigError for what is no such model.
+    """
+    model, last = _create(name)
+    return model, (last, *_AUXILIARY.get(name, ())), _options(name)
+
+
+def _options(name: str) -> dict[str, bool]:
+    return {"aux_logits": False, "init_weights": True} if name in _AUXILIARY else {}
+
+
 def _create(name: str) -> tuple[nn.Module, str]:
     """The model without its last linear layer, and that layer's name. Raises ConfigError for what is no such model."""
     import torchvision
 
     _check_known(name)
-    options: dict[str, Any] = {"aux_logits": False, "init_weights": True} if name in _AUXILIARY else {}
-    model = torchvision.models.get_model(name, weights=None, **options)
+    model = torchvision.models.get_model(name, weights=None, **_options(name))
     for head in _HEADS:
         found = getattr(model, head, None)
         if isinstance(found, nn.Linear):

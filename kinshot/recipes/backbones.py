@@ -102,8 +102,12 @@ def read_backbone(text: str, mean: Sequence[float] = (), std: Sequence[float] = 
     config = {"name": text, "encoder": {"name": found.encoder.name, **found.encoder.settings}}
     tensors = {"encoder": found.weights, "projector": {}, "training": {}, **({"rows": found.rows} if found.rows else {})}
     checkpoint = Checkpoint(Path(text), state, config, {}, tensors, origin=found.origin, notes=found.notes)
-    recipe = Recipe(name=text, data=UNKNOWN, views=UNKNOWN, encoder=found.encoder, method=UNKNOWN, projector=ProjectorConfig(layers=0))
-    return checkpoint, recipe
+    return checkpoint, not_trained_here(text, found.encoder)
+
+
+def not_trained_here(name: str, encoder: Choice) -> Recipe:
+    """The recipe of a backbone that was trained elsewhere: it says the encoder alone."""
+    return Recipe(name=name, data=UNKNOWN, views=UNKNOWN, encoder=encoder, method=UNKNOWN, projector=ProjectorConfig(layers=0))
 
 
 def _of_library(library: str, name: str, file: str) -> _Found:

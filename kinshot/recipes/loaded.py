@@ -11,6 +11,7 @@ from typing import Any
 from kinshot.core.checkpoint import PARTS, Checkpoint, load_checkpoint
 from kinshot.core.errors import CheckpointError
 from kinshot.recipes.backbones import backbone_meant, is_backbone, read_backbone
+from kinshot.recipes.exported import is_exported, read_exported, standing
 from kinshot.recipes.recipe import Recipe, parse
 
 
@@ -47,12 +48,14 @@ def with_recipe(checkpoint: Checkpoint) -> Loaded:
 
 
 def read(path: Path, parts: Sequence[str] = PARTS) -> Loaded:
-    """A checkpoint, or the one that a run folder is known by, with these parts; or a backbone that was trained elsewhere, by its name.
+    """A checkpoint, or the one that a run folder is known by, with these parts; an exported folder; or a backbone by its name.
 
-    Raises what `load_checkpoint`, `parse` and `read_backbone` do.
+    Raises what `load_checkpoint`, `parse`, `read_exported` and `read_backbone` do.
     """
     if is_backbone(str(path)):
         return Loaded(*read_backbone(str(path)))
+    if is_exported(standing(path)):
+        return Loaded(*read_exported(standing(path)))
     if path.parent == Path() and not os.path.lexists(path):  # which takes any text for a path, however long
         meant = backbone_meant(str(path), [one.name for one in Path().glob("*")])
         if meant is not None:

@@ -1,0 +1,1 @@
+"""Formats that encoders are exported in, one file each."""
