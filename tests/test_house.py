@@ -45,6 +45,8 @@ KEPT_IN = {
     "tensorboard": ("learn/",),
     "starlette": ("studio/",),
     "uvicorn": ("studio/",),
+    "wandb": ("learn/loggers/",),
+    "mlflow": ("learn/loggers/",),
     "pickletools": ("datasets/safe_pickle", "datasets/cifar"),
 }
 TORCH_LOAD_IN = "core/weight_files.py"

@@ -275,7 +275,7 @@ def test_of_two_starts_at_once_one_is_refused(run: Path) -> None:
 # -- links and names
 
 WRITTEN = [".lock", "metrics.jsonl", "timing.jsonl", "result.json", "best.json", "diverged.json", "config.yaml", "tensorboard"]
-WRITTEN += ["checkpoints", "tensorboard/00004", "tensorboard/projector_config.pbtxt"]
+WRITTEN += ["checkpoints", "tensorboard/00004", "tensorboard/projector_config.pbtxt", "metrics.csv", "loggers.json", "wandb", "mlruns"]
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "nowhere", "pipe"])

@@ -20,13 +20,16 @@ from kinshot.fewshot import HEADS
 from kinshot.kin import KINS
 from kinshot.kin.metrics import METRICS
 from kinshot.kin.miners import MINERS
+from kinshot.learn.loggers import LOGGERS
 from kinshot.objectives import OBJECTIVES
 from kinshot.objectives.augmenters import AUGMENTERS
 from kinshot.recipes.recipe import PARTS, SECTIONS, load_recipe, recipe_data, recipe_names, recipe_path
 from kinshot.samples import SPECS
 from kinshot.segmentation import SEGMENTERS
 
-REGISTRIES: list[Registry] = [*PARTS.values(), HEADS, SEGMENTERS, OBJECTIVES, KINS, MINERS, METRICS, AUGMENTERS, SPECS, EXPORTS]
+REGISTRIES: list[Registry] = [
+    *PARTS.values(), HEADS, SEGMENTERS, OBJECTIVES, KINS, MINERS, METRICS, AUGMENTERS, LOGGERS, SPECS, EXPORTS
+]  # fmt: skip
 KINDS = ["recipe", *(registry.kind for registry in REGISTRIES), "section"]
 
 

@@ -18,7 +18,10 @@ from kinshot.core.errors import CheckpointError, ConfigError
 from kinshot.core.runlock import LOCK, is_lock
 
 CONFIG, METRICS, TIMING = "config.yaml", "metrics.jsonl", "timing.jsonl"
-RECORDS = ("best.json", "result.json", "diverged.json", TIMING, METRICS, CONFIG)
+TABLE, LOGGERS = "metrics.csv", "loggers.json"
+RECORDS = ("best.json", "result.json", "diverged.json", TABLE, LOGGERS, TIMING, METRICS, CONFIG)
+LOGGED = ("wandb", "mlruns")
+"""Folders that loggers keep in a run's; what is in them is other programs', and stays."""
 CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"
 _EVENTS = re.compile(r"^(events\.out\.tfevents\..*|projector_config\.pbtxt|\d{5,})$")
 _SECTIONS = {"name", "seed", "data", "views", "encoder", "method", "train", "monitor"}
@@ -31,7 +34,8 @@ def refuse_links(run_folder: Path) -> None:
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             kind = "a link" if stat.S_ISLNK(mode) else "no plain file or folder"
             raise ConfigError(f"{path} is {kind}, and a run writes to nothing else: remove it, or choose another folder")
-    for name, wanted in ((CHECKPOINTS, True), (TENSORBOARD, True), (LOCK, False), *((record, False) for record in RECORDS)):
+    folders = ((name, True) for name in (CHECKPOINTS, TENSORBOARD, *LOGGED))
+    for name, wanted in (*folders, (LOCK, False), *((record, False) for record in RECORDS)):
         path = run_folder / name
         if path.exists() and path.is_dir() != wanted:
             raise ConfigError(
@@ -46,7 +50,7 @@ def is_begun(run_folder: Path) -> bool:
 
     def early(path: Path) -> bool:
         empty = path.name in (METRICS, TIMING) and path.is_file() and path.stat().st_size == 0
-        return path.name in (LOCK, TENSORBOARD) or empty or is_aside(path)
+        return path.name in (LOCK, TENSORBOARD, TABLE, LOGGERS, *LOGGED) or empty or is_aside(path)
 
     return is_lock(run_folder / LOCK) and all(map(early, run_folder.iterdir()))
 
@@ -87,7 +91,7 @@ def _own(run_folder: Path) -> Iterator[Path]:
 
 
 def _written(run_folder: Path) -> Iterator[Path]:
-    for name in (CHECKPOINTS, TENSORBOARD, LOCK, *RECORDS):
+    for name in (CHECKPOINTS, TENSORBOARD, *LOGGED, LOCK, *RECORDS):
         if os.path.lexists(run_folder / name):
             yield run_folder / name
     if (run_folder / TENSORBOARD).is_dir():

@@ -1,4 +1,4 @@
-"""What a run records: the same scalars in TensorBoard and in `metrics.jsonl`, images of views, an embedding map.
+"""What a run records: the same scalars in `metrics.jsonl` and with its loggers, pictures of views, an embedding map.
 
 `metrics.jsonl` holds one JSON object per record, `{"step": ..., "epoch": ..., tag: value, ...}`. A resumed run leaves the same
 file as one that was never stopped, so what differs from run to run by nature, tags that begin with `time/`, goes to
@@ -8,59 +8,78 @@ file as one that was never stopped, so what differs from run to run by nature, t
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from kinshot.core.atomic import open_plain, write_text
-from kinshot.core.errors import ConfigError, DataError
-from kinshot.learn.board import guide, image_grid, shown_tag, thumbnails
+from kinshot.core.atomic import open_plain, write_json, write_text
+from kinshot.core.errors import DataError, KinshotError
+from kinshot.core.small_files import read_json
+from kinshot.learn.board import guide, image_grid, thumbnails
+from kinshot.learn.logger import TIMING, Chosen, LoggedRun, Logger, check_loggers, open_logger
 from kinshot.learn.records import read_records
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
-    from torch.utils.tensorboard import SummaryWriter
 
+TENSORBOARD = "tensorboard"
 MAX_POINTS = 2000
 """Most points of an embedding map: the browser draws them all."""
+KNOWN = "loggers.json"
+"""What loggers keep between the processes of a run, by name."""
 
 _THUMBNAIL = 32
-_TIMING = "time/"
+_log = logging.getLogger(__name__)
 
 
 class Monitor:
-    """The records of one run: `metrics.jsonl`, `timing.jsonl`, and event files in `tensorboard/`.
+    """The records of one run: `metrics.jsonl`, `timing.jsonl`, and whatever loggers make of them.
 
     A context manager. Tensors are read when they are given, so give them when they are to be logged.
 
     Args:
         folder: the run's folder, which must exist.
         resume_step: steps done in the checkpoint that this process continues, -1 for none; later records are dropped.
-        tensorboard: write event files as well.
+        tensorboard: write event files as well; short for the logger of this name.
+        loggers: others, by name, each with its settings.
+        name: of the recipe, for loggers.
+        config: every setting of it, flat, for loggers.
 
-    `latest` are the scalars kept from `metrics.jsonl`, by tag the last one.
+    `latest` are the scalars kept from `metrics.jsonl`, by tag the last one; `tensorboard` says whether somebody shows pictures.
 
     Raises:
         DataError: from any method, when a record cannot be written; after that TensorBoard is left alone.
-        ConfigError: TensorBoard is asked for and not installed.
+        ConfigError: a logger is asked for and cannot be had.
     """
 
-    def __init__(self, folder: str | Path, *, resume_step: int = 0, tensorboard: bool = True) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        resume_step: int = 0,
+        tensorboard: bool = True,
+        loggers: Sequence[Chosen] = (),
+        name: str = "",
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder = Path(folder)
-        self.tensorboard = tensorboard
-        self._last_step = resume_step
+        chosen = chosen_loggers(loggers, tensorboard=tensorboard)
+        check_loggers(chosen)
+        self.tensorboard = any(name == TENSORBOARD for name, _ in chosen)
         self._metrics = _Records(self.folder / "metrics.jsonl", resume_step)
         self._timing = _Records(self.folder / "timing.jsonl", resume_step)
         self.latest = self._metrics.latest
-        self._tags = set(self.latest)
-        self._log_dir = self.folder / "tensorboard"
-        self._writer = self._open(resume_step) if tensorboard else None
+        run = LoggedRun(self.folder, name, config or {}, resume_step, self._metrics.kept)
+        self._metrics.kept = []  # nobody needs them again
+        self._loggers: dict[str, Logger] = {}
+        self._open(chosen, run)
 
     def __enter__(self) -> Monitor:
         return self
@@ -72,32 +91,24 @@ class Monitor:
         """Record scalars by tag (`train/loss`, `eval/knn/top1`); not finite ones are null in the JSON files."""
         numbers = {tag: _number(value) for tag, value in values.items()}
         for records, timing in ((self._metrics, False), (self._timing, True)):
-            chosen = {tag: number for tag, number in numbers.items() if tag.startswith(_TIMING) == timing}
+            chosen = {tag: number for tag, number in numbers.items() if tag.startswith(TIMING) == timing}
             if chosen:
                 records.add(step, epoch, chosen)
-        self._last_step = max(self._last_step, step)
-        self._tags |= set(numbers)
-        with self._events() as writer:
-            for tag, number in numbers.items() if writer else ():
-                writer.add_scalar(shown_tag(tag), number, step)
+        self._tell(lambda logger: logger.scalars(step, epoch, numbers))
 
     def guide(self) -> None:
-        """Say what good gauges are, in TensorBoard's TEXT tab."""
-        with self._events() as writer:
-            if writer:
-                writer.add_text("guide/what good gauges are", guide(), 0)
+        """Say what good gauges are."""
+        self._tell(lambda logger: logger.text("guide/what good gauges are", guide()))
 
     def view_grid(self, views: Sequence[Tensor], originals: Tensor | None = None, step: int = 0) -> None:
-        """Show augmented views, each (N, C, H, W) in [0, 1], below their originals (N, C, H, W) as the image `views/grid`."""
-        with self._events() as writer:
-            if writer:
-                writer.add_image("views/grid", image_grid(views, originals), step)
+        """Show augmented views, each (N, C, H, W) in [0, 1], below their originals (N, C, H, W) as the picture `views/grid`."""
+        if self._loggers:
+            grid = image_grid(views, originals)
+            self._tell(lambda logger: logger.picture("views/grid", grid, step))
 
     def picture(self, tag: str, picture: np.ndarray, step: int) -> None:
         """Show a picture, uint8 (H, W, 3), as the image `tag`; one of the same tag at other steps can be leafed through."""
-        with self._events() as writer:
-            if writer:
-                writer.add_image(tag, picture, step, dataformats="HWC")
+        self._tell(lambda logger: logger.picture(tag, picture, step))
 
     def embedding(self, z: Tensor, images: Tensor | None, names: Sequence[str] | None, step: int) -> None:
         """Put embeddings z (N, D) into TensorBoard's projector; at most MAX_POINTS rows, evenly spaced, are kept.
@@ -114,72 +125,83 @@ class Monitor:
         if len(rows) > MAX_POINTS:
             rows = rows[torch.linspace(0, len(rows) - 1, MAX_POINTS).long()]
         labels = None if names is None else [" ".join(str(names[i]).split()) or "?" for i in rows.tolist()]
-        with self._events() as writer:
-            if writer and len(rows):
-                shutil.rmtree(self._log_dir / f"{step:05d}", ignore_errors=True)  # an older map of this step
-                pictures = None if images is None else thumbnails(images[rows], _THUMBNAIL)
-                writer.add_embedding(z[rows].detach().float().cpu(), labels, pictures, step, "embedding")
+        if self._loggers and len(rows):
+            pictures = None if images is None else thumbnails(images[rows], _THUMBNAIL)
+            points = z[rows].detach().float().cpu()
+            self._tell(lambda logger: logger.embedding(points, labels, pictures, step))
 
     def hparams(self, config: Mapping[str, Any], metrics: Mapping[str, float | Tensor]) -> None:
-        """Write settings (flat, by dotted name) and final metrics for TensorBoard's HPARAMS tab; call once, at the end.
-
-        They go into this run's own event file; `SummaryWriter.add_hparams` would start a second run in a subfolder.
-        """
-        with self._events() as writer:
-            if writer is None:
-                return
-            from torch.utils.tensorboard.summary import hparams
-
-            settings = {k: v if type(v) in (int, float, str) else json.dumps(v, default=str) for k, v in config.items() if v is not None}
-            numbers = {tag: _number(value) for tag, value in metrics.items()}
-            for tag, number in numbers.items():
-                if tag not in self._tags:
-                    writer.add_scalar(shown_tag(tag), number, self._last_step)
-            for summary in hparams(settings, {shown_tag(tag): number for tag, number in numbers.items()}):
-                writer._get_file_writer().add_summary(summary)
+        """Tell settings (flat, by dotted name) and final metrics; call once, at the end."""
+        numbers = {tag: _number(value) for tag, value in metrics.items()}
+        self._tell(lambda logger: logger.result(config, numbers))
 
     def flush(self) -> None:
         """Wait until every record is on the disk."""
         self._metrics.flush()
         self._timing.flush()
-        with self._events() as writer:
-            if writer:
-                writer.flush()
+        self._tell(lambda logger: logger.flush())
 
     def close(self) -> None:
         """Flush and close the files. May be called twice; after an error it stays silent about the same error."""
         self._metrics.close()
         self._timing.close()
-        with self._events() as writer:
-            if writer:
-                self._writer = None
-                writer.close()
+        with ExitStack() as every:  # all of them, whatever one says
+            for name in list(self._loggers):
+                every.callback(self._told, name, self._loggers.pop(name), lambda one: one.close())
 
-    def _open(self, resume_step: int) -> SummaryWriter:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as problem:
-            remedy = "pip install tensorboard, or set monitor.tensorboard=false"
-            raise ConfigError(f"TensorBoard cannot be used ({problem}): {remedy}") from problem
-        earlier = self._log_dir.is_dir() and any(self._log_dir.glob("events.out.tfevents.*"))
-        try:
-            # TensorBoard hides what earlier files hold from purge_step on
-            return SummaryWriter(str(self._log_dir), purge_step=resume_step + 1 if earlier else None, flush_secs=30)
-        except OSError as problem:
-            raise DataError(_cannot_record(self._log_dir, problem)) from problem
+    def _open(self, chosen: Sequence[Chosen], run: LoggedRun) -> None:
+        """Open every logger; what one keeps between processes is on the disk before it is told anything."""
+        path = self.folder / KNOWN
+        known: dict[str, Any] = _known(path) if run.resume_step >= 0 else {}
+        if run.resume_step < 0:
+            path.unlink(missing_ok=True)
+        for name, settings in chosen:
+            own = dict(known.get(name, {}))
+            try:
+                self._loggers[name] = open_logger(name, replace(run, known=own), settings)
+                if own != known.get(name, {}):
+                    known[name] = own
+                    write_json(path, known)
+            except (KinshotError, OSError) as problem:
+                with suppress(KinshotError):  # the first one is what is being reported
+                    self.close()
+                if isinstance(problem, KinshotError):
+                    raise
+                raise DataError(_cannot_record(self.folder / name, problem)) from problem
 
-    @contextmanager
-    def _events(self) -> Iterator[Any]:
-        """The event writer, or None when there is none. After one failure there is none: no error is raised twice."""
-        writer = self._writer
+    def _tell(self, call: Callable[[Logger], None]) -> None:
+        for name, logger in list(self._loggers.items()):
+            self._told(name, logger, call)
+
+    def _told(self, name: str, logger: Logger, call: Callable[[Logger], None]) -> None:
+        """Tell a logger something. After one failure it is left alone: no error is raised twice, and none goes unsaid."""
         try:
-            yield writer
-        except OSError as problem:
-            self._writer = None
-            with suppress(OSError):  # stop its thread; that it cannot write is what is being reported
-                if writer is not None:
-                    writer.close()
-            raise DataError(_cannot_record(self._log_dir, problem)) from problem
+            call(logger)
+        except Exception as problem:  # other people's libraries raise anything, when a server is gone
+            if logger.part_of_run and not isinstance(problem, OSError):
+                raise
+            if self._loggers.pop(name, None) is not None:
+                with suppress(Exception):  # stop its threads; that it cannot write is what is being reported
+                    logger.close()
+            if logger.part_of_run and isinstance(problem, OSError):
+                raise DataError(_cannot_record(getattr(logger, "path", self.folder / name), problem)) from problem
+            _log.warning("logger %s failed (%s: %s): the run goes on without it", name, type(problem).__name__, problem)
+
+
+def chosen_loggers(loggers: Sequence[Chosen], *, tensorboard: bool) -> list[Chosen]:
+    """Every logger once, TensorBoard first where it is on."""
+    named = dict(loggers)
+    return [*([(TENSORBOARD, {})] if tensorboard and TENSORBOARD not in named else []), *named.items()]
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """What loggers kept. Raises DataError for a file that says something else."""
+    if not path.exists():
+        return {}
+    found = read_json(path, remedy="remove it: loggers then begin anew")
+    if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
+        raise DataError(f"{path} does not say what loggers keep: remove it, and loggers begin anew")
+    return found
 
 
 class _Records:
@@ -187,7 +209,7 @@ class _Records:
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        kept = read_records(path, step)
+        self.kept = kept = read_records(path, step)
         self.latest: dict[str, float] = {tag: _value(v) for record in kept for tag, v in record.items() if tag not in ("step", "epoch")}
         try:
             if path.exists():

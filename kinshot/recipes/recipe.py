@@ -21,6 +21,7 @@ from kinshot.encoders import ENCODERS
 from kinshot.kin import KINS
 from kinshot.learn import METHODS
 from kinshot.recipes.distill import DistillSettings, check_distill, distill_terms
+from kinshot.recipes.loggers import check_monitor
 from kinshot.recipes.ranges import is_folder_name, out_of_range
 from kinshot.recipes.restarts import RestartSettings, check_restarts
 from kinshot.recipes.sections import MonitorConfig, ProjectorConfig, TrainConfig, ValidationConfig
@@ -49,7 +50,10 @@ SECTIONS: dict[str, type] = {
     "restarts": RestartSettings,
 }
 # settings that change where or how fast a run computes, never what it computes: a resumed run may change them
-FREE = {"train.workers", "train.allocator", "train.device", "monitor.log_every", "monitor.checkpoint_every", "monitor.keep"}
+FREE = {
+    "train.workers", "train.allocator", "train.device",
+    "monitor.log_every", "monitor.checkpoint_every", "monitor.keep", "monitor.loggers",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -320,7 +324,7 @@ def differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
 
 _KEYS = ["name", "description", "seed", "init", "task", "balance", "terms", *PARTS, *SECTIONS]
 _CHECKS: dict[str, Callable[[Any], list[str]]] = {
-    "structure": check_structure, "distill": check_distill, "restarts": check_restarts
+    "structure": check_structure, "distill": check_distill, "restarts": check_restarts, "monitor": check_monitor
 }  # fmt: skip
 _TEACHER = "teacher"
 

@@ -118,6 +118,8 @@ class MonitorConfig:
         knn_k: neighbors that vote.
         projector_points: samples in TensorBoard's embedding projector at the end; 0 for none.
         tensorboard: write TensorBoard event files beside metrics.jsonl.
+        loggers: where records go besides: csv, wandb, mlflow, ... (`ssl list logger`), each a name, perhaps with settings behind it
+            (`wandb:project=birds`); none unless asked for.
     """
 
     log_every: int = 10
@@ -128,6 +130,7 @@ class MonitorConfig:
     knn_k: int = 20
     projector_points: int = 1000
     tensorboard: bool = True
+    loggers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from kinshot.learn.gauges import alignment, effective_rank, feature_std, uniform
 from kinshot.learn.knn import knn_accuracy, rows_by_class
 from kinshot.learn.loop import Run, StepResult
 from kinshot.learn.monitor import Monitor
+from kinshot.recipes.loggers import parse_logger
 from kinshot.recipes.sections import TrainConfig
 from kinshot.runs.begun import recorded, stand_in_count
 from kinshot.runs.diagnose import numbers_of
@@ -45,10 +46,11 @@ class RunHooks:
     Everything that is recorded of a step is in the files before its checkpoint is, and what is not, the best step so far, is in the
     checkpoint: wherever a run is killed, the one that goes on from its newest checkpoint leaves the same files.
 
-    `resumed_cpu` is what to add to the process's CPU clock: seconds of earlier processes, less what this one did before the run.
+    `resumed_cpu` is what to add to the process's CPU clock: seconds of earlier processes, less what this one did before the run. Without
+    `loggers` those that the recipe names are left out, as nobody is to be told of a rehearsal.
     """
 
-    def __init__(self, job: Job, out: Path, say: Say, resumed_cpu: float, quiet: bool) -> None:
+    def __init__(self, job: Job, out: Path, say: Say, resumed_cpu: float, quiet: bool, *, loggers: bool = True) -> None:
         self.job, self.out, self.say = job, out, say
         self.resumed_cpu = resumed_cpu
         self.saved_step = -1
@@ -57,7 +59,14 @@ class RunHooks:
             say(note)
         self.samples = recorded(job.data.whole)
         # a run that begins anew drops also the records of step 0 that one killed before its first checkpoint left
-        self.monitor = Monitor(out, resume_step=-1 if job.begun is None else job.run.step, tensorboard=job.recipe.monitor.tensorboard)
+        self.monitor = Monitor(
+            out,
+            resume_step=-1 if job.begun is None else job.run.step,
+            tensorboard=job.recipe.monitor.tensorboard,
+            loggers=[parse_logger(text) for text in job.recipe.monitor.loggers] if loggers else (),
+            name=job.recipe.name,
+            config=flatten(job.recipe.to_dict()),
+        )
         self.final = {tag: value for tag, value in self.monitor.latest.items() if tag == "train/loss" or tag.startswith("eval/")}
         self.progress = Progress(job.plan.total_steps, job.run.step, quiet=quiet)
         write_text(out / "config.yaml", to_yaml(job.recipe.to_dict()))

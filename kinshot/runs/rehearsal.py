@@ -39,7 +39,7 @@ def rehearse(job: Job) -> None:
     The job is spent afterwards: build another.
     """
     with tempfile.TemporaryDirectory(prefix="kinshot-") as place:
-        RunHooks(job, Path(place), lambda text: None, 0.0, quiet=True).close()
+        RunHooks(job, Path(place), lambda text: None, 0.0, quiet=True, loggers=False).close()
     loss = first_step(job)["loss"].detach()
     if not torch.isfinite(loss):
         raise DivergedError(

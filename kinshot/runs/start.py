@@ -13,8 +13,10 @@ from kinshot.core.errors import CheckpointError, ConfigError, DataError
 from kinshot.core.run_files import CHECKPOINTS, is_begun, refuse_links, remove_run
 from kinshot.core.runlock import LOCK, is_lock
 from kinshot.core.small_files import read_json
+from kinshot.learn.logger import check_loggers
 from kinshot.recipes.fit import fit_like, made_by
 from kinshot.recipes.loaded import with_recipe
+from kinshot.recipes.loggers import parse_logger
 from kinshot.recipes.recipe import Recipe, differences
 from kinshot.runs.embedder import input_spec
 
@@ -60,10 +62,11 @@ def starting_point(recipe: Recipe, options: Options) -> Start:
     """Where a run may start. Reads only.
 
     Raises:
-        ConfigError: the folder holds something else, or a run of other settings.
+        ConfigError: the folder holds something else, or a run of other settings; or a logger is asked for that is not installed.
         CheckpointError: a checkpoint to continue from that cannot be read.
     """
     out = options.out
+    check_loggers([parse_logger(text) for text in recipe.monitor.loggers])
     if options.overwrite and options.resume != "never":
         raise ConfigError("--overwrite and --resume contradict each other: give one of them")
     try:
