@@ -91,9 +91,7 @@ def _printed(name: str, letter: str, count: int, size: int = 160) -> list[Image.
     for number, ink in enumerate(render([found], size, count)[:, 0].astype(np.float64) / 255):
         rng = keyed_numpy(0, f"the letter {name} in print", number)
         paper, colour = (np.array(choices[rng.integers(len(choices))], dtype=np.float64) for choices in (PAPERS, INKS))
-        shade = np.linspace(1.02, 0.94, size)[:, None, None]
-        pixels = (paper + (colour - paper) * ink[..., None]) * shade + rng.normal(0, 2, (size, size, 1))
-        pictures.append(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)))
+        pictures.append(Image.fromarray((paper + (colour - paper) * ink[..., None]).astype(np.uint8)))
     return pictures
 
 

@@ -10,19 +10,19 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
-from starlette.testclient import TestClient
 
-from kinshot.studio.app import build_app
 from kinshot.studio.limits import Limits
-from kinshot.studio.security import Doors
-from kinshot.studio.state import Studio
 from tests.enrolled_tools import taught
+
+if TYPE_CHECKING:
+    from starlette.testclient import TestClient
 
 PORT, TOKEN = 8765, "t" * 43
 ORIGIN = f"http://127.0.0.1:{PORT}"
+KNOWN = {"cherry": 4, "leaf": 4, "sky": 4}
 SMALL = replace(Limits(), file=40_000, request=200_000, files=5, words=2_000, pictures=3)
 
 
@@ -37,6 +37,12 @@ def _taught(labels: tuple[str, ...]) -> bytes:
 @contextmanager
 def asked(folder: Path, *, limits: Limits = Limits(), labels: tuple[str, ...] = ("cherry", "leaf", "sky")) -> Iterator[TestClient]:  # noqa: B008
     """A client that has the key, of the page of `folder`/a.kin, which knows some classes."""
+    from starlette.testclient import TestClient  # here, as who does without kinshot[studio] is to skip these tests, not to fail in them
+
+    from kinshot.studio.app import build_app
+    from kinshot.studio.security import Doors
+    from kinshot.studio.state import Studio
+
     if labels:
         (folder / "a.kin").write_bytes(_taught(labels))
     (folder / "private").mkdir()
@@ -45,6 +51,7 @@ def asked(folder: Path, *, limits: Limits = Limits(), labels: tuple[str, ...] = 
         app = build_app(studio, Doors(PORT, TOKEN), folder / "private", worker)
         headers = {"origin": ORIGIN, "x-kinshot-token": TOKEN}
         with TestClient(app, base_url=ORIGIN, headers=headers, raise_server_exceptions=False) as client:
+            client.worker = worker  # type: ignore[attr-defined]
             yield client
 
 

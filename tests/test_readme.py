@@ -47,7 +47,7 @@ LEFT_OUT = {
     "Results": "training of hours, recorded by these very commands in docs/results",
     "Extend it in one file": "outlines of files, without their imports",
     "make test": "runs this test",
-    "fewshot studio": "serves until Ctrl-C: tests/test_studio.py and tests/test_studio_page.py run it",
+    "fewshot studio": "serves until Ctrl-C: tests/test_studio_command.py and tests/test_studio_page.py run it",
 }
 TIMM = importlib.util.find_spec("timm") is not None
 OPTIONAL = {  # what a command names that stands on a package which not everybody has

@@ -1,32 +1,27 @@
-"""What the page of `fewshot studio` does, asked without a browser: teaching, answers, undoing beside others, and the command itself."""
+"""What the page of `fewshot studio` does, asked without a browser: teaching, answers, undoing beside others."""
 
 from __future__ import annotations
 
-import builtins
-import json
 import os
-import signal
-import socket
-import subprocess
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import replace
 
-import httpx
+import numpy as np
 import pytest
+import torch
 
-from kinshot.cli import fewshot
 from kinshot.core.errors import ConfigError
 from kinshot.datasets.files import digest
+from kinshot.learn.features import weights_hash
 from kinshot.runs.classifier import open_classifier
 from kinshot.runs.kin_file import read_kin
 from kinshot.runs.teaching import enroll, forget, forget_images
 from kinshot.runs.undoing import NothingLeft, change_of, take_back
 from tests.enrolled_tools import photo, photos, small_encoder, taught
-from tests.studio_tools import ORIGIN, TOKEN, asked, counts, form, picture, state, undo
-from tests.tiny import command, environment
+from tests.studio_tools import KNOWN, asked, counts, form, picture, state, undo
 
 pytest.importorskip("starlette", reason="needs the packages of kinshot[studio]")
-KNOWN = {"cherry": 4, "leaf": 4, "sky": 4}
 
 
 @pytest.fixture
@@ -262,12 +257,8 @@ def test_a_file_that_was_damaged_is_said_and_left_alone(client, tmp_path):
 
 def test_a_file_that_was_made_anew_with_another_encoder_is_used(client, tmp_path):
     model, identity = small_encoder()
-    with __import__("torch").no_grad():
+    with torch.no_grad():
         next(model.encoder.parameters()).mul_(1.5)
-    from dataclasses import replace
-
-    from kinshot.learn.features import weights_hash
-
     other = model, replace(identity, weights=weights_hash(model.encoder.state_dict()))
     teach(client, "coal", photos(tmp_path / "new", "coal", range(1)))
     (tmp_path / "a.kin").unlink()
@@ -278,114 +269,47 @@ def test_a_file_that_was_made_anew_with_another_encoder_is_used(client, tmp_path
     assert counts(teach(client, "coal", photos(tmp_path / "new", "coal", range(1)))["state"]) == {"coal": 1, "lemon": 2}
 
 
-# -- the command
-
-
-def start(tmp_path: Path, *more: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
-    line = command("fewshot", "studio", tmp_path / "a.kin", "--port", "0", "--json", "--device", "cpu", *more)
-    process = subprocess.Popen(line, cwd=tmp_path, env=environment(TMPDIR=str(tmp_path)), stdout=-1, stderr=-1, text=True)
-    lines = ""
-    while not lines.endswith("}\n"):
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-        lines += line
-    return process, json.loads(lines)
-
-
-@pytest.mark.parametrize(("signum", "code", "message"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "stopped by SIGTERM")])
-def test_a_signal_ends_it_and_leaves_nothing_behind(tmp_path, signum, code, message):
-    taught(tmp_path / "a.kin", tmp_path / "photos")
-    before = (tmp_path / "a.kin").read_bytes()
-    process, said = start(tmp_path)
+def test_what_is_taught_can_be_seen_while_something_takes_long(client):
+    go = threading.Event()
+    busy = client.worker.submit(go.wait, 60)
     try:
-        address, _, key = said["url"].partition("#")
-        assert address.startswith("http://127.0.0.1:")
-        with httpx.Client(base_url=address, headers={"origin": address.rstrip("/"), "x-kinshot-token": key}) as client:
-            assert counts(client.get("/api/state").json()) == KNOWN
-            assert client.get("/api/state", headers={"x-kinshot-token": TOKEN}).status_code == 401
-            with socket.create_connection(("127.0.0.1", client.base_url.port)) as raw:  # whoever sends half a request does not hold it up
-                raw.sendall(b"POST /api/teach HTTP/1.1\r\n")
-                process.send_signal(signum)
-                _, messages = process.communicate(timeout=60)
+        found = state(client)
+        assert counts(found) == KNOWN
+        assert client.get(f"/api/picture/{found['classes'][0]['images'][0]['image']}").status_code == 200
+        assert not busy.done()
     finally:
-        process.kill()
-    assert process.returncode == code, messages
-    assert message in messages
-    assert "Traceback" not in messages
-    assert key not in messages
-    assert (tmp_path / "a.kin").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("kinshot-studio")] == []
+        go.set()
 
 
-def said(capsys, *words: object) -> tuple[int, str, str]:
-    code = fewshot.main([str(word) for word in words])
-    return (code, *capsys.readouterr())
+def test_a_file_that_cannot_be_locked_is_still_asked(client, tmp_path):
+    (tmp_path / ".a.kin.lock").mkdir()
+    reply = client.post("/api/teach", data={"label": "x"}, files=form(("a.png", picture())))
+    assert reply.status_code == 409
+    assert ".a.kin.lock" in reply.json()["error"]
+    assert client.post("/api/predict", files=form(("a.png", picture()))).status_code == 200
+    assert state(client)["undo"] == ""
 
 
-def test_a_port_in_use_is_named(tmp_path, capsys):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        code, out, err = said(capsys, "studio", tmp_path / "a.kin", "--port", port)
-    assert (code, out) == (2, "")
-    assert f"port {port} is in use: choose another one with --port" in err
+def test_a_temporary_folder_that_is_gone_is_named(client, tmp_path):
+    (tmp_path / "private").rmdir()
+    reply = client.post("/api/predict", files=form(("a.png", picture())))
+    assert (reply.status_code, "check the disk" in reply.json()["error"]) == (507, True)
+    assert counts(state(client)) == KNOWN
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        (["a.txt"], 2, "ends with .kin"),
-        (["missing/a.kin"], 2, "there is no folder missing"),
-        (["rubbish.kin"], 3, "rubbish.kin"),
-        (["a.kin", "--port", "70000"], 2, "0 (any free port) to 65535"),
-        (["a.kin", "--thumbnails", "4"], 2, "8 to 512"),
-        (["a.kin", "--encoder", "no/such/run"], 3, "no/such/run"),
-        (["a.kin", "--device", "gpu"], 2, "gpu"),
-    ],
-)
-def test_mistakes_are_told_before_anything_is_served(tmp_path, monkeypatch, capsys, words, code, message):
-    monkeypatch.chdir(tmp_path)
-    Path("rubbish.kin").write_bytes(b"rubbish")
-    got, out, err = said(capsys, "studio", *([*words] if "--port" in words else [*words, "--port", "0"]))
-    assert (got, out) == (code, "")
-    assert message in err
-    assert not Path("a.kin").exists()
-
-
-@pytest.mark.parametrize("package", ["starlette", "uvicorn", "python_multipart"])
-def test_without_the_extra_it_says_how_to_get_it(tmp_path, monkeypatch, capsys, package):
-    import sys
-
-    for name in [name for name in sys.modules if name.startswith("kinshot.studio")]:
-        monkeypatch.delitem(sys.modules, name)
-    real = builtins.__import__
-
-    def missing(name, *rest):
-        if name.partition(".")[0] == package:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
-    code, _, err = said(capsys, "studio", tmp_path / "a.kin")
-    assert code == 2
-    assert "pip install 'kinshot[studio]'" in err
-
-
-def test_the_browser_is_not_given_the_key_where_others_can_read_it(tmp_path, monkeypatch):
-    from kinshot.studio.serve import serving
+def test_the_encoder_is_carried_along_also_by_a_file_that_is_made_again(tmp_path):
     from kinshot.studio.state import Studio
+    from kinshot.studio.uploads import Sent
 
-    taught(tmp_path / "a.kin", tmp_path / "photos")
-    opened = []
-    monkeypatch.setattr("webbrowser.open", lambda address: bool(opened.append(address)) or True)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with serving(Studio(tmp_path / "a.kin", device="cpu"), 0) as served:
-        assert served.open_browser()
-        (address,) = opened
-        file = Path(address.removeprefix("file://"))
-        assert served.url in file.read_text()
-        assert served.url.partition("#")[2] not in address
-        assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    assert not file.exists()
-    assert served.url != ORIGIN
+    path = tmp_path / "a.kin"
+    taught(path, tmp_path / "taught", ("leaf",), 1)
+    studio = Studio(path, device="cpu", embed_encoder=True)
+    path.unlink()
+    file = photo(tmp_path / "coal.png", "coal", 1)
+    studio.teach("coal", [Sent(0, file, "an old name.png", digest(file.read_bytes()), np.zeros((3, 8, 8), np.uint8))])
+    whole = path.read_bytes()
+    assert (studio.look().support.shots[0].name, len(read_kin(path).weights) > 0) == ("an old name.png", True)
+    studio.undo()
+    assert not path.exists()
+    studio.undo(again=True)
+    assert path.read_bytes() == whole

@@ -16,12 +16,12 @@ from kinshot.runs.kin_file import read_kin
 from kinshot.runs.teaching import enroll
 from tests.browser import BROWSER, needs_browser
 from tests.enrolled_tools import photo, photos, small_encoder, taught
+from tests.studio_tools import KNOWN
 from tests.tiny import command, environment
 
 pytest.importorskip("starlette", reason="needs the packages of kinshot[studio]")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 pytestmark = needs_browser
-KNOWN = {"cherry": 4, "leaf": 4, "sky": 4}
 FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 

@@ -57,7 +57,7 @@ def build_app(studio: Studio, doors: Doors, folder: Path, worker: ThreadPoolExec
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, doors=doors, limits=studio.limits, uploads=UPLOADS)],
-        exception_handlers={KinshotError: _refused, HTTPException: _http, Exception: _internal},
+        exception_handlers={KinshotError: _refused, HTTPException: _http, OSError: _disk, Exception: _internal},
     )
 
 
@@ -83,7 +83,7 @@ class _Page:
         found = self.studio.picture(digest) if _DIGEST.fullmatch(digest) else None
         if found is None:
             raise HTTPException(404, "no picture is kept of this image")
-        return Response(png(found), media_type="image/png", headers={"cache-control": "private, max-age=86400, immutable"})
+        return Response(png(found), media_type="image/png")
 
     async def model(self, request: Request) -> Response:
         """The file itself."""
@@ -109,8 +109,7 @@ class _Page:
         def work(found: Received, words: dict[str, str]) -> dict[str, Any]:
             if not found.images:
                 raise DataError("; ".join(listed(found.refused)))
-            said = self.studio.predict(found.images)
-            seen = self.studio.look()
+            seen, said = self.studio.predict(found.images)
             answers = [answer_of(image, one, seen) for image, one in zip(found.images, said, strict=True)]
             return {"answers": answers, "refused": found.refused}
 
@@ -186,6 +185,11 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     status, why = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "")
     return JSONResponse({"error": why}, status)
+
+
+async def _disk(request: Request, error: Exception) -> Response:
+    place, why = getattr(error, "filename", None), getattr(error, "strerror", None)
+    return JSONResponse({"error": f"cannot use {place or 'a temporary file'}: {why or error}; check the disk"}, 507)
 
 
 async def _internal(request: Request, error: Exception) -> Response:

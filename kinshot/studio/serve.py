@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 import threading
 import webbrowser
@@ -18,7 +19,7 @@ import python_multipart  # noqa: F401 - what forms are read with; where it is mi
 import uvicorn
 
 from kinshot.core.atomic import write_text
-from kinshot.core.errors import ConfigError
+from kinshot.core.errors import ConfigError, KinshotError
 from kinshot.core.signals import StopRequest
 from kinshot.studio.app import build_app
 from kinshot.studio.security import LOOPBACK, Doors, new_token
@@ -52,15 +53,20 @@ class Served:
         return webbrowser.open(file.as_uri())
 
     def wait(self) -> None:
-        """Until a signal asks to stop. Raises Interrupted, or KeyboardInterrupt for Ctrl-C."""
-        import signal
+        """Until a signal asks to stop.
 
+        Raises:
+            KeyboardInterrupt: for Ctrl-C.
+            Interrupted: for another signal.
+            KinshotError: the server ended by itself.
+        """
         with StopRequest() as stop:
             while stop.requested is None and not self.ended.wait(_LOOK):
                 pass
             if stop.requested == signal.SIGINT:
                 raise KeyboardInterrupt
             stop.raise_if_requested("while the page was open; what was taught is in the file")
+        raise KinshotError("the server ended by itself, and said why above; what was taught is in the file: start it again")
 
 
 def bound(port: int) -> socket.socket:

@@ -151,8 +151,8 @@ class Studio:
             self._adopt(done.kin, done.before)
         return step.name, done
 
-    def predict(self, images: Sequence[Sent], top: int = 3) -> list[Prediction]:
-        """What is said of images. Raises ConfigError where nothing is taught yet, DataError for no image."""
+    def predict(self, images: Sequence[Sent], top: int = 3) -> tuple[Seen, list[Prediction]]:
+        """What is said of images, and by what. Raises ConfigError where nothing is taught yet, DataError for no image."""
         seen = self.look()
         if seen.problem:
             raise DataError(seen.problem)
@@ -161,7 +161,7 @@ class Studio:
         if not images:
             raise DataError("none of the files is an image that can be read")
         self._keep(images)
-        return seen.classifier.predict([image.path for image in images], top)
+        return seen, seen.classifier.predict([image.path for image in images], top)
 
     def picture(self, digest: str) -> np.ndarray | None:
         """The small picture of an image, uint8 (3, S, S): the one that the file keeps, or one that was sent; None for neither."""

@@ -13,7 +13,8 @@ const named = (answer) => answer.class ?? "None of these";
 function likely(answer) {
   const best = answer.top[0].probability;
   if (answer.known === false) return `most like ${answer.top[0].class}`;
-  return best === null ? "" : `${percent(best)} likely`;
+  if (best !== null) return `${percent(best)} likely`;
+  return answer.top.length === 1 ? "the only class" : "";
 }
 
 function spoken(answer) {
@@ -30,7 +31,8 @@ function bars(answer) {
     const share = guess.probability === null ? "" : percent(guess.probability);
     return el("li", {}, el("span", { class: "of" }, guess.class), el("div", { class: "bar", "aria-hidden": "true" }, fill), el("span", { class: "share" }, share));
   });
-  return el("ul", { class: "bars", "aria-label": "How likely, if it is one of the classes" }, ...rows);
+  const title = "How likely, if it is one of the classes";
+  return el("div", {}, el("h4", {}, title), el("ul", { class: "bars", "aria-label": title }, ...rows));
 }
 
 const along = (value) => `${100 * Math.min(1, Math.max(0, value))}%`;
@@ -77,7 +79,7 @@ function card(one, teach) {
   const how = likely(answer);
   const title = el("h3", { id, class: answer.known === false ? "none" : null }, named(answer), how ? el("small", {}, how) : null);
   const head = el("div", { class: "head" }, picture(answer.image, `The image asked about: ${answer.file}`), el("div", {}, el("p", { class: "kicker" }, answer.file), title, gauge(answer)));
-  const unsure = answer.top[0].probability === null ? el("p", { class: "soft" }, "How likely it is is not known yet: teach a second class, and a second image of some class.") : bars(answer);
+  const unsure = answer.top[0].probability === null ? el("p", { class: "soft" }, "It is not known yet how likely that is: teach a second class, and a second image of some class.") : bars(answer);
   return el("li", {}, el("article", { "aria-labelledby": id }, head, unsure, near(answer), correction(one, teach)));
 }
 

@@ -1,6 +1,7 @@
 // What is dropped, pasted or chosen, as files; folders are walked through.
 
 import { counted } from "./dom.js";
+import { complain } from "./queue.js";
 
 const HIDDEN = /^(\.|thumbs\.db$|desktop\.ini$)/i;
 
@@ -32,22 +33,30 @@ export async function dropped(transfer) {
   return { files, folders };
 }
 
-// Let an element take drops.
+// Let an element take drops; what is dropped on one inside another is the inner one's.
 export function zone(element, take) {
-  let inside = 0;
-  const mark = (by) => {
-    inside = Math.max(0, inside + by);
-    element.classList.toggle("over", inside > 0);
-  };
-  element.addEventListener("dragenter", () => mark(1));
-  element.addEventListener("dragleave", () => mark(-1));
+  element.dataset.zone = "";
   element.addEventListener("drop", (event) => {
     event.preventDefault();
     event.stopPropagation();
-    inside = 0;
-    mark(0);
-    dropped(event.dataTransfer).then(take);
+    dropped(event.dataTransfer).then(take).catch((problem) => complain(`What was dropped cannot be read: ${problem.message}.`));
   });
+}
+
+function mark(element) {
+  for (const old of document.querySelectorAll(".over")) if (old !== element) old.classList.remove("over");
+  element?.classList.add("over");
+}
+
+// Show where a drop would go; one that misses must not leave the page.
+export function listenToDrops() {
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    mark(event.target.closest?.("[data-zone]"));
+  });
+  addEventListener("dragleave", (event) => event.relatedTarget ?? mark(null));
+  addEventListener("drop", () => mark(null), true);
+  addEventListener("drop", (event) => event.preventDefault());
 }
 
 // Files in parts that one request may hold, and what is to be said of those that no request may.

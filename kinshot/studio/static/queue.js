@@ -34,8 +34,10 @@ export function progress(share) {
 
 // Work that is done in its turn; what it throws is told and does not stop the others.
 export function enqueue(title, work) {
-  waiting += 1;
-  if (title) say(title);
+  if (title) {
+    waiting += 1;
+    say(title);
+  }
   last = last.then(async () => {
     if (title) say(title);
     let done = "";
@@ -45,8 +47,10 @@ export function enqueue(title, work) {
       complain(problem.message);
     }
     progress(null);
-    waiting -= 1;
-    if (title) say(done);
+    if (title) {
+      waiting -= 1;
+      say(done);
+    }
   });
   return last;
 }

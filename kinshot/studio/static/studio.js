@@ -5,7 +5,7 @@ import { blob, sent, state as stateOf, takeKey } from "./api.js";
 import * as camera from "./camera.js";
 import { drawClasses, drawSure } from "./classes.js";
 import { byId, counted } from "./dom.js";
-import { dropped, listed, parts, zone } from "./drops.js";
+import { dropped, listed, listenToDrops, parts, zone } from "./drops.js";
 import { complain, enqueue, progress, say } from "./queue.js";
 
 const LOOK_EVERY = 2000;
@@ -22,7 +22,7 @@ function shown(state) {
   byId("file").textContent = state.exists ? `${state.file} · ${classes}, ${counted(state.images, "image")}` : `${state.file} · not there yet: teach a first class`;
   document.title = `${state.file} – kinshot studio`;
   for (const [id, text] of [["undo", "Undo"], ["redo", "Redo"]]) {
-    byId(id).disabled = !state[id];
+    byId(id).setAttribute("aria-disabled", String(!state[id])); // a disabled one would lose the focus
     byId(id).title = state[id] ? `${text}: ${state[id]}` : `Nothing to ${text.toLowerCase()}`;
     byId(id).setAttribute("aria-label", byId(id).title);
   }
@@ -62,6 +62,7 @@ async function look() {
 
 // Send images in parts that one request may hold; `send` is given each part.
 async function inParts(files, send) {
+  if (now === null) throw new Error("The page has not seen the file yet: open the link that the terminal shows.");
   const { found, refused } = parts(files, now.limits);
   const replies = [];
   for (const [row, part] of found.entries()) {
@@ -201,7 +202,7 @@ function typing(target) {
 }
 
 function listen() {
-  for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault()); // a miss must not leave the page
+  listenToDrops();
   zone(byId("ask"), ({ files, folders }) => query([...files, ...folders.flatMap((folder) => folder.files)]));
   zone(byId("teach"), offered);
   chosen("ask-files", query);
@@ -215,8 +216,8 @@ function listen() {
     hold([]);
     byId("teach-name").focus();
   });
-  byId("undo").addEventListener("click", () => step(false));
-  byId("redo").addEventListener("click", () => step(true));
+  byId("undo").addEventListener("click", () => now?.undo && step(false));
+  byId("redo").addEventListener("click", () => now?.redo && step(true));
   byId("download").addEventListener("click", download);
   addEventListener("paste", (event) => {
     if (event.clipboardData.files.length) dropped(event.clipboardData).then(({ files }) => query(files));
@@ -227,7 +228,7 @@ function listen() {
     if (key !== "z" && key !== "y") return;
     event.preventDefault();
     const back = key === "z" && !event.shiftKey;
-    if (!byId(back ? "undo" : "redo").disabled) step(!back);
+    if (now?.[back ? "undo" : "redo"]) step(!back);
   });
   addEventListener("hashchange", () => takeKey() && look());
 }
@@ -245,4 +246,6 @@ takeKey();
 listen();
 listenToCamera();
 await look();
-setInterval(() => document.visibilityState === "visible" && look(), LOOK_EVERY);
+const lookIfSeen = () => document.visibilityState === "visible" && look();
+setInterval(lookIfSeen, LOOK_EVERY);
+addEventListener("visibilitychange", lookIfSeen);
