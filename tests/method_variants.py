@@ -26,6 +26,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"sampler": "semi_easy", "margin": "none", "min_cluster": 6, "clusters": 4},
         {"bank_momentum": 0.5, "centroid_interval": 1, "min_cluster": 6, "clusters": 6, "bank_fraction": 0.5},
     ],
+    "npid": [{"negatives": 3, "bank_momentum": 1.0}],
+    "swav": [{"queue": 16, "queue_from": 0, "frozen_epochs": 0, "prototypes": 4}],
     "tnc": [{"others": True, "spread": 1.0, "length": 4, "spacing": 2}],
     "ts2vec": [{"mask": 0.0, "alpha": 1.0}, {"finest": 2, "alpha": 0.25}],
     "ts_tcc": [{"hidden": 12, "layers": 1, "temporal": 0.0}],

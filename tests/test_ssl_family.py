@@ -10,8 +10,10 @@ import torch
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
+from kinshot.core.rng import keyed_generator
 from kinshot.learn import METHODS
 from kinshot.samples.batch import Batch
+from kinshot.ssl.methods.swav import sinkhorn
 from kinshot.ssl.predictor import rising_momentum
 from tests.steps import model_of
 from tests.test_contract_methods import B, N, encoder_for, noise
@@ -128,6 +130,68 @@ def test_tico():
     assert np.allclose(method.moment.numpy(), before)
     method.after_step(0)
     assert np.allclose(method.moment.numpy(), after, rtol=1e-5, atol=1e-7)
+
+
+def test_npid():
+    method = method_of("npid", negatives=30, temperature=0.2)
+    method.bank.copy_(torch.nn.functional.normalize(noise(7, N, 12), dim=1))
+    batch = Batch(torch.tensor([3, 40, 3, 47, 0, 9, 10, 11]), (noise(1, B, 3, 8, 8),))
+    with torch.no_grad():
+        z = unit(method.model.outputs(batch.views[0], ("projector",))["projector"].double().numpy())
+    bank = method.bank.double().numpy().copy()
+    found = method.loss(method.outputs(batch), batch, 4)["loss"]
+    drawn = torch.randperm(N, generator=keyed_generator(0, "npid/negatives", 4))[:30].tolist()
+    assert {3, 40, 47, 0, 9, 10, 11} & set(drawn)  # of which each is left out where it is the sample's own
+    losses = []
+    for row, index in zip(z, batch.indices.tolist(), strict=True):
+        own, others = row @ bank[index] / 0.2, [row @ bank[other] / 0.2 for other in drawn if other != index]
+        losses.append(math.log(math.exp(own) + sum(map(math.exp, others))) - own)
+    assert float(found.detach()) == pytest.approx(np.mean(losses), rel=1e-5)
+    method.after_step(4)
+    for index, row in {3: z[2], 47: z[3]}.items():  # of a sample that occurs twice the last row counts
+        mixed = 0.5 * bank[index] + 0.5 * row
+        assert np.allclose(method.bank[index].numpy(), mixed / np.linalg.norm(mixed), atol=1e-6)
+    assert np.allclose(method.bank[20].numpy(), bank[20])
+
+
+def shares(scores, rounds):
+    """Sinkhorn and Knopp as in the paper's code: sums over the whole matrix, columns and rows in turn."""
+    q = np.exp(scores).T
+    q /= q.sum()
+    for _ in range(rounds):
+        q /= q.sum(1, keepdims=True) * len(q)
+        q /= q.sum(0, keepdims=True) * q.shape[1]
+    return (q * q.shape[1]).T
+
+
+@pytest.mark.parametrize("step", [0, 100])
+def test_swav(step):
+    method = method_of("swav", views=3, prototypes=5, queue=16, queue_from=2)
+    batch = Batch(torch.arange(B), tuple(noise(seed, B, 3, 8, 8) for seed in (1, 2, 3)))
+    with torch.no_grad():
+        z = [unit(method.model.outputs(x, ("projector",))["projector"].double().numpy()) for x in batch.views]
+    prototypes = unit(method.prototypes.detach().double().numpy())
+    losses = []
+    for said in range(2):
+        past = method.queues[said].keys.double().numpy() if step else np.empty((0, 12))
+        places = shares(np.concatenate([past, z[said]]) @ prototypes.T / 0.05, 3)[-B:]
+        for other in {0, 1, 2} - {said}:
+            logits = z[other] @ prototypes.T / 0.1
+            losses.append(np.mean([math.log(np.exp(row).sum()) - share @ row for row, share in zip(logits, places, strict=True)]))
+    loss = method.loss(method.outputs(batch), batch, step)["loss"]
+    assert float(loss.detach()) == pytest.approx(np.mean(losses), rel=1e-4)
+    loss.backward()
+    assert (method.prototypes.grad is None) == (step == 0)  # frozen in the first epoch
+    method.after_step(step)
+    assert np.allclose(method.queues[1].keys[:B].numpy(), z[1], atol=1e-6)
+
+
+def test_sinkhorn_is_that_of_lightly():
+    from lightly.loss.swav_loss import sinkhorn as theirs
+
+    scores = noise(3, 20, 6)
+    assert torch.allclose(sinkhorn(scores / 0.05, 3), theirs(scores, iterations=3, epsilon=0.05), atol=1e-5)
+    assert torch.isfinite(sinkhorn(scores * 1e4, 3)).all()
 
 
 def test_losses_are_those_of_lightly():

@@ -27,10 +27,12 @@ from kinshot.ssl.methods.meow import Meow as meow
 from kinshot.ssl.methods.moco import MoCo as moco
 from kinshot.ssl.methods.moco_v3 import MoCoV3 as moco_v3
 from kinshot.ssl.methods.nnclr import NNCLR as nnclr
+from kinshot.ssl.methods.npid import NPID as npid
 from kinshot.ssl.methods.reconstruction import Reconstruction as reconstruction
 from kinshot.ssl.methods.simclr import SimCLR as simclr
 from kinshot.ssl.methods.simsiam import SimSiam as simsiam
 from kinshot.ssl.methods.student import Student as student
+from kinshot.ssl.methods.swav import SwAV as swav
 from kinshot.ssl.methods.tico import TiCo as tico
 from kinshot.ssl.methods.tnc import TNC as tnc
 from kinshot.ssl.methods.ts2vec import TS2Vec as ts2vec
@@ -63,6 +65,7 @@ __all__ = [
     "moco",
     "moco_v3",
     "nnclr",
+    "npid",
     "panet",
     "pfenet",
     "protonet",
@@ -70,6 +73,7 @@ __all__ = [
     "simclr",
     "simsiam",
     "student",
+    "swav",
     "tico",
     "tnc",
     "ts2vec",

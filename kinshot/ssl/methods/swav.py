@@ -1,0 +1,113 @@
+"""SwAV."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kinshot.core.context import RunContext
+from kinshot.core.errors import ConfigError
+from kinshot.encoders.build import keyed_initialisation
+from kinshot.encoders.queue import KeyQueue, embedding_dim, queue_length
+from kinshot.learn import METHODS
+from kinshot.learn.method import Method
+from kinshot.learn.model import Model
+from kinshot.learn.outputs import Outputs
+from kinshot.objectives.common import check_above, check_at_least, full_precision, unit
+from kinshot.samples.batch import Batch
+
+
+@METHODS.register("swav")
+class SwAV(Method):
+    """A view's place among prototypes is said by the other views, where places are shared out evenly over the batch.
+
+    Paper: Caron, Misra, Mairal, Goyal, Bojanowski, Joulin 2020, arXiv 2006.09882.
+
+    The first two views say places, by a few rounds of Sinkhorn and Knopp, and every other view (`views.views` may be more than 2) says them
+    too. Places of a small batch are shared out over it and a queue of past projections.
+
+    Args:
+        views: of each sample, at least 2; set views.views alike.
+        prototypes: how many; 0 is a thirtieth of the samples, 10 to 3000.
+        temperature: divides every cosine similarity.
+        epsilon: of the shares: small for hard ones.
+        rounds: of Sinkhorn and Knopp.
+        queue: past projections of each of the first two views that take part, 0 for none.
+        queue_from: epoch from which they do.
+        frozen_epochs: epochs in which prototypes stay where they were drawn.
+    """
+
+    prototypes: nn.Parameter
+
+    def __init__(
+        self,
+        model: Model,
+        context: RunContext,
+        *,
+        views: int = 2,
+        prototypes: int = 0,
+        temperature: float = 0.1,
+        epsilon: float = 0.05,
+        rounds: int = 3,
+        queue: int = 0,
+        queue_from: int = 1,
+        frozen_epochs: int = 1,
+    ) -> None:
+        super().__init__(model)
+        check_above("temperature", temperature)
+        check_above("epsilon", epsilon)
+        check_at_least(0, queue=queue, queue_from=queue_from, frozen_epochs=frozen_epochs)
+        if views < 2 or prototypes < 0 or prototypes == 1 or rounds < 1:
+            raise ConfigError(f"swav: views and prototypes are at least 2 and rounds at least 1, got {views}, {prototypes} and {rounds}")
+        count, dim = prototypes or min(3000, max(10, context.num_samples // 30)), embedding_dim(self.encoder, self.projector)
+        with keyed_initialisation(context.seed, "init prototypes"):
+            self.prototypes = nn.Parameter(unit(torch.randn(count, dim)))
+        length = queue_length(queue, context.batch_size) if queue else 0
+        self.queues = nn.ModuleList([KeyQueue(length, dim, context.seed) for _ in range(2)] if queue else [])
+        self.view_count, self.temperature, self.epsilon, self.rounds = views, temperature, epsilon, rounds
+        self._queue_from, self._frozen = (epochs * context.steps_per_epoch for epochs in (queue_from, frozen_epochs))
+        self._rows: list[Tensor] = []
+
+    def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Mean cross-entropy of a view's softmax over prototypes with each of the first two views' shares, its own left out."""
+        with full_precision(outputs["projector"]):
+            z = [unit(block.float()) for block in outputs.blocks("projector")]
+            prototypes = unit(self.prototypes.detach() if step < self._frozen else self.prototypes)
+            scores = [rows @ prototypes.T for rows in z]
+            losses = []
+            for said in range(2):
+                places = self._places(scores[said].detach(), prototypes.detach(), said, step)
+                losses += [F.cross_entropy(scores[v] / self.temperature, places) for v in range(len(scores)) if v != said]
+        self._rows = [rows.detach() for rows in z[:2]]
+        return {"loss": torch.stack(losses).mean()}
+
+    def _places(self, scores: Tensor, prototypes: Tensor, view: int, step: int) -> Tensor:
+        """Shares (B, K) of the rows of a view, those of the queue shared out with them."""
+        count = len(scores)
+        if self.queues and step >= self._queue_from:
+            scores = torch.cat([cast(KeyQueue, self.queues[view]).keys @ prototypes.T, scores])
+        return sinkhorn(scores / self.epsilon, self.rounds)[-count:]
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> dict[str, float | Tensor]:
+        """Enqueue the step's projections."""
+        for queue, rows in zip(self.queues, self._rows, strict=False):
+            cast(KeyQueue, queue).enqueue_(rows)
+        self._rows = []
+        return {}
+
+
+@torch.no_grad()
+def sinkhorn(logits: Tensor, rounds: int) -> Tensor:
+    """Shares (B, K), each row summing to 1, of exp(logits) whose columns and rows are brought to equal sums in turn.
+
+    Paper: Cuturi 2013, arXiv 1306.0895; a fixed number of rounds as in SwAV, arXiv 2006.09882. By logarithms, so that nothing overflows.
+    """
+    log = logits.float()
+    for _ in range(rounds):
+        log = log - log.logsumexp(0, keepdim=True)  # every prototype gets as much
+        log = log - log.logsumexp(1, keepdim=True)  # every row gives 1
+    return log.exp()
