@@ -45,7 +45,8 @@ def _two_columns(file: Path) -> Image.Image:
     sheet = Image.new("RGB", (2 * whole.width, height))
     for number, column in enumerate(columns):
         sheet.paste(column, (number * whole.width, 0))
-    return sheet.resize((sheet.width * 5 // 8, sheet.height * 5 // 8), Image.Resampling.LANCZOS)
+    small = sheet.resize((sheet.width * 5 // 8, sheet.height * 5 // 8), Image.Resampling.LANCZOS)
+    return small.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)  # which keeps the colours of a few small points
 
 
 def studio(place: Path) -> Image.Image:
@@ -123,7 +124,9 @@ def main(names: list[str]) -> None:
     for name in names or list(PAGES):
         with tempfile.TemporaryDirectory() as place:
             picture = PAGES[name](Path(place))
-        picture.quantize(COLORS, dither=Image.Dither.NONE).save(PICTURES / f"{name}.png", optimize=True)
+        if picture.mode != "P":
+            picture = picture.quantize(COLORS, dither=Image.Dither.NONE)
+        picture.save(PICTURES / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

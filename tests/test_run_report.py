@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-from contextlib import redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from scipy import stats
 
 import kinshot
 from kinshot.cli import ssl
@@ -23,25 +20,14 @@ from kinshot.datasets import SOURCES
 from kinshot.learn.records import read_records
 from kinshot.recipes.recipe import load_recipe
 from kinshot.runs.job import build
-from kinshot.runs.start import Options
-from kinshot.runs.train import train_recipe
 from kinshot.studies.run_report.looked import looked_at, opened
 from kinshot.studies.run_report.neighbors import neighbor_strips
 from kinshot.studies.run_report.page import TITLES
-from kinshot.studies.run_report.retrieval import KS
+from kinshot.studies.run_report.retrieval import KS, chance_recall
 from kinshot.studies.run_report.views import made_views
 from tests.pages import Outline, check_page
-from tests.tiny import METHODS, TINY
-
-NAMES = ["<script>alert(1)</script>", "a&b \"c\" 'd'", "ελληνικά", "$x^$"]
-CPU = torch.device("cpu")
-QUICK = ["monitor.tensorboard=false", "train.epochs=2"]
-
-
-def trained(out: Path, *settings: str) -> Path:
-    """A finished run in this process."""
-    train_recipe(load_recipe(str(TINY), [*QUICK, *settings]), Options(out, quiet=True), lambda text: None)
-    return out
+from tests.run_reports import CPU, QUICK, Made, clustered, made, trained, write_hostile
+from tests.tiny import TINY
 
 
 def report(capsys: pytest.CaptureFixture[str], *args: str | Path, code: int = 0) -> Any:
@@ -60,39 +46,11 @@ def text_of(outline: Outline) -> str:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of SimCLR on digits, and of InterCLR on folders whose names are hostile, two of whose images are copies."""
-    place, rng = tmp_path_factory.mktemp("run_report"), np.random.default_rng(0)
-    for name in NAMES:
-        folder = place / "data" / name.replace("/", "\u2215")
-        folder.mkdir(parents=True)
-        prototype = rng.uniform(0, 255, (7, 7))
-        for i in range(12):
-            pixels = np.clip(prototype + rng.normal(0, 60, (7, 7)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).resize((18, 18), Image.Resampling.BILINEAR).save(folder / f"{i}.png")
-    shutil.copy(next((place / "data").iterdir()) / "0.png", next((place / "data").iterdir()) / "copy.png")
+    place = tmp_path_factory.mktemp("run_report")
+    write_hostile(place / "data")
     trained(place / "simclr")
-    folder = ["data=folder", f"data.root={place / 'data'}", "data.size=16", "data.channels=1", "train.batch_size=16"]
-    trained(place / "interclr", *METHODS["interclr"][:1], *folder, "method.clusters=5", "method.min_cluster=2", "method.queue=32",
-            "method.negatives=4", "method.pool=8")  # fmt: skip
+    clustered(place / "interclr", place / "data")
     return place
-
-
-@dataclass(frozen=True)
-class Made:
-    """A page that the command made: its text, and what it printed with --json."""
-
-    file: Path
-    numbers: dict[str, Any]
-
-    @property
-    def text(self) -> str:
-        return self.file.read_text(encoding="utf-8")
-
-
-def made(run: Path, out: Path, *more: str) -> Made:
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        assert ssl.main(["report", str(run), "--out", str(out), "-q", "--device", "cpu", "--json", *more]) == 0
-    return Made(out / "report.html", json.loads(printed.getvalue()))
 
 
 @pytest.fixture(scope="module")
@@ -337,3 +295,32 @@ def test_samples_without_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     text = Path("page.html").read_text(encoding="utf-8")
     assert "which have no pictures" in text_of(Outline(text))
     assert text.count("data:image/png") < 200
+
+
+# -- maps and chance
+
+
+def test_chance_is_that_of_draws_without_replacement() -> None:
+    kin, others = np.array([1, 3, 5]), np.array([9, 9, 7])
+    for k, percent in zip([1, 2, 5], chance_recall(kin, others, [1, 2, 5]), strict=True):
+        assert percent == pytest.approx(100 * np.mean(1 - stats.hypergeom.pmf(0, others, kin, k)))
+
+
+def test_maps_keep_what_they_say(simclr: Made, place: Path) -> None:
+    found = simclr.numbers["map"]
+    looked = looked_at(opened(place / "simclr", "backbone", CPU), None, 120)
+    z = torch.nn.functional.normalize(looked.features.double(), dim=1).numpy()
+    assert [point["index"] for point in found["points"]] == looked.rows.tolist()
+    assert [point["label"] for point in found["points"]] == looked.source.labels[looked.rows].tolist()
+    values, vectors = np.linalg.eigh(np.cov(z.T))
+    assert found["explained"] == pytest.approx(values[-2:].sum() / values.sum())
+    near = np.argsort(-(z @ z.T) + 9 * np.eye(len(z)), axis=1)[:, :10]
+    for kind in ("pca", "tsne"):
+        flat = np.array([point[kind] for point in found["points"]])
+        assert flat.min() >= 0
+        assert flat.max() <= 1
+        apart = np.linalg.norm(flat[:, None] - flat[None], axis=2) + 9 * np.eye(len(flat))
+        kept = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(near, np.argsort(apart, axis=1)[:, :10], strict=True)])
+        assert found["kept"][kind] == pytest.approx(kept, abs=0.02)  # places are rounded
+    line = (z - z.mean(0)) @ vectors[:, -1]
+    assert abs(np.corrcoef(line, [point["pca"][0] for point in found["points"]])[0, 1]) > 0.999

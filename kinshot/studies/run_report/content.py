@@ -169,11 +169,12 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class ViewsShown:
-    """Samples of which views are shown, the epochs whose views these are, counted from 1, and how many views of each."""
+    """Samples of which views are shown, the epochs of these views, counted from 1, how many of each, and whether training sees them."""
 
     indices: list[int]
     epochs: list[int]
     views: int
+    own: bool
 
 
 @dataclass(frozen=True)

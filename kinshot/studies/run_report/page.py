@@ -150,9 +150,10 @@ def _views(content: Content, grid: Grid | None, samples: Samples) -> Html | None
     if grid is None:
         return None
     epochs = " and ".join(map(str, grid.shown.epochs))
+    whose = "The very views that training sees" if grid.shown.own else "The views that this training would see"
     told = (
-        f"The very views that training saw of these samples in epoch {epochs}: they follow from the run's seed, the epoch and the sample's "
-        "number. A person must still see what each shows: views that nobody can tell are too strong, views that are all alike too weak."
+        f"{whose} of these samples in epoch {epochs}: they follow from the run's seed, the epoch and the sample's number. "
+        "A person must still see what each shows: views that nobody can tell are too strong, views that are all alike too weak."
     )
     return joined([paragraph(told), views_html(content, grid, samples)])
 

@@ -55,7 +55,7 @@ def views_html(content: Content, grid: Grid, samples: Samples) -> Html:
     return fill(
         '<div class="scroll wide" role="region" aria-label="$caption" tabindex="0"><table class="grid"><caption><span>$caption</span>'
         "</caption><thead><tr>$titles</tr></thead><tbody>$rows</tbody></table></div>",
-        caption="Samples and the views of them that training saw", titles=titles, rows=joined(rows),
+        caption="Samples and their views", titles=titles, rows=joined(rows),
     )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def map_html(content: Content, found: EmbeddingMap, thumbnails: Samples) -> Html
         for label, place in colors.items()
     )
     rest = found.classes - len(found.named)
-    others = fill('<li><span class="dot"></span>$rest other classes</li>', rest=rest) if rest > 0 else ""
+    others = fill('<li><span class="dot"></span>$rest other class$es</li>', rest=rest, es="es" * (rest > 1)) if rest > 0 else ""
     return fill(
         '<div class="whole-map"><fieldset class="choice" aria-label="Kind of map">$choice</fieldset>'
         '<div class="map"><p class="hint">Point at a dot, tap it, or go from one to the next with the arrow keys, to see its sample.</p>'

@@ -31,7 +31,7 @@ _COLORS = f"""
 """
 _RULES = """
 .pictures.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 235px), 1fr)); }
-.way .samples li { width: 68px; } .way .samples img { width: 68px; height: 68px; }
+.way .samples li:not(.words) { width: 68px; } .way .samples img { width: 68px; height: 68px; }
 .who { display: block; }
 .gauges { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); gap: 12px; margin: 14px 0; padding: 0;
   list-style: none; }

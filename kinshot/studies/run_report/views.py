@@ -37,7 +37,7 @@ def view_grid(looked: Looked, epochs: list[int]) -> Grid | None:
         for view in views:
             for row, pixels in zip(pictures, view.numpy(), strict=True):
                 row.append(Sample(picture=picture_of(pixels)))
-    return Grid(ViewsShown(rows.tolist(), [epoch + 1 for epoch in epochs], count), pictures)
+    return Grid(ViewsShown(rows.tolist(), [epoch + 1 for epoch in epochs], count, looked.own), pictures)
 
 
 def made_views(looked: Looked, rows: np.ndarray, epoch: int) -> list[Tensor]:
