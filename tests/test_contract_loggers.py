@@ -14,7 +14,7 @@ import torch
 from kinshot.core.errors import ConfigError
 from kinshot.learn.logger import LoggedRun, Logger, check_loggers, open_logger
 from kinshot.learn.loggers import LOGGERS
-from tests.stand_in_loggers import write_stand_ins
+from tests.stand_in_loggers import calls, write_stand_ins
 
 every_logger = pytest.mark.parametrize("name", LOGGERS.names())
 OURS = ("stand_in_notes", "wandb", "mlflow")
@@ -77,3 +77,14 @@ def test_a_missing_package_is_named_with_its_command(name: str, monkeypatch: pyt
         return
     with pytest.raises(ConfigError, match=f"logger {name} needs the package {package}, which is not installed: pip install"):
         check_loggers([(name, {})])
+
+
+def test_a_server_is_reached_only_where_the_recipe_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://192.0.2.1:5000")
+    for name, settings in (("wandb", {}), ("mlflow", {}), ("wandb", {"mode": "online"}), ("mlflow", {"uri": "http://192.0.2.1:5000"})):
+        open_logger(name, LoggedRun(tmp_path, "recipe", {"seed": 0}), settings)
+    made = calls(tmp_path / "calls.jsonl", "wandb.init")
+    assert [(one["mode"], one["resume"]) for (one,) in made] == [("offline", None), ("online", "allow")]
+    uris = [uri for (uri,) in calls(tmp_path / "calls.jsonl", "mlflow.client")]
+    assert uris == [f"sqlite:///{tmp_path.resolve()}/mlruns/mlflow.db", "http://192.0.2.1:5000"]

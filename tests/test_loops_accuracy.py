@@ -95,6 +95,21 @@ def test_models_of_kinshot_and_functions_are_measured_too(place: Path) -> None:
         kinshot.few_shot_accuracy(model, digits, feature="projektor", **how)
 
 
+def test_sensors_are_measured_by_a_model_of_bundles() -> None:
+    from kinshot.learn.model import Model
+
+    motion = kinshot.sources.motion(split="test", subjects=4)
+    from kinshot.datasets.bundle import Bundle
+    from kinshot.samples.spec import input_of
+
+    spec = input_of(Bundle(motion))
+    model = Model(kinshot.build_encoder("fused", {"each": "series_cnn:width=0.25"}, spec)).eval()
+    found = kinshot.few_shot_accuracy(model, motion, ways=2, shots=1, queries=3, episodes=20)
+    bundled = kinshot.few_shot_accuracy(model, Bundle(motion), ways=2, shots=1, queries=3, episodes=20)
+    assert np.array_equal(found.per_episode, bundled.per_episode)
+    assert found.mean > 0.5
+
+
 @pytest.mark.parametrize(
     ("model", "data", "more", "words"),
     [

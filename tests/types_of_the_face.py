@@ -26,6 +26,9 @@ def shown(z: Tensor, y: Tensor, spec: RowSpec) -> None:
     assert_type(tim(z, y, z, 5, steps=3), Tensor)
     assert_type(kinshot.encoders.mlp(spec, widths=(8,)), MLP)
     assert_type(kinshot.objectives.info_nce(z, kinshot.kin.labels(y), temperature=0.1), Tensor)
+    assert_type(kinshot.few_shot_accuracy(nn.Identity(), kinshot.as_source(z), labels=y).mean, float)
+    assert_type(kinshot.ClusterMemory(100, 8).labels, Tensor)
+    assert_type(kinshot.EpisodeSampler(y, ways=5, shots=1, queries=1, episodes=9).unpack(z).query, Tensor)
     module: nn.Module = kinshot.methods.simclr(nn.Identity())  # type: ignore[arg-type, call-arg]
     kinshot.heads.prototype(z, y, z, 5, distance="manhattan")  # type: ignore[arg-type]
     kinshot.segmenters.cosine(z)  # type: ignore[arg-type]

@@ -59,7 +59,7 @@ class Logger:
         """A text of the run, as Markdown."""
 
     def picture(self, tag: str, picture: Tensor | np.ndarray, step: int) -> None:
-        """A picture, (3, H, W) in [0, 1] or uint8 (H, W, 3)."""
+        """A picture, (3, H, W) in [0, 1] or uint8 (H, W, 3); there are some where TensorBoard is on, too."""
 
     def embedding(self, z: Tensor, names: Sequence[str] | None, pictures: Tensor | None, step: int) -> None:
         """Embeddings (N, D), on the CPU, with a name and a thumbnail for each row where there are any."""
