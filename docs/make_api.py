@@ -22,7 +22,7 @@ from kinshot.core.schema import argument_help
 DOCS = Path(__file__).resolve().parent
 TYPED = DOCS.parent / "kinshot" / "typed"
 Node = ast.FunctionDef | ast.ClassDef
-OBJECTS = ("kinshot.kin.", "kinshot.fewshot.episodes", "kinshot.runs.", "kinshot.learn.model")
+OBJECTS = ("kinshot.kin.", "kinshot.fewshot.episodes", "kinshot.runs.", "kinshot.sklearn.", "kinshot.learn.model")
 """Where classes are that one holds in one's hands: their methods are listed. The others are called by a loop that knows them."""
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # every name that the package shows: docs/api.md says what ea
     from kinshot import objectives as objectives
     from kinshot import orders as orders
     from kinshot import segmenters as segmenters
+    from kinshot import sklearn as sklearn
     from kinshot import sources as sources
     from kinshot import views as views
     from kinshot.core.context import RunContext as RunContext

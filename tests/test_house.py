@@ -30,7 +30,7 @@ FLOORS: list[set[str]] = [
     {"ssl", "fewshot", "segmentation"},
     {"recipes"},
     {"runs"},
-    {"exports", "index"},
+    {"exports", "index", "sklearn"},
     {"studies"},
     {"studio"},
     {"cli"},

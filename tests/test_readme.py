@@ -37,6 +37,7 @@ WALKS = {
         "Any objective over any kin",
         "A checkpoint in your own code",
         "In your own loop",
+        "In scikit-learn",
     ],
     "base classes": ["Train on base classes", "Measure more than episodes", "Shrink an encoder"],
     "embeddings": ["Train an embedding"],

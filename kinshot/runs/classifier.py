@@ -210,8 +210,3 @@ def _lasting(text: str, run: Loaded) -> str:
     if text.endswith(".onnx") or (colon and library == ONNX):
         return f"{ONNX}:{os.path.abspath(rest if colon and library == ONNX else text)}"
     return text
-
-
-def embed_images(model: Model, images: Any) -> Tensor:
-    """Backbone features of images on the CPU, as `Model.embed` makes them."""
-    return model.embed(images)[BACKBONE].cpu()
