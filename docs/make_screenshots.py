@@ -68,6 +68,18 @@ def studio(place: Path) -> Image.Image:
         return Image.open(io.BytesIO(page.screenshot())).convert("RGB")
 
 
+def search(place: Path) -> Image.Image:
+    """The page of `ssl search` in a folder of four printed letters: a picture of three of them that the index does not have."""
+    (place / "letters").mkdir()
+    asked = []
+    for files in _letter_files(place / "letters", 8).values():
+        asked.append(str(files[7].rename(place / files[7].name)))
+    _kinshot(place, "ssl", "index", "letters", "--out", "letters.index", "-q")
+    _kinshot(place, "ssl", "search", "letters.index", *asked[:3], "--top", "5", "--report", "page.html", "-q")
+    with opened(place / "page.html", 1040, 980, scale=1.5) as page:
+        return Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+
+
 def _letter_files(place: Path, count: int) -> dict[str, list[Path]]:
     """Pictures of each letter, in a folder of its name."""
     files: dict[str, list[Path]] = {}
@@ -96,7 +108,7 @@ def _printed(name: str, letter: str, count: int, size: int = 160) -> list[Image.
     return pictures
 
 
-PAGES: dict[str, Callable[[Path], Image.Image]] = {"run_report": run_report, "studio": studio}
+PAGES: dict[str, Callable[[Path], Image.Image]] = {"run_report": run_report, "studio": studio, "search": search}
 """What makes each picture, in an empty folder."""
 
 

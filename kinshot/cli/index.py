@@ -128,7 +128,7 @@ def search_command(
 
 @click.command(name="duplicates")
 @INDEX
-@click.option("--threshold", type=float, help="Cosine from which images are near duplicates; above 1: equal files alone [default: 0.95].")
+@click.option("--threshold", type=float, help="Cosine from which images are near duplicates; above 1: equal files alone [default: 0.9].")
 @REPORT
 @FOLDER
 @ENGINE

@@ -10,7 +10,7 @@ import torch
 from kinshot.core.errors import ConfigError
 from kinshot.index.nearest import Shelves
 
-THRESHOLD = 0.95
+THRESHOLD = 0.9
 _FIRST, _MOST = 8, 1024
 """Neighbours that are asked for at first, and at most: a photograph has no thousand near duplicates."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from kinshot.samples.pixels import PixelSpec
 
 LARGEST = 2**32
 _QUALITY = 80
+_CHUNKS = 8
+"""Parts of what is looked at ahead, each by one thread: one item at a time would cost more in handing over than a small file does."""
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
@@ -96,16 +98,21 @@ def _thumbnail(picture: Image.Image, side: int) -> bytes:
     return file.getvalue()
 
 
-def ahead(act: Callable[[Item], Found], items: Iterable[Item], most: int) -> Iterator[Found]:
+def ahead(act: Callable[[Item], Found], items: Sequence[Item], most: int) -> Iterator[Found]:
     """`act` on every item in order, by threads that are up to `most` items ahead of whoever asks."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        waiting: deque[Future[Found]] = deque()
+    some = max(1, most // _CHUNKS)
+
+    def part(first: int) -> list[Found]:
+        return [act(item) for item in items[first : first + some]]
+
+    with ThreadPoolExecutor(min(_CHUNKS, os.cpu_count() or 1)) as pool:
+        waiting: deque[Future[list[Found]]] = deque()
         try:
-            for item in items:
-                waiting.append(pool.submit(act, item))
-                if len(waiting) >= most:
-                    yield waiting.popleft().result()
+            for first in range(0, len(items), some):
+                waiting.append(pool.submit(part, first))
+                if len(waiting) >= _CHUNKS:
+                    yield from waiting.popleft().result()
             while waiting:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)

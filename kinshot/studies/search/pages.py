@@ -85,7 +85,7 @@ def outliers_page(index: Index, found: Sequence[Outlier], top: int, k: int, abou
 
 def _query(index: Index, name: str, picture: bytes, hits: Sequence[Hit]) -> Html:
     found = [tile(index.thumbnail(hit.row), hit.path, f"{hit.cosine:.3f}", bar=hit.cosine, note=_copies(hit.copies)) for hit in hits]
-    return fill('<div class="way">$found</div>', found=tiles([tile(picture, PurePath(name).name, "query", asked=True), *found]))
+    return fill('<div class="way">$found</div>', found=tiles([tile(picture, PurePath(name).name, "query", bar=1, asked=True), *found]))
 
 
 def _cluster(index: Index, number: int, one: Any) -> Html:
