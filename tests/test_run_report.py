@@ -142,7 +142,7 @@ def test_copies_are_never_neighbors_and_clusters_are_the_methods(
     training = load_checkpoint(place / "interclr").training
     labels, features, centroids = (training[f"method/bank.{name}"].numpy() for name in ("labels", "features", "centroids"))
     clusters = found["clusters"]
-    assert clusters["own"]
+    assert clusters["kind"] == "pseudo-classes"
     assert clusters["sizes"] == sorted(np.bincount(labels, minlength=5).tolist(), reverse=True)
     for cluster in clusters["shown"]:
         members = np.flatnonzero(labels == cluster["number"])
@@ -177,7 +177,7 @@ def test_a_run_without_labels(tmp_path: Path, place: Path, capsys: pytest.Captur
     found = report(capsys, tmp_path / "run", "--out", tmp_path / "page.html")
     assert found["retrieval"] is None
     assert found["labels"] == []
-    assert not found["clusters"]["own"]
+    assert found["clusters"]["kind"] == "k-means"
     assert all(near["kin"] is None for strip in found["strips"]["strips"] for near in strip["nearest"])
     words = text_of(Outline((tmp_path / "page.html").read_text(encoding="utf-8")))
     assert "The samples have no labels" in words
@@ -185,6 +185,22 @@ def test_a_run_without_labels(tmp_path: Path, place: Path, capsys: pytest.Captur
     assert "The run keeps no clusters of these samples" in words
     labelled = report(capsys, tmp_path / "run", "--out", tmp_path / "page.html", "--data", f"folder:{place / 'data'},labels=folders")
     assert labelled["retrieval"]["queries"] == 49
+
+
+@pytest.mark.usefixtures("plain")
+def test_prototypes_are_clusters_of_whatever_is_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(tmp_path / "run", "method=swav", "train.epochs=1")
+    found = report(capsys, tmp_path / "run", "--out", tmp_path / "page.html", "--samples", "50")["clusters"]
+    looked = looked_at(opened(tmp_path / "run", "projector", CPU), None, 50)
+    z, prototypes = looked.features.numpy(), load_checkpoint(tmp_path / "run").training["method/prototypes"].numpy()
+    cosine = (z @ prototypes.T) / np.linalg.norm(z, axis=1)[:, None] / np.linalg.norm(prototypes, axis=1)
+    sizes = np.bincount(cosine.argmax(1), minlength=len(prototypes))
+    assert found["kind"] == "prototypes"
+    assert found["sizes"] == sorted(sizes.tolist(), reverse=True)
+    for cluster in found["shown"]:
+        assert cluster["size"] == sizes[cluster["number"]]
+        members = np.flatnonzero(cosine.argmax(1) == cluster["number"])
+        assert set(cluster["nearest"]) <= set(looked.rows[members].tolist())
 
 
 @pytest.mark.usefixtures("plain")
@@ -235,13 +251,13 @@ def test_data_that_moved_is_named_or_done_without(place: Path, tmp_path: Path, c
     assert "--data NAME:FOLDER" in words
     shutil.copytree(place / "data", tmp_path / "moved")
     found = report(capsys, run, "--out", tmp_path / "page.html", "--data", f"folder:{tmp_path / 'moved'}")
-    assert found["clusters"]["own"]  # the very samples, with the run's own settings
+    assert found["clusters"]["kind"] == "pseudo-classes"  # the very samples, with the run's own settings
     assert found["warnings"] == []
     other = next((tmp_path / "moved").iterdir())
     for path in sorted(other.iterdir())[:6]:
         path.unlink()
     found = report(capsys, run, "--out", tmp_path / "page.html", "--data", f"folder:{tmp_path / 'moved'}")
-    assert not found["clusters"]["own"]
+    assert found["clusters"]["kind"] == "k-means"
     assert "other samples than those that the run was trained on" in found["warnings"][0]
 
 

@@ -61,7 +61,9 @@ def test_localhost_is_this_machine(client):
     assert client.get("/api/state", headers={"host": host, "origin": f"http://{host}"}).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", f"https://127.0.0.1:{PORT}", f"http://localhost:{PORT}"])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://127.0.0.1:1", f"https://127.0.0.1:{PORT}", f"http://localhost:{PORT}"]
+)
 @pytest.mark.parametrize(("method", "path"), [("GET", "/"), *API])
 def test_another_pages_requests_are_refused(client, method, path, origin):
     reply = client.request(method, path, headers={"origin": origin})

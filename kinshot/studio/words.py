@@ -50,8 +50,7 @@ def answer_of(image: Sent, said: Prediction, seen: Seen) -> dict[str, Any]:
         "threshold": None if seen.kin is None else seen.kin.fit.open_set.threshold,
         "top": [{"class": guess.name, "probability": guess.probability, "score": guess.score} for guess in said.top],
         "nearest": [
-            {"class": near.shot.label, "file": near.shot.name, "image": near.shot.digest, "closeness": near.cosine}
-            for near in said.nearest
+            {"class": near.shot.label, "file": near.shot.name, "image": near.shot.digest, "closeness": near.cosine} for near in said.nearest
         ],
         "taught as": taught[0] if taught else None,
     }

@@ -8,6 +8,7 @@ from typing import Any, Literal
 KIND = "kinshot run report"
 SCHEMA_VERSION = 1
 Verdict = Literal["normal", "look", "wrong", "unknown"]
+Kind = Literal["pseudo-classes", "prototypes", "k-means"]
 
 
 @dataclass(frozen=True)
@@ -124,14 +125,14 @@ class Clusters:
     """Clusters of samples.
 
     Args:
-        own: whether they are the method's, and not made for the page.
+        kind: pseudo-classes that the method keeps of its samples, prototypes that it has learned, or k-means, made for the page.
         rows: samples in clusters.
         sizes: of all clusters, largest first.
         shown: some of them, by size.
         agreement: adjusted mutual information with the classes (0 is chance, 1 the same); None without labels.
     """
 
-    own: bool
+    kind: Kind
     rows: int
     sizes: list[int]
     shown: list[Cluster]

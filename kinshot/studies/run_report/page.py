@@ -193,11 +193,12 @@ def _clusters(content: Content, figures: Sequence[Picture], samples: Samples) ->
     if found is None:
         return None
     filled = len([size for size in found.sizes if size])
-    what = (
-        f"The {len(found.sizes)} pseudo-classes that the method keeps of all {found.rows} samples"
-        if found.own
-        else f"The run keeps no clusters of these samples: k-means made these {len(found.sizes)} of the features of {found.rows}"
-    )
+    count = len(found.sizes)
+    what = {
+        "pseudo-classes": f"The {count} pseudo-classes that the method keeps of all {found.rows} samples",
+        "prototypes": f"The {count} prototypes that the method has learned, {filled} of them nearest to any of {found.rows} samples",
+        "k-means": f"The run keeps no clusters of these samples: k-means made these {count} of the features of {found.rows}",
+    }[found.kind]
     shown = "all of them" if len(found.shown) == filled else f"{len(found.shown)} of them, evenly from the largest to the smallest"
     told = f"{what}; shown are {shown}, each by the samples nearest to its centroid."
     if found.agreement is not None:
