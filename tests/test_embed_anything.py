@@ -178,13 +178,14 @@ def test_all_unreadable_files_are_named_at_once(model: Model, album: Path, tmp_p
     photo(tmp_path / "cut.png", "sky", 1)
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:300])
     good = sorted(album.rglob("[a-z]*.png"))[1:4]
-    given = [good[0], tmp_path / "rubbish.png", good[1], Image.open(tmp_path / "cut.png"), good[2], tmp_path / "gone.png"]
-    for batch in (1, 2, 32):
-        with pytest.raises(DataError) as caught:
-            model.embed(iter(given), batch=batch)
-        for words in ("3 of 6 images cannot be read", "rubbish.png", "cut.png", "gone.png"):
-            assert words in str(caught.value)
-    found, failed = model.embed_readable(given, batch=2)
+    with Image.open(tmp_path / "cut.png") as cut:  # opened, and not decoded yet
+        given = [good[0], tmp_path / "rubbish.png", good[1], cut, good[2], tmp_path / "gone.png"]
+        for batch in (1, 2, 32):
+            with pytest.raises(DataError) as caught:
+                model.embed(iter(given), batch=batch)
+            for words in ("3 of 6 images cannot be read", "rubbish.png", "cut.png", "gone.png"):
+                assert words in str(caught.value)
+        found, failed = model.embed_readable(given, batch=2)
     torch.testing.assert_close(found["backbone"], features(model, good))
     assert list(failed) == [1, 3, 5]
     assert model.embed_readable([tmp_path / "gone.png"])[0] == {}
