@@ -147,6 +147,7 @@ def test_unreadable_files_are_named_and_tried_again_when_they_change(tmp_path, s
     done = build(folder, out, unreadable="leave_out")
     assert (done.counts["embedded"], done.counts["embedded before"], done.files) == (0, 13, 13)
     assert set(done.unreadable) == {"b/009.png", "text.jpg"}
+    assert done.unreadable["text.jpg"].endswith("text.jpg: cannot identify image file: repair or remove the file")
     looked: list[str] = []
     real, building.look = building.look, lambda root, path, *rest: looked.append(path) or real(root, path, *rest)
     try:

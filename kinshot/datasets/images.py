@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kinshot.core.errors import DataError
 from kinshot.datasets.files import in_threads, regular_file
@@ -58,7 +58,10 @@ def read_image(
     except DataError:
         raise
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
-        raise DataError(f"cannot read image {path}: {error or type(error).__name__}: repair or remove the file") from error
+        # Pillow would name the bytes in memory, by their address
+        unknown = content is not None and isinstance(error, UnidentifiedImageError)
+        reason = "cannot identify image file" if unknown else error or type(error).__name__
+        raise DataError(f"cannot read image {path}: {reason}: repair or remove the file") from error
 
 
 def load_image(path: Path, size: int, channels: int, bits: int = 0, *, whole: bool = False) -> np.ndarray:

@@ -92,6 +92,7 @@ def build_index(
         DataError: a folder without images, files that cannot be read, or a disk that cannot be written to.
         CheckpointError: a damaged index, or an encoder that is missing or another one.
 
+    >>> from pathlib import Path
     >>> from PIL import Image
     >>> for colour in ("red", "lime", "blue"):
     ...     Path("colours").mkdir(exist_ok=True)

@@ -270,6 +270,7 @@ def open_index(
     Raises:
         CheckpointError: missing, foreign, damaged, truncated, or of a newer version.
 
+    >>> from pathlib import Path
     >>> from PIL import Image
     >>> for name, colour in (("rose", "red"), ("leaf", "lime"), ("sky", "blue")):
     ...     Path("hues").mkdir(exist_ok=True)
