@@ -39,8 +39,8 @@ def write_run(folder: Path, encoder: dict[str, Any], spec: Spec, *, total_steps:
     made, projector = build_model(recipe, spec)
     generator = torch.Generator().manual_seed(1)
     for name, value in made.state_dict().items():
-        if name.endswith(("running_mean", "running_var")):
-            value.add_(torch.rand(value.shape, generator=generator).mul(0.1))
+        if name.endswith(("running_mean", "running_var")):  # means are moved less: untrained signals are small in deep networks
+            value.add_(torch.rand(value.shape, generator=generator).mul(0.1 if name.endswith("var") else 1e-4))
     state = {"step": 1, "epoch": 1, "total_steps": total_steps, "input": spec.to_dict(), "samples": 40}
     parts = {"encoder": made.state_dict(), "projector": projector.state_dict(), "training": {}}
     return save_checkpoint(folder, parts=parts, state=state, config=recipe.to_dict(), fsync=False)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +23,11 @@ INPUT = "samples"
 """What a program's one input is called."""
 _TRACED = 2
 """Samples that a program is written down with: of one, sizes would be taken for a constant."""
+_REASONS = {
+    "data-dependent": "which of its parts run depends on what the samples hold",
+    "Constraints violated": "one of its parts is written down for one size of batch alone",
+}
+"""What torch.export complains of, and what that means."""
 
 
 class Program(nn.Module):
@@ -56,8 +62,8 @@ def written_down(subject: Subject) -> ExportedProgram:
             made = export(program, (subject.values[:_TRACED].clone(),), dynamic_shapes=({0: Dim("batch")},))
         except Exception as error:  # what a network does that cannot be written down makes torch raise nearly anything
             raise ConfigError(
-                f"encoder {subject.encoder.name} cannot be written down as one program for batches of any size: torch.export says "
-                f"{first_line(error)!r}; use --format huggingface, or kinshot.load"
+                f"encoder {subject.encoder.name} cannot be written down as one program for batches of any size: {_reason(error)}; "
+                "use --format huggingface, or kinshot.load"
             ) from error
     made.example_inputs = None  # samples are not given away
     for node in made.graph.nodes:
@@ -67,13 +73,13 @@ def written_down(subject: Subject) -> ExportedProgram:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, the exporters' own remarks on their code go nowhere: warnings of deprecation among themselves, graphs that failed."""
+    """Inside, the exporters' own remarks go nowhere: warnings of deprecation among themselves, graphs that failed, which are pages long."""
     loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")]
     before = [one.level for one in loggers]
     for one in loggers:
         one.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -86,6 +92,11 @@ def taken(subject: Subject) -> str:
     shape = ", ".join(["B", *map(str, subject.input.shape)])
     kind = "pixels in [0, 1]" if subject.input.kind == "image" else subject.input.kind
     return f"{str(subject.values.dtype).removeprefix('torch.')} ({shape}), {kind}"
+
+
+def _reason(error: Exception) -> str:
+    known = next((meaning for said, meaning in _REASONS.items() if said in str(error)), "")
+    return known or f"torch.export says {first_line(error)!r}"
 
 
 def first_line(error: Exception) -> str:
