@@ -16,9 +16,10 @@ import kinshot
 from kinshot.core.errors import CheckpointError, ConfigError, DataError
 from kinshot.core.filelock import FileLock
 from kinshot.core.runlock import Busy
+from kinshot.learn.sealed import checksum as sealed_by
 from kinshot.runs.classifier import Classifier, open_classifier
 from kinshot.runs.encoder_identity import EncoderIdentity
-from kinshot.runs.kin_file import SCHEMA_VERSION, _checksum, read_kin, write_kin
+from kinshot.runs.kin_file import SCHEMA_VERSION, read_kin, write_kin
 from kinshot.runs.teaching import enroll, forget
 from tests.enrolled_tools import photo, photos, small_encoder, taught
 from tests.tiny import environment
@@ -46,7 +47,7 @@ def edited(path: Path, *, seal: bool = True, tensors: dict | None = None, **chan
     checksum = head.pop("checksum")
     head |= changes
     head = {key: value for key, value in head.items() if value is not ...}
-    save_file(found, path, {"kinshot": json.dumps({**head, "checksum": _checksum(head, found) if seal else checksum})})
+    save_file(found, path, {"kinshot": json.dumps({**head, "checksum": sealed_by(head, found) if seal else checksum})})
     return path
 
 

@@ -29,7 +29,9 @@ def write_sealed(path: Path, kind: str, version: int, head: Mapping[str, Any], t
     write_bytes(path, save(found, {_ENTRY: text}))
 
 
-def read_sealed(path: Path, kind: str, version: int, what: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_sealed(
+    path: Path, kind: str, version: int, what: str, advice: str = "copy it again, or save it anew", instead: str = ""
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """JSON and tensors of a verified file of this kind, written by this version or an earlier one.
 
     Args:
@@ -37,11 +39,12 @@ def read_sealed(path: Path, kind: str, version: int, what: str) -> tuple[dict[st
         kind: what the file must say of itself.
         version: the newest that is read.
         what: such a file in messages, and what makes it.
+        advice: what to do with a damaged one.
+        instead: what to do with a file of something else; empty for nothing more to say.
 
     Raises:
         CheckpointError: missing, foreign, damaged or truncated, or written by a newer version.
     """
-    advice = "copy it again, or save it anew"
     data = read_file(path, most=_MOST, error=CheckpointError, remedy=f"expected {what}")
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or data[8:9] != b"{" or length > len(data) - 8:
@@ -52,7 +55,7 @@ def read_sealed(path: Path, kind: str, version: int, what: str) -> tuple[dict[st
     entry = metadata.get(_ENTRY) if isinstance(metadata, dict) else None
     head = parse_json(entry, f"the metadata of {path}", error=CheckpointError, remedy=advice) if isinstance(entry, str) else None
     if not isinstance(head, dict) or head.get("kind") != kind:
-        raise CheckpointError(f"{path} is a safetensors file of something else, expected {what}")
+        raise CheckpointError(f"{path} is a safetensors file of something else, expected {what}" + (f": {instead}" if instead else ""))
     given = head.get("schema_version")
     if type(given) is int and given > version:
         raise CheckpointError(f"{path}: schema_version {given} is newer than this kinshot reads ({version}): upgrade kinshot")

@@ -7,8 +7,6 @@ schema's version, the images, the encoder's identity, the head, what was found o
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,20 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kinshot.core.atomic import write_bytes
-from kinshot.core.checkpoint_files import decode_tensors
 from kinshot.core.errors import CheckpointError, KinshotError
-from kinshot.core.small_files import parse_json, read_file
 from kinshot.fewshot.enrolled.fit import Fit, Sureness
 from kinshot.fewshot.enrolled.open_set import OpenSet
 from kinshot.fewshot.enrolled.rows import Rows
 from kinshot.fewshot.enrolled.support import Shot, Support
-from kinshot.learn.features import weights_hash
+from kinshot.learn.sealed import read_sealed, write_sealed
 from kinshot.runs.encoder_identity import EncoderIdentity
 
 SUFFIX, KIND, SCHEMA_VERSION = ".kin", "kinshot classifier", 1
-_ENTRY, _ENCODER, _MOST = "kinshot", "encoder.", 2**36
-_ADVICE = "copy it again, or make it anew with `fewshot enroll`"
+_ENCODER = "encoder."
+_ADVICE, _INSTEAD = "copy it again, or make it anew with `fewshot enroll`", "name one, or give these weights by --encoder timm:NAME:FILE"
 
 
 @dataclass(frozen=True)
@@ -56,8 +51,6 @@ class KinFile:
 
 def write_kin(path: Path, kin: KinFile) -> None:
     """Write or replace a file: it is complete or as it was. Raises DataError where it cannot be written."""
-    from safetensors.torch import save
-
     fit = kin.fit
     tensors = {
         "features": kin.support.features,
@@ -68,18 +61,14 @@ def write_kin(path: Path, kin: KinFile) -> None:
     if kin.support.thumbnails is not None:
         tensors["thumbnails"] = kin.support.thumbnails
     tensors |= {_ENCODER + name: value for name, value in kin.weights.items()}
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     head = {
-        "kind": KIND,
-        "schema_version": SCHEMA_VERSION,
         "encoder": kin.encoder.as_dict(),
         "head": {"name": kin.head, "settings": kin.settings, "transform": fit.rows.transform},
         "sureness": asdict(fit.sureness),
         "open_set": asdict(fit.open_set),
         "images": [[shot.label, shot.digest, shot.name] for shot in kin.support.shots],
     }
-    text = json.dumps({**head, "checksum": _checksum(head, tensors)}, ensure_ascii=True)
-    write_bytes(path, save(tensors, {_ENTRY: text}))
+    write_sealed(path, KIND, SCHEMA_VERSION, head, tensors)
 
 
 def read_kin(path: Path) -> KinFile:
@@ -88,43 +77,11 @@ def read_kin(path: Path) -> KinFile:
     Raises:
         CheckpointError: missing, foreign, damaged or truncated, or written by a newer version.
     """
-    data = read_file(path, most=_MOST, error=CheckpointError, remedy="check the path; `fewshot enroll` makes such a file")
-    head = _head(path, data)
-    version = head.get("schema_version")
-    if type(version) is int and version > SCHEMA_VERSION:
-        raise CheckpointError(f"{path}: schema_version {version} is newer than this kinshot reads ({SCHEMA_VERSION}): upgrade kinshot")
-    if type(version) is not int or version < 1:
-        raise CheckpointError(f"{path}: expected a schema_version of 1 to {SCHEMA_VERSION}, got {version!r}; {_ADVICE}")
-    tensors = decode_tensors(path, data)
-    recorded = head.pop("checksum", None)
-    if recorded != (found := _checksum(head, tensors)):
-        raise CheckpointError(f"{path} is damaged: its checksum is {str(recorded)[:12]}, its content has {found[:12]}; {_ADVICE}")
+    head, tensors = read_sealed(path, KIND, SCHEMA_VERSION, "a classifier that `fewshot enroll` made", _ADVICE, _INSTEAD)
     try:
         return _kin(head, tensors)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, KinshotError) as problem:
         raise CheckpointError(f"{path} does not describe a classifier ({type(problem).__name__}: {problem}); {_ADVICE}") from problem
-
-
-def _checksum(head: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    text = json.dumps(head, ensure_ascii=True, sort_keys=True)
-    return hashlib.sha256(f"{text}\n{weights_hash(tensors)}".encode()).hexdigest()
-
-
-def _head(path: Path, data: bytes) -> dict[str, Any]:
-    """The metadata of a safetensors file of ours. Raises CheckpointError."""
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or data[8:9] != b"{" or length > len(data) - 8:
-        kind = "a truncated safetensors file" if data[8:9] == b"{" else "no safetensors file"
-        raise CheckpointError(f"{path} is {kind} ({len(data)} bytes), expected a classifier that `fewshot enroll` made; {_ADVICE}")
-    header = parse_json(data[8 : 8 + length], f"the header of {path}", error=CheckpointError, remedy=_ADVICE)
-    entry = (header.get("__metadata__") or {}).get(_ENTRY) if isinstance(header, dict) else None
-    head = parse_json(entry, f"the metadata of {path}", error=CheckpointError, remedy=_ADVICE) if isinstance(entry, str) else None
-    if not isinstance(head, dict) or head.get("kind") != KIND:
-        raise CheckpointError(
-            f"{path} is a safetensors file of something else, expected a classifier that `fewshot enroll` made: name one, "
-            "or give these weights as an encoder (--encoder timm:NAME:FILE)"
-        )
-    return head
 
 
 def _kin(head: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> KinFile:

@@ -11,8 +11,10 @@ from torch.nn import functional as F
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
 from kinshot.encoders.build import keyed_initialisation
+from kinshot.encoders.momentum import KeyNetwork
 from kinshot.encoders.projector import mlp_projector
 from kinshot.encoders.queue import embedding_dim
+from kinshot.learn.method import Method
 from kinshot.learn.model import Model
 from kinshot.objectives.common import full_precision, unit
 
@@ -47,6 +49,12 @@ def told_apart(rows: Tensor, references: Tensor, temperature: float) -> Tensor:
     with full_precision(rows):
         logits = unit(rows.float()) @ unit(references.float()).T / temperature
         return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
+def slow_copies(method: Method, context: RunContext, key_momentum: float) -> KeyNetwork:
+    """Copies of a method's encoder and projector that follow them. Raises ConfigError for a momentum outside [0, 1]."""
+    networks = method.encoder, [method.projector]
+    return KeyNetwork(*networks, momentum=key_momentum, splits=1, batch_size=context.batch_size, seed=context.seed)
 
 
 def rising_momentum(start: float, step: int, total_steps: int) -> float:

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from kinshot.core.context import RunContext
-from kinshot.encoders.momentum import KeyNetwork
 from kinshot.learn import METHODS
 from kinshot.learn.method import Extract, Method
 from kinshot.learn.model import Model
 from kinshot.learn.outputs import Outputs, outputs_of
 from kinshot.samples.batch import Batch
-from kinshot.ssl.predictor import predictor_of, rising_momentum, toward
+from kinshot.ssl.predictor import predictor_of, rising_momentum, slow_copies, toward
 
 
 @METHODS.register("byol")
@@ -33,9 +32,7 @@ class BYOL(Method):
     def __init__(self, model: Model, context: RunContext, *, key_momentum: float = 0.99, hidden: int = 0) -> None:
         super().__init__(model)
         self.predictor = predictor_of(model, context, hidden)
-        self.key = KeyNetwork(
-            self.encoder, [self.projector], momentum=key_momentum, splits=1, batch_size=context.batch_size, seed=context.seed
-        )
+        self.key = slow_copies(self, context, key_momentum)
         self.key_momentum, self.total_steps = key_momentum, context.total_steps
 
     def prepare(self, extract: Extract) -> None:

@@ -9,14 +9,13 @@ from torch import Tensor
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.encoders.momentum import KeyNetwork
 from kinshot.learn import METHODS
 from kinshot.learn.method import Extract, Method
 from kinshot.learn.model import Model
 from kinshot.learn.outputs import Outputs, outputs_of
 from kinshot.objectives.common import check_above
 from kinshot.samples.batch import Batch
-from kinshot.ssl.predictor import predictor_of, rising_momentum, told_apart
+from kinshot.ssl.predictor import predictor_of, rising_momentum, slow_copies, told_apart
 
 
 @METHODS.register("moco_v3")
@@ -40,9 +39,7 @@ class MoCoV3(Method):
         if context.batch_size < 2:
             raise ConfigError(f"moco_v3: expected a batch of at least 2, got {context.batch_size}: negatives come from the batch")
         self.predictor = predictor_of(model, context, hidden)
-        self.key = KeyNetwork(
-            self.encoder, [self.projector], momentum=key_momentum, splits=1, batch_size=context.batch_size, seed=context.seed
-        )
+        self.key = slow_copies(self, context, key_momentum)
         self.temperature, self.key_momentum, self.total_steps = temperature, key_momentum, context.total_steps
 
     def prepare(self, extract: Extract) -> None:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.encoders.momentum import KeyNetwork
 from kinshot.encoders.queue import embedding_dim
 from kinshot.learn import METHODS
 from kinshot.learn.method import Extract, Method
@@ -17,7 +16,7 @@ from kinshot.learn.model import Model
 from kinshot.learn.outputs import Outputs, outputs_of
 from kinshot.objectives.common import full_precision, unit
 from kinshot.samples.batch import Batch
-from kinshot.ssl.predictor import rising_momentum
+from kinshot.ssl.predictor import rising_momentum, slow_copies
 
 
 @METHODS.register("tico")
@@ -40,9 +39,7 @@ class TiCo(Method):
         super().__init__(model)
         if rho < 0 or not 0 <= beta < 1:
             raise ConfigError(f"tico: rho is at least 0 and beta from 0 to below 1, got {rho} and {beta}")
-        self.key = KeyNetwork(
-            self.encoder, [self.projector], momentum=key_momentum, splits=1, batch_size=context.batch_size, seed=context.seed
-        )
+        self.key = slow_copies(self, context, key_momentum)
         dim = embedding_dim(self.encoder, self.projector)
         self.register_buffer("moment", torch.zeros(dim, dim))
         self.rho, self.beta, self.key_momentum, self.total_steps = rho, beta, key_momentum, context.total_steps
