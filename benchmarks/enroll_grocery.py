@@ -50,7 +50,7 @@ NOTES = [
     "accuracy and ece: all 81 classes taught, every test photograph asked, none refused; ece of 15 bins of equal width",
     "auroc, refused, let through: two thirds of the classes taught, by closeness, the same for every head; expected: from exemplars",
     "pixels: all of a photograph's values as its feature, under the same rules",
-    "the encoder was trained on ImageNet with its labels, which has classes of fruit and vegetables among its thousand",
+    "efficientnet_lite0 was trained on ImageNet with its labels, which has classes of fruit and vegetables among its thousand",
     f"{OWN}: trained on all photographs of train without their labels, one run a draw; {START}: before its first step",
 ]
 
