@@ -12,6 +12,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "vicreg_x": [{"intra": 0.5}],
     "barlow_x": [{"intra": 0.5, "core": "acc"}],
     "meow": [{"clusters": ()}, {"clusters": (5,), "recluster": 3, "remask": 0, "weighted": False}, {"density": "product", "restarts": 2}],
+    "dino": [{"frozen_epochs": 0, "prototypes": 4}],
     "dcl": [{"sigma": 0.5}],
     "nnclr": [{"queue": 16, "hidden": 5}],
     "moco": [{"symmetric": True, "queue": 16}, {"bn_splits": 2}],

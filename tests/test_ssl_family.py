@@ -186,6 +186,33 @@ def test_swav(step):
     assert np.allclose(method.queues[1].keys[:B].numpy(), z[1], atol=1e-6)
 
 
+@pytest.mark.parametrize("step", [0, 100])
+def test_dino(step):
+    method = moved(method_of("dino", views=3, prototypes=5, frozen_epochs=2, center_momentum=0.8))
+    method.center.copy_(noise(4, 5) / 10)
+    batch = Batch(torch.arange(B), tuple(noise(seed, B, 3, 8, 8) for seed in (1, 2, 3)))
+    with torch.no_grad():
+        z = [unit(method.model.outputs(x, ("projector",))["projector"].double().numpy()) for x in batch.views]
+        method.key_prototypes.weight.add_(noise(6, 5, 12) / 10)
+    rows, key_rows = (unit(one.weight.detach().double().numpy()) for one in (method.prototypes, method.key_prototypes))
+    center = method.center.double().numpy().copy()
+    said = [unit(one) @ key_rows.T for one in keys_of(method, batch)[:2]]
+    losses = []
+    for teacher in range(2):
+        shares = np.exp((said[teacher] - center) / 0.04)
+        shares /= shares.sum(1, keepdims=True)
+        for other in {0, 1, 2} - {teacher}:
+            logits = z[other] @ rows.T / 0.1
+            losses.append(np.mean([math.log(np.exp(row).sum()) - share @ row for row, share in zip(logits, shares, strict=True)]))
+    loss = method.loss(method.outputs(batch), batch, step)["loss"]
+    assert float(loss.detach()) == pytest.approx(np.mean(losses), rel=1e-4)
+    loss.backward()
+    assert (method.prototypes.weight.grad is None) == (step == 0)  # frozen in the first epochs
+    assert method.key_prototypes.weight.grad is None
+    method.after_step(step)
+    assert np.allclose(method.center.numpy(), 0.8 * center + 0.2 * np.concatenate(said).mean(0), atol=1e-6)
+
+
 def test_sinkhorn_is_that_of_lightly():
     from lightly.loss.swav_loss import sinkhorn as theirs
 

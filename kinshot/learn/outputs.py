@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -41,11 +42,12 @@ def outputs_of(model: Model, batch: Batch, views: Sequence[int], names: Sequence
         batch: of B samples.
         views: numbers of the views that are shown.
         names: outputs wanted, see `Model.outputs`.
-        joint: pass views of one size as one batch, so that batch normalisation sees all of them; else one pass each.
+        joint: pass neighbouring views of one size as one batch, so that batch normalisation sees all of them; else one pass each.
     """
     shown = [batch.views[number] for number in views]
-    if len(shown) > 1 and joint and len({x.shape for x in shown}) == 1:
-        shown = [torch.cat(shown)]
+    if joint:
+        alike = [list(group) for _, group in groupby(shown, key=lambda x: x.shape)]
+        shown = [torch.cat(group) if len(group) > 1 else group[0] for group in alike]
     found = [model.outputs(x, names) for x in shown]
     values = {name: found[0][name] if len(found) == 1 else torch.cat([one[name] for one in found]) for name in found[0]}
     samples = batch.indices if len(views) == 1 else batch.indices.repeat(len(views))

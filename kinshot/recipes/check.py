@@ -204,25 +204,37 @@ def check_small_views(encoder: Any, views: Choice, size: int) -> None:
     """Raise ConfigError, naming both settings, where the encoder gives other features for the small views than for whole images."""
     import torch
 
-    small, epochs = views.settings.get("small_size"), views.settings.get("small_epochs", 0)
-    if not small or not epochs:
+    found = _small_views(views, size)
+    if found is None:
         return
+    small, given, advice = found
     training = encoder.training
     try:
         with torch.no_grad():
             parameter = next(encoder.parameters())
-            found = encoder.eval()(torch.zeros(1, encoder.input.channels, small, small, device=parameter.device)).shape[1]
-        if found == encoder.dim:
+            width = encoder.eval()(torch.zeros(1, encoder.input.channels, small, small, device=parameter.device)).shape[1]
+        if width == encoder.dim:
             return
-        reason = f"gives {found} features of {small} pixels and {encoder.dim} of {size}"
+        reason = f"gives {width} features of {small} pixels and {encoder.dim} of {size}"
     except (ConfigError, RuntimeError, ValueError):
         reason = f"does not take {small} pixels when it is made for {size}"
     finally:
         encoder.train(training)
-    raise ConfigError(
-        f"views.small_size={small} with views.small_epochs={epochs} does not fit images of {size} pixels: the encoder {reason}; "
-        "set views.small_size=null views.small_epochs=0, or another size"
-    )
+    raise ConfigError(f"{given} does not fit images of {size} pixels: the encoder {reason}; {advice}")
+
+
+def _small_views(views: Choice, size: int) -> tuple[int, str, str] | None:
+    """The side of views that are smaller than the images, what sets it, and what to set instead; None where there are none."""
+    small, epochs = views.settings.get("small_size"), views.settings.get("small_epochs", 0)
+    if small and epochs:
+        advice = "set views.small_size=null views.small_epochs=0, or another size"
+        return small, f"views.small_size={small} with views.small_epochs={epochs}", advice
+    if views.name == "multi_crop" and views.settings["views"] > views.settings["large_views"]:
+        from kinshot.datasets.views.multi_crop import small_side
+
+        small, share = small_side(size, views.settings["share"]), views.settings["share"]
+        return small, f"views.share={share}, which makes views of {small} pixels,", "set a larger views.share"
+    return None
 
 
 def _refused(make: Callable[[], Any]) -> Iterator[str]:

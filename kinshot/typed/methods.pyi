@@ -19,6 +19,7 @@ from kinshot.ssl.methods.cmc import CMC as cmc
 from kinshot.ssl.methods.cocoa import Cocoa as cocoa
 from kinshot.ssl.methods.cpc import CPC as cpc
 from kinshot.ssl.methods.dcl import DCL as dcl
+from kinshot.ssl.methods.dino import DINO as dino
 from kinshot.ssl.methods.focal import Focal as focal
 from kinshot.ssl.methods.interclr import InterCLR as interclr
 from kinshot.ssl.methods.masked_reconstruction import MaskedReconstruction as masked_reconstruction
@@ -51,6 +52,7 @@ __all__ = [
     "cocoa",
     "cpc",
     "dcl",
+    "dino",
     "dual_path",
     "dual_prototype",
     "feat",
