@@ -31,7 +31,7 @@ def job_of(method: str, *more: str) -> Job:
     known, flags = METHODS.entry(method).parameters, METHODS.entry(method).flags
     given = [*COMMON, *VALIDATION, f"method={method}", *(f"method.{key}={value}" for key, value in EPISODES.items() if key in known)]
     if not flags.get("supervised"):
-        given += ["views=warp", f"views.views={1 if method == 'reconstruction' else 2}"]
+        given += ["views=warp", f"views.views={METHODS.get(method).view_count}"]
     if method == "dual_path":
         given += ["views=warp", "views.views=2", "projector.paths=[structural, contrastive]"]
     return build(load_recipe(str(TINY), [*given, *more]), source("digits", split="train", size=16))

@@ -85,7 +85,9 @@ def export(
         DataError: images or results that cannot be read, or a place that cannot be written to.
 
     >>> done = kinshot.export("runs/demo", "exported", "demo.pt2")
-    >>> len(torch.export.load("demo.pt2").module()(torch.zeros(5, 1, 28, 28))["backbone"]), done.proof.batches
+    >>> program = torch.export.load("demo.pt2").module()
+    >>> images = torch.zeros(5, *kinshot.load("runs/demo").input.shape)  # in [0, 1], of the encoder's own size
+    >>> len(program(images)["backbone"]), done.proof.batches
     (5, (1, 3, 8))
     """
     path, facts = Path(path), EXPORTS.entry(format).facts

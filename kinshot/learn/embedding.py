@@ -116,8 +116,8 @@ def _others(spec: Spec, samples: Any, batch: int | None) -> Iterator[Any]:
         yield from given.split(batch) if batch else [given]
     elif isinstance(given, Mapping):
         parts = {name: values.split(batch) if batch and isinstance(values, Tensor) else [values] for name, values in given.items()}
-        if len({len(one) for one in parts.values()}) > 1:
-            yield given  # of different numbers of samples, which `prepare` refuses with their names
+        if len({len(one) for one in parts.values()}) != 1:
+            yield given  # none, or different numbers of samples, which `prepare` refuses with their names
         else:
             yield from (dict(zip(parts, one, strict=True)) for one in zip(*parts.values(), strict=True))
     elif isinstance(given, str):
