@@ -271,7 +271,7 @@ def test_every_views_have_their_samples():
     for name, spec, message in (
         ("warp", ROWS, "takes image, and the samples are features: choose clean or feature_noise"),
         ("feature_noise", TEXTS, "takes features, and the samples are tokens: choose clean or token_mask"),
-        ("token_mask", GRAY, "takes tokens, and the samples are image: choose clean or warp"),
+        ("token_mask", GRAY, "takes tokens, and the samples are image: choose clean or multi_crop or warp"),
     ):
         with pytest.raises(ConfigError, match=message):
             VIEWS.build(name, spec)

@@ -22,6 +22,7 @@ from kinshot.runs.train import train_recipe
 from kinshot.samples.batch import Batch
 from kinshot.samples.class_map import ClassMapSpec
 from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.rows import RowSpec
 from tests.tiny import TINY
 
 SPEC = PixelSpec(3, 20, 30, (0.5,) * 3, (0.25,) * 3)
@@ -74,9 +75,19 @@ def test_mistakes_are_named(settings: dict, words: str) -> None:
         VIEWS.build("multi_crop", SPEC, settings=settings)
 
 
-def test_images_alone() -> None:
-    with pytest.raises(ConfigError, match="images alone"):
-        MultiCrop({"image": SPEC, "mask": ClassMapSpec(20, 30, classes=2)})
+def test_an_image_and_its_map_move_together() -> None:
+    views = MultiCrop({"image": SPEC, "mask": ClassMapSpec(20, 30, classes=2)})
+    x = torch.zeros(5, 3, 20, 30, dtype=torch.uint8)
+    x[..., 15:] = 255  # white where the map says 1
+    mask = (x[:, 0] > 0).long()
+    found = views({"image": x, "mask": mask}, INDICES, 0, 0)
+    assert [tuple(view["mask"].shape) for view in found] == [(5, 20, 30)] * 2 + [(5, 10, 15)] * 4
+    for view in found:
+        white, known = view["image"].mean(1) * 0.25 + 0.5, view["mask"] < 2
+        sure = known & ((white < 0.1) | (white > 0.9))
+        assert torch.equal((white > 0.5)[sure], view["mask"][sure] == 1)
+    with pytest.raises(ConfigError, match="images and class maps"):
+        MultiCrop(RowSpec(3, (0.0,) * 3, (1.0,) * 3))
 
 
 def test_neighbouring_views_of_one_size_pass_as_one_batch() -> None:

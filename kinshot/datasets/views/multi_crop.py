@@ -14,8 +14,9 @@ from kinshot.core.rng import keyed_seed
 from kinshot.datasets.views import VIEWS
 from kinshot.datasets.views.each_field import EachPlan
 from kinshot.datasets.views.plan import Indices, Plan, Views
+from kinshot.samples.class_map import ClassMapSpec
 from kinshot.samples.pixels import PixelSpec
-from kinshot.samples.spec import Spec, check_kind
+from kinshot.samples.spec import Spec
 
 
 @VIEWS.register("multi_crop")
@@ -51,23 +52,17 @@ class MultiCrop(Views):
         if not 1 <= large_views <= views or not 0 < share <= 1:
             problem = f"large_views must be 1 to views={views} and share above 0 and at most 1, got {large_views} and {share}"
             raise ConfigError(f"multi_crop: {problem}")
-        if len(self.fields) != 1:
-            raise ConfigError(f"multi_crop: expected images alone, got the fields {', '.join(self.fields)}: choose warp")
-        ((field, spec),) = self.fields.items()
-        check_kind(VIEWS, "multi_crop", spec)
-        if not isinstance(spec, PixelSpec):
-            raise ConfigError(f"multi_crop takes images, got {spec.describe()}")
-        smaller = replace(spec, height=small_side(spec.height, share), width=small_side(spec.width, share))
-        self.parts = [_part("large", large, {field: spec}, large_views)]
+        smaller = {field: _smaller(spec, share) for field, spec in self.fields.items()}
+        self.parts = [_part("large", large, self.fields, large_views)]
         if views > large_views:
-            self.parts.append(_part("small", small, {field: smaller}, views - large_views))
+            self.parts.append(_part("small", small, smaller, views - large_views))
 
     def draw(self, indices: Indices, seed: int, epoch: int) -> EachPlan:
         """What the large views draw, and with another seed the small ones."""
         seeds = [seed, keyed_seed(seed, "small views")][: len(self.parts)]
         plans = tuple(part.draw(indices, one, epoch) for part, one in zip(self.parts, seeds, strict=True))
         rows = indices.cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices)
-        return EachPlan(rows, {field: tuple(u for plan in plans for u in plan.draws[field]) for field in self.fields}, plans)
+        return EachPlan(rows, {field: tuple(u for plan in plans for u in plan.draws[field]) for field in plans[0].draws}, plans)
 
     def apply(self, plan: Plan, field: str, samples: Tensor) -> list[Tensor]:
         """The large views and then the small ones, normalised float32."""
@@ -80,6 +75,13 @@ class MultiCrop(Views):
 def small_side(side: int, share: float) -> int:
     """A side of small views, where that of large ones is `side`."""
     return max(1, round(side * share))
+
+
+def _smaller(spec: Spec, share: float) -> Spec:
+    """A field of small views. Raises ConfigError for what is neither an image nor a class map."""
+    if not isinstance(spec, PixelSpec | ClassMapSpec):
+        raise ConfigError(f"multi_crop takes images and class maps, got {spec.describe()}: choose other views")
+    return replace(spec, height=small_side(spec.height, share), width=small_side(spec.width, share))
 
 
 def _part(setting: str, text: str, fields: Mapping[str, Spec], views: int) -> Views:
