@@ -16,6 +16,7 @@ from kinshot.runs.kin_file import read_kin
 from kinshot.runs.teaching import enroll
 from tests.browser import BROWSER
 from tests.enrolled_tools import photo, photos, small_encoder, taught
+from tests.studio_drops import drop
 from tests.studio_tools import KNOWN
 from tests.tiny import command, environment
 
@@ -90,14 +91,6 @@ def where(page, selector: str) -> dict[str, float]:
     """The upper middle of an element."""
     box = page.locator(selector).first.bounding_box()
     return {"x": box["x"] + box["width"] / 2, "y": box["y"] + 8}
-
-
-def drop(page, place: dict[str, float], *files: Path) -> None:
-    """Files or folders dropped somewhere, as the system does it."""
-    session = page.context.new_cdp_session(page)
-    data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
-    for kind in ("dragEnter", "dragOver", "drop"):
-        session.send("Input.dispatchDragEvent", {"type": kind, "data": data, **place})
 
 
 def grocery(shared: Path, folder: Path, count: int) -> dict[str, list[Path]]:
