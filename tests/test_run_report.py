@@ -192,7 +192,7 @@ def test_prototypes_are_clusters_of_whatever_is_nearest(tmp_path: Path, capsys: 
     trained(tmp_path / "run", "method=swav", "train.epochs=1")
     found = report(capsys, tmp_path / "run", "--out", tmp_path / "page.html", "--samples", "50")["clusters"]
     looked = looked_at(opened(tmp_path / "run", "projector", CPU), None, 50)
-    z, prototypes = looked.features.numpy(), load_checkpoint(tmp_path / "run").training["method/prototypes"].numpy()
+    z, prototypes = looked.features.numpy(), load_checkpoint(tmp_path / "run").training["method/prototypes.weight"].numpy()
     cosine = (z @ prototypes.T) / np.linalg.norm(z, axis=1)[:, None] / np.linalg.norm(prototypes, axis=1)
     sizes = np.bincount(cosine.argmax(1), minlength=len(prototypes))
     assert found["kind"] == "prototypes"

@@ -170,7 +170,7 @@ def test_swav(step):
     batch = Batch(torch.arange(B), tuple(noise(seed, B, 3, 8, 8) for seed in (1, 2, 3)))
     with torch.no_grad():
         z = [unit(method.model.outputs(x, ("projector",))["projector"].double().numpy()) for x in batch.views]
-    prototypes = unit(method.prototypes.detach().double().numpy())
+    prototypes = unit(method.prototypes.weight.detach().double().numpy())
     losses = []
     for said in range(2):
         past = method.queues[said].keys.double().numpy() if step else np.empty((0, 12))
@@ -181,7 +181,7 @@ def test_swav(step):
     loss = method.loss(method.outputs(batch), batch, step)["loss"]
     assert float(loss.detach()) == pytest.approx(np.mean(losses), rel=1e-4)
     loss.backward()
-    assert (method.prototypes.grad is None) == (step == 0)  # frozen in the first epoch
+    assert (method.prototypes.weight.grad is None) == (step == 0)  # frozen in the first epoch
     method.after_step(step)
     assert np.allclose(method.queues[1].keys[:B].numpy(), z[1], atol=1e-6)
 

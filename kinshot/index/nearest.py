@@ -13,7 +13,7 @@ from kinshot.kin.neighbors.ranking import Gallery, Ranked
 HELD = 1 << 28
 """Numbers of features up to which prepared galleries are kept for the next question: 1 GiB."""
 MANY, WIDE = 1024, 512
-"""faiss is faster for so many queries of so many numbers: a fifth, as its multiplication of large matrices is; else products are."""
+"""From so many queries of so many numbers on faiss proposes candidates, as it multiplies large matrices faster; else products do."""
 _BLOCK = 1 << 12
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.encoders.build import keyed_initialisation
-from kinshot.encoders.momentum import follow_
-from kinshot.encoders.queue import embedding_dim
+from kinshot.encoders.momentum import follow_, momentum_copy
 from kinshot.learn import METHODS
 from kinshot.learn.method import Extract, Method
 from kinshot.learn.model import Model
 from kinshot.learn.outputs import Outputs
-from kinshot.objectives.common import check_above, check_at_least, full_precision, unit
+from kinshot.objectives.common import check_above, check_at_least, full_precision
 from kinshot.samples.batch import Batch
 from kinshot.ssl.predictor import rising_momentum, slow_copies
+from kinshot.ssl.prototypes import Prototypes
 
 
 @METHODS.register("dino")
@@ -59,16 +58,12 @@ class DINO(Method):
         check_above("temperature", temperature)
         check_above("teacher_temperature", teacher_temperature)
         check_at_least(0, frozen_epochs=frozen_epochs)
-        if views < 2 or prototypes < 0 or prototypes == 1 or not 0 <= center_momentum < 1:
-            problem = f"got {views}, {prototypes} and {center_momentum}"
-            raise ConfigError(f"dino: views and prototypes are at least 2 and center_momentum from 0 to below 1, {problem}")
-        count, dim = prototypes or min(3000, max(10, context.num_samples // 30)), embedding_dim(self.encoder, self.projector)
-        with keyed_initialisation(context.seed, "init prototypes"):
-            self.prototypes = nn.Linear(dim, count, bias=False)
-        self.key = slow_copies(self, context, key_momentum)
-        self.key_prototypes = nn.Linear(dim, count, bias=False).requires_grad_(False)
-        self.key_prototypes.load_state_dict(self.prototypes.state_dict())
-        self.register_buffer("center", torch.zeros(count))
+        if views < 2 or not 0 <= center_momentum < 1:
+            problem = f"got {views} and {center_momentum}"
+            raise ConfigError(f"dino: views is at least 2 and center_momentum from 0 to below 1, {problem}")
+        self.prototypes = Prototypes(model, context, prototypes)
+        self.key, self.key_prototypes = slow_copies(self, context, key_momentum), momentum_copy(self.prototypes)
+        self.register_buffer("center", torch.zeros(len(self.prototypes.weight)))
         self.view_count, self.temperature, self.teacher_temperature = views, temperature, teacher_temperature
         self.center_momentum, self.key_momentum, self.total_steps = center_momentum, key_momentum, context.total_steps
         self._frozen = frozen_epochs * context.steps_per_epoch
@@ -82,9 +77,8 @@ class DINO(Method):
         """Mean cross-entropy of what a view says with what the slow copies say of each of the first two views but itself."""
         keys = [self.key(batch.views[view], step) for view in range(2)]
         with full_precision(outputs["projector"]):
-            rows = unit(self.prototypes.weight.detach() if step < self._frozen else self.prototypes.weight)
-            logits = [unit(z.float()) @ rows.T / self.temperature for z in outputs.blocks("projector")]
-            said = [unit(key.float()) @ unit(self.key_prototypes.weight).T for key in keys]
+            logits = [self.prototypes(z, still=step < self._frozen) / self.temperature for z in outputs.blocks("projector")]
+            said = [self.key_prototypes(key) for key in keys]
             targets = [((one - self.center) / self.teacher_temperature).softmax(1) for one in said]
             pairs = [(v, said_of) for said_of in range(2) for v in range(len(logits)) if v != said_of]
             loss = torch.stack([F.cross_entropy(logits[v], targets[said_of]) for v, said_of in pairs]).mean()

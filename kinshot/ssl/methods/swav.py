@@ -10,14 +10,14 @@ from torch.nn import functional as F
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.encoders.build import keyed_initialisation
-from kinshot.encoders.queue import KeyQueue, embedding_dim, queue_length
+from kinshot.encoders.queue import KeyQueue, queue_length
 from kinshot.learn import METHODS
 from kinshot.learn.method import Method
 from kinshot.learn.model import Model
 from kinshot.learn.outputs import Outputs
 from kinshot.objectives.common import check_above, check_at_least, full_precision, unit
 from kinshot.samples.batch import Batch
+from kinshot.ssl.prototypes import Prototypes
 
 
 @METHODS.register("swav")
@@ -40,8 +40,6 @@ class SwAV(Method):
         frozen_epochs: epochs in which prototypes stay where they were drawn.
     """
 
-    prototypes: nn.Parameter
-
     def __init__(
         self,
         model: Model,
@@ -60,12 +58,10 @@ class SwAV(Method):
         check_above("temperature", temperature)
         check_above("epsilon", epsilon)
         check_at_least(0, queue=queue, queue_from=queue_from, frozen_epochs=frozen_epochs)
-        if views < 2 or prototypes < 0 or prototypes == 1 or rounds < 1:
-            raise ConfigError(f"swav: views and prototypes are at least 2 and rounds at least 1, got {views}, {prototypes} and {rounds}")
-        count, dim = prototypes or min(3000, max(10, context.num_samples // 30)), embedding_dim(self.encoder, self.projector)
-        with keyed_initialisation(context.seed, "init prototypes"):
-            self.prototypes = nn.Parameter(unit(torch.randn(count, dim)))
-        length = queue_length(queue, context.batch_size) if queue else 0
+        if views < 2 or rounds < 1:
+            raise ConfigError(f"swav: views is at least 2 and rounds at least 1, got {views} and {rounds}")
+        self.prototypes = Prototypes(model, context, prototypes)
+        length, dim = queue_length(queue, context.batch_size) if queue else 0, self.prototypes.weight.shape[1]
         self.queues = nn.ModuleList([KeyQueue(length, dim, context.seed) for _ in range(2)] if queue else [])
         self.view_count, self.temperature, self.epsilon, self.rounds = views, temperature, epsilon, rounds
         self._queue_from, self._frozen = (epochs * context.steps_per_epoch for epochs in (queue_from, frozen_epochs))
@@ -74,28 +70,27 @@ class SwAV(Method):
     def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
         """Mean cross-entropy of a view's softmax over prototypes with each of the first two views' shares, its own left out."""
         with full_precision(outputs["projector"]):
-            z = [unit(block.float()) for block in outputs.blocks("projector")]
-            prototypes = unit(self.prototypes.detach() if step < self._frozen else self.prototypes)
-            scores = [rows @ prototypes.T for rows in z]
+            blocks = outputs.blocks("projector")
+            scores = [self.prototypes(z, still=step < self._frozen) for z in blocks]
             losses = []
             for said in range(2):
-                places = self._places(scores[said].detach(), prototypes.detach(), said, step)
+                places = self._places(scores[said].detach(), said, step)
                 losses += [F.cross_entropy(scores[v] / self.temperature, places) for v in range(len(scores)) if v != said]
-        self._rows = [rows.detach() for rows in z[:2]]
+        self._rows = [z.detach() for z in blocks[:2]]
         return {"loss": torch.stack(losses).mean()}
 
-    def _places(self, scores: Tensor, prototypes: Tensor, view: int, step: int) -> Tensor:
+    def _places(self, scores: Tensor, view: int, step: int) -> Tensor:
         """Shares (B, K) of the rows of a view, those of the queue shared out with them."""
         count = len(scores)
         if self.queues and step >= self._queue_from:
-            scores = torch.cat([cast(KeyQueue, self.queues[view]).keys @ prototypes.T, scores])
+            scores = torch.cat([self.prototypes(cast(KeyQueue, self.queues[view]).keys).detach(), scores])
         return sinkhorn(scores / self.epsilon, self.rounds)[-count:]
 
     @torch.no_grad()
     def after_step(self, step: int) -> dict[str, float | Tensor]:
         """Enqueue the step's projections."""
         for queue, rows in zip(self.queues, self._rows, strict=False):
-            cast(KeyQueue, queue).enqueue_(rows)
+            cast(KeyQueue, queue).enqueue_(unit(rows.float()))
         self._rows = []
         return {}
 

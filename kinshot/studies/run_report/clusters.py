@@ -49,7 +49,7 @@ def _grouped(looked: Looked) -> tuple[Kind, Grouped | None]:
     own = pseudo_classes(training) if looked.own else None
     if own is not None and len(own.rows) == len(looked.source):
         return "pseudo-classes", own
-    placed = _at_prototypes(looked, training.get("method/prototypes"))
+    placed = _at_prototypes(looked, training.get("method/prototypes.weight"))
     return ("k-means", _made(looked)) if placed is None else ("prototypes", placed)
 
 
