@@ -154,8 +154,9 @@ def _parts(values: dict[str, Any]) -> Iterator[str]:
         return
     size, channels = source.settings.get("size", 0), source.settings.get("channels", 3)
     input = PixelSpec.square(channels, size or 32, (0.5,) * channels, (0.25,) * channels)
+    shown: list[Any] = []
     if views.name and size:
-        yield from _refused(lambda: VIEWS.build(views.name, input, settings=views.settings))
+        yield from _refused(lambda: shown.append(VIEWS.build(views.name, input, settings=views.settings)))
     if not encoder.name:
         return
     made: list[Any] = []
@@ -163,8 +164,8 @@ def _parts(values: dict[str, Any]) -> Iterator[str]:
         yield from _refused(lambda: made.append(build_encoder(encoder.name, encoder.settings, input)))
     if not made or not method.name:
         return
-    if size and views.name:
-        yield from _refused(lambda: check_small_views(made[0], views, size))
+    if shown:
+        yield from _refused(lambda: check_small_views(made[0], shown[0], size))
     batch, settings = values["train"].batch_size or 32, method.settings
     samples = max(_SAMPLES, batch, *(20 * settings.get(key, 0) for key in ("clusters", "pool")))
     context = RunContext(samples, batch, _STEPS, _STEPS, 0)
@@ -200,14 +201,14 @@ def check_view_count(wanted: int, method: str, views: Choice) -> None:
         raise ConfigError(f"views.views is {given}, but {method} takes {wanted} views of a sample: set it to that")
 
 
-def check_small_views(encoder: Any, views: Choice, size: int) -> None:
-    """Raise ConfigError, naming both settings, where the encoder gives other features for the small views than for whole images."""
+def check_small_views(encoder: Any, views: Any, size: int) -> None:
+    """Raise ConfigError where the encoder gives other features for views that are smaller than the images of this size."""
     import torch
 
-    found = _small_views(views, size)
-    if found is None:
+    smaller = getattr(views, "smaller", None)
+    if smaller is None:
         return
-    small, given, advice = found
+    small = smaller.side
     training = encoder.training
     try:
         with torch.no_grad():
@@ -220,21 +221,7 @@ def check_small_views(encoder: Any, views: Choice, size: int) -> None:
         reason = f"does not take {small} pixels when it is made for {size}"
     finally:
         encoder.train(training)
-    raise ConfigError(f"{given} does not fit images of {size} pixels: the encoder {reason}; {advice}")
-
-
-def _small_views(views: Choice, size: int) -> tuple[int, str, str] | None:
-    """The side of views that are smaller than the images, what sets it, and what to set instead; None where there are none."""
-    small, epochs = views.settings.get("small_size"), views.settings.get("small_epochs", 0)
-    if small and epochs:
-        advice = "set views.small_size=null views.small_epochs=0, or another size"
-        return small, f"views.small_size={small} with views.small_epochs={epochs}", advice
-    if views.name == "multi_crop" and views.settings["views"] > views.settings["large_views"]:
-        from kinshot.datasets.views.multi_crop import small_side
-
-        small, share = small_side(size, views.settings["share"]), views.settings["share"]
-        return small, f"views.share={share}, which makes views of {small} pixels,", "set a larger views.share"
-    return None
+    raise ConfigError(f"{smaller.given} does not fit images of {size} pixels: the encoder {reason}; {smaller.advice}")
 
 
 def _refused(make: Callable[[], Any]) -> Iterator[str]:

@@ -186,7 +186,7 @@ def _batch_maker(recipe: Recipe, data: Data, input: Spec, learner: Learner) -> B
     """What makes batches of loaded samples. Raises ConfigError for views that the method or the encoder cannot use."""
     views = build_views(recipe, data, input)
     check_view_count(learner.method.view_count, recipe.method.name, recipe.views)
-    check_small_views(learner.model.encoder, recipe.views, input.side)
+    check_small_views(learner.model.encoder, views, input.side)
     return BatchMaker(views, input, learner, recipe.train.batch_size, data.field, data.beside)
 
 

@@ -13,7 +13,7 @@ from kinshot.core.part_text import example_of, read_settings, split_text
 from kinshot.core.rng import keyed_seed
 from kinshot.datasets.views import VIEWS
 from kinshot.datasets.views.each_field import EachPlan
-from kinshot.datasets.views.plan import Indices, Plan, Views
+from kinshot.datasets.views.plan import Indices, Plan, Smaller, Views
 from kinshot.samples.class_map import ClassMapSpec
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.spec import Spec
@@ -52,10 +52,12 @@ class MultiCrop(Views):
         if not 1 <= large_views <= views or not 0 < share <= 1:
             problem = f"large_views must be 1 to views={views} and share above 0 and at most 1, got {large_views} and {share}"
             raise ConfigError(f"multi_crop: {problem}")
-        smaller = {field: _smaller(spec, share) for field, spec in self.fields.items()}
+        smaller = {field: _smaller(field_spec, share) for field, field_spec in self.fields.items()}
         self.parts = [_part("large", large, self.fields, large_views)]
         if views > large_views:
             self.parts.append(_part("small", small, smaller, views - large_views))
+            side = min(min(spec.height, spec.width) for spec in smaller.values())
+            self.smaller = Smaller(side, f"views.share={share}, which makes views of {side} pixels,", "set a larger views.share")
 
     def draw(self, indices: Indices, seed: int, epoch: int) -> EachPlan:
         """What the large views draw, and with another seed the small ones."""
@@ -72,16 +74,11 @@ class MultiCrop(Views):
         return [view for part, one in zip(self.parts, plan.parts, strict=True) for view in part.apply(one, field, samples)]
 
 
-def small_side(side: int, share: float) -> int:
-    """A side of small views, where that of large ones is `side`."""
-    return max(1, round(side * share))
-
-
-def _smaller(spec: Spec, share: float) -> Spec:
+def _smaller(spec: Spec, share: float) -> PixelSpec | ClassMapSpec:
     """A field of small views. Raises ConfigError for what is neither an image nor a class map."""
     if not isinstance(spec, PixelSpec | ClassMapSpec):
         raise ConfigError(f"multi_crop takes images and class maps, got {spec.describe()}: choose other views")
-    return replace(spec, height=small_side(spec.height, share), width=small_side(spec.width, share))
+    return replace(spec, height=max(1, round(spec.height * share)), width=max(1, round(spec.width * share)))
 
 
 def _part(setting: str, text: str, fields: Mapping[str, Spec], views: int) -> Views:

@@ -31,6 +31,21 @@ class Plan:
     draws: Mapping[str, tuple[Tensor, ...]]
 
 
+@dataclass(frozen=True)
+class Smaller:
+    """Views that are smaller than the samples, which an encoder must take too.
+
+    Args:
+        side: the shorter one in pixels.
+        given: the settings that make them so.
+        advice: what to set instead.
+    """
+
+    side: int
+    given: str
+    advice: str
+
+
 class Views(ABC):
     """Random views of samples of one or several fields.
 
@@ -43,7 +58,10 @@ class Views(ABC):
 
     Attributes:
         fields: specifications by field; the only one of samples that are one tensor is called by its kind.
+        smaller: views that are smaller than the samples, where there are some.
     """
+
+    smaller: Smaller | None = None
 
     def __init__(self, input: Spec | Mapping[str, Spec], views: int) -> None:
         self.input, self.views = input, views

@@ -15,7 +15,7 @@ from kinshot.datasets.views import VIEWS
 from kinshot.datasets.views._color import MAX_HUE, ColorStrength, blur, recolor
 from kinshot.datasets.views._geometry import ELASTIC_POINTS, Geometry, WarpStrength, coefficients
 from kinshot.datasets.views._pixels import classes_at, erase, reduced, thicken
-from kinshot.datasets.views.plan import Indices, Plan, Views, drawn
+from kinshot.datasets.views.plan import Indices, Plan, Smaller, Views, drawn
 from kinshot.datasets.views.warp_plan import WarpPlan
 from kinshot.samples.class_map import ClassMapSpec
 from kinshot.samples.pixels import PixelSpec
@@ -123,6 +123,9 @@ class Warp(Views):
         self.padding = padding
         self.thicken, self.erase, self.blur, self.blur_sigma = thicken, erase, blur, blur_sigma
         self.small_size, self.small_epochs = small_size, small_epochs
+        if small_size is not None and small_epochs:
+            given = f"views.small_size={small_size} with views.small_epochs={small_epochs}"
+            self.smaller = Smaller(small_size, given, "set views.small_size=null views.small_epochs=0, or another size")
         self.warp = WarpStrength(np.deg2rad(rotation), scale, aspect, shear, shift, crop, crop_aspect, flip, elastic)
         self.color = ColorStrength(jitter, brightness, contrast, saturation, hue, gray)
         self._geometry: dict[tuple[tuple[int, int], torch.device, tuple[int, int]], Geometry] = {}
