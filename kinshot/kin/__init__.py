@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kinshot.kin.constructors import time as time
     from kinshot.kin.constructors import views as views
     from kinshot.kin.constructors import weights as weights
+    from kinshot.kin.markov import markov_clusters as markov_clusters
     from kinshot.kin.recordings import across_modalities as across_modalities
     from kinshot.kin.recordings import neighborhood as neighborhood
     from kinshot.kin.recordings import windows as windows

@@ -114,6 +114,13 @@ def coefficients(u: Tensor, elastic: Tensor, strength: WarpStrength, aspect: flo
     return weights
 
 
+def turned(weights: Tensor, quarters: int) -> Tensor:
+    """Coefficients (B, 2, ...) that read a square picture turned counterclockwise by so many quarters."""
+    for _ in range(quarters % 4):
+        weights = torch.stack([-weights[:, 1], weights[:, 0]], dim=1)
+    return weights
+
+
 def affine(u: Tensor, strength: WarpStrength, aspect: float = 1.0) -> Tensor:
     """Maps from output to source coordinates in [-1, 1]: uniform draws (B, 12) to (B, 2, 3), rows for source x and y.
 

@@ -1,0 +1,110 @@
+"""SimCLR that goes on with pseudo-classes, found again and again as it learns."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from kinshot.core.context import RunContext
+from kinshot.core.errors import ConfigError
+from kinshot.datasets.loader import Order
+from kinshot.datasets.orders.shuffled import shuffled
+from kinshot.datasets.orders.together import together
+from kinshot.kin import constructors as kin
+from kinshot.kin.markov import check_markov, markov_clusters
+from kinshot.learn import METHODS
+from kinshot.learn.method import Extract, Method
+from kinshot.learn.model import Model
+from kinshot.learn.outputs import Outputs
+from kinshot.objectives.nt_xent import nt_xent
+from kinshot.objectives.sup_con import sup_con
+from kinshot.samples.batch import Batch
+
+
+@METHODS.register("pseudo_classes")
+class PseudoClasses(Method):
+    """First the views of an image attract each other, later all members of its pseudo-class, which are found anew every few epochs.
+
+    Paper: Ji, Zou, Huang, Wu 2020, arXiv 1912.12178 (UFLST: progressive clustering and episodes of pseudo-classes)
+    Paper: Khosla et al. 2020, arXiv 2004.11362 (SupCon); van Dongen 2000 (Markov clustering)
+
+    A recipe of ours after the idea of UFLST: SimCLR until the warm-up ends; then clusters of the graph of mutual nearest neighbors,
+    which nobody counts beforehand, are classes for SupCon, and members of one come into a batch together, as in an episode. Who has no
+    mutual neighbor has its own views alone. Mining too early learns the errors of a young encoder.
+
+    Args:
+        temperature: divides every cosine similarity.
+        warmup_epochs: first epochs, without pseudo-classes.
+        every: epochs from one clustering to the next.
+        per_class: most members of a pseudo-class that come into a batch side by side; 1 leaves batches as they are.
+        neighbors: nearest samples in each direction that can be linked.
+        link_temperature: of the links' weights, see `kinshot.kin.markov_clusters`.
+        inflation: larger ones make smaller pseudo-classes.
+    """
+
+    assigned: Tensor
+
+    def __init__(
+        self,
+        model: Model,
+        context: RunContext,
+        *,
+        temperature: float = 0.1,
+        warmup_epochs: int = 10,
+        every: int = 2,
+        per_class: int = 4,
+        neighbors: int = 20,
+        link_temperature: float = 0.1,
+        inflation: float = 1.8,
+    ) -> None:
+        super().__init__(model)
+        if not temperature > 0:
+            raise ConfigError(f"temperature: expected a number above 0, got {temperature}")
+        for name, value, least in (("warmup_epochs", warmup_epochs, 0), ("every", every, 1), ("per_class", per_class, 1)):
+            if value < least:
+                raise ConfigError(f"{name}: expected at least {least}, got {value}")
+        if context.batch_size < 2:
+            raise ConfigError(f"pseudo_classes: expected a batch of at least 2, got {context.batch_size}: negatives come from the batch")
+        check_markov(neighbors, link_temperature, inflation)
+        self.context, self.temperature = context, temperature
+        self.warmup_epochs, self.every = warmup_epochs, every
+        self._clusters = partial(markov_clusters, neighbors=neighbors, temperature=link_temperature, inflation=inflation)
+        self.register_buffer("assigned", torch.arange(context.num_samples))
+        self.per_class = per_class
+
+    @property
+    def order(self) -> Order:  # type: ignore[override]
+        """Which samples make up each batch of an epoch, by the pseudo-classes that it begins with."""
+        return self._batches
+
+    def _batches(self, epoch: int) -> Tensor:
+        size, steps, seed = self.context.batch_size, self.context.steps_per_epoch, self.context.seed
+        labels = self.assigned.cpu().numpy()
+        if epoch < self.warmup_epochs or self.per_class == 1:
+            return shuffled(labels, size, steps, seed)(epoch)
+        return together(labels, size, steps, seed, per_class=self.per_class)(epoch)
+
+    def start_epoch(self, epoch: int, extract: Extract) -> None:
+        """Find the pseudo-classes of an epoch for which they are due."""
+        if epoch >= self.warmup_epochs and (epoch - self.warmup_epochs) % self.every == 0:
+            # what is in the buffer is what a run that goes on in the middle of an epoch makes its batches of
+            self.assigned.copy_(self._clusters(extract()))
+
+    def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
+        """NT-Xent over both views while warming up, then SupCon over both views of the members of pseudo-classes."""
+        z, ids = outputs["projector"], batch.indices
+        if step // self.context.steps_per_epoch < self.warmup_epochs:
+            return {"loss": nt_xent(z, kin.views(ids), temperature=self.temperature)}
+        y = self.assigned[ids.to(self.assigned.device)].repeat(len(z) // len(ids))
+        return {"loss": sup_con(z, kin.labels(y), temperature=self.temperature)}
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> dict[str, float | Tensor]:
+        """Once there are some: how many pseudo-classes have several members, and the share of all samples that these cover."""
+        if step // self.context.steps_per_epoch < self.warmup_epochs:
+            return {}
+        sizes = torch.bincount(self.assigned)
+        several = sizes > 1
+        return {"count": several.sum().float(), "covered": sizes[several].sum() / len(self.assigned)}

@@ -1,0 +1,95 @@
+"""Pseudo-classes: a slow float64 reference of both losses, whose batches they make, and a run through the command."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from kinshot.core.context import RunContext
+from kinshot.core.errors import ConfigError
+from kinshot.core.rng import keyed_generator
+from kinshot.learn import METHODS
+from kinshot.samples.batch import Batch
+from tests import tiny
+from tests.steps import model_of
+from tests.test_contract_methods import B, N, encoder_for, noise
+
+CONTEXT = RunContext(N, B, N // B, 5 * (N // B), 0)
+
+
+def method_of(**settings):
+    torch.default_generator.manual_seed(0)
+    return METHODS.build("pseudo_classes", model_of(encoder_for("image", "simclr")), CONTEXT, settings=settings).eval()
+
+
+def clustered(head=None, rows=None):
+    """Embeddings of N samples in pairs that lie close together."""
+    centers = torch.randn(N // 2, 8, generator=keyed_generator(5, "centers"))
+    return centers.repeat_interleave(2, 0) + 0.01 * torch.randn(N, 8, generator=keyed_generator(6, "noise"))
+
+
+def sup_con_reference(z, y, temperature):
+    z = z / np.linalg.norm(z, axis=1, keepdims=True)
+    total = 0.0
+    for i in range(len(z)):
+        others = [j for j in range(len(z)) if j != i]
+        below = np.log(sum(np.exp(z[i] @ z[j] / temperature) for j in others))
+        kin = [j for j in others if y[j] == y[i]]
+        total += np.mean([below - z[i] @ z[j] / temperature for j in kin]) / len(z)
+    return total
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_loss_is_nt_xent_and_then_sup_con_over_pseudo_classes(epoch):
+    method = method_of(warmup_epochs=1, neighbors=1)
+    method.start_epoch(epoch, clustered)
+    batch = Batch(torch.arange(B), (noise(1, B, 3, 8, 8), noise(2, B, 3, 8, 8)))
+    outputs = method.outputs(batch)
+    found = method.loss(outputs, batch, epoch * CONTEXT.steps_per_epoch)["loss"]
+    y = np.arange(B) if epoch == 0 else np.arange(B) // 2
+    z = outputs["projector"].detach().double().numpy()
+    assert float(found.detach()) == pytest.approx(sup_con_reference(z, np.tile(y, 2), 0.1), rel=1e-5)
+
+
+def test_pseudo_classes_are_found_when_they_are_due():
+    method, asked = method_of(warmup_epochs=2, every=3, neighbors=1), []
+
+    def extract(head=None, rows=None):
+        asked.append(epoch)
+        return clustered()
+
+    for epoch in range(9):
+        method.start_epoch(epoch, extract)
+    assert asked == [2, 5, 8]
+    assert method.assigned.tolist() == [i // 2 for i in range(N)]
+    assert method.after_step(0) == {}
+    assert {name: float(value) for name, value in method.after_step(N).items()} == {"count": N // 2, "covered": 1.0}
+
+
+def test_members_come_together_once_there_are_pseudo_classes():
+    method = method_of(warmup_epochs=1, neighbors=1, per_class=2)
+    before = method.order(0)
+    method.start_epoch(1, clustered)
+    after = method.order(1)
+    assert before.shape == after.shape == (N // B, B)
+    assert (after.view(-1, 2)[:, 0] // 2 == after.view(-1, 2)[:, 1] // 2).all()
+    assert not (before.view(-1, 2)[:, 0] // 2 == before.view(-1, 2)[:, 1] // 2).all()
+
+
+@pytest.mark.parametrize("wrong", [{"warmup_epochs": -1}, {"every": 0}, {"per_class": 0}, {"temperature": 0.0}, {"inflation": 1.0}])
+def test_settings_out_of_range_are_named(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        method_of(**wrong)
+
+
+def test_a_run_finds_classes_and_says_how_many(tmp_path):
+    settings = ["train.epochs=3", "method.warmup_epochs=1", "method.every=1", "method.neighbors=5", "views.turns=true"]
+    done = tiny.run("ssl", "pretrain", tiny.TINY, "method=pseudo_classes", *settings, "--out", "run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    found = [(record["pseudo_classes/count"], record["pseudo_classes/covered"]) for record in records if "pseudo_classes/count" in record]
+    assert found
+    assert all(count > 1 and 0 < share <= 1 for count, share in found)
