@@ -28,6 +28,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"bank_momentum": 0.5, "centroid_interval": 1, "min_cluster": 6, "clusters": 6, "bank_fraction": 0.5},
     ],
     "pseudo_classes": [{"warmup_epochs": 0, "every": 1, "neighbors": 3, "per_class": 2}, {"warmup_epochs": 1, "per_class": 1}],
+    "psco": [{"queue": 16, "shots": 3, "hidden": 5}],
     "npid": [{"negatives": 3, "bank_momentum": 1.0}],
     "swav": [{"queue": 16, "queue_from": 0, "frozen_epochs": 0, "prototypes": 4}],
     "tnc": [{"others": True, "spread": 1.0, "length": 4, "spacing": 2}],

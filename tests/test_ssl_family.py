@@ -13,8 +13,8 @@ from kinshot.core.errors import ConfigError
 from kinshot.core.rng import keyed_generator
 from kinshot.learn import METHODS
 from kinshot.samples.batch import Batch
-from kinshot.ssl.methods.swav import sinkhorn
 from kinshot.ssl.predictor import rising_momentum
+from kinshot.ssl.sinkhorn import sinkhorn
 from tests.steps import model_of
 from tests.test_contract_methods import B, N, encoder_for, noise
 
@@ -102,6 +102,30 @@ def test_nnclr():
     assert found["loss"] == pytest.approx(np.mean([entropy(n @ unit(p).T / 0.2) for n, p in sides]), rel=1e-5)
     method.after_step(0)
     assert np.allclose(method.queue.keys[:B].numpy(), unit(a), atol=1e-6)
+
+
+@pytest.mark.parametrize("shots", [1, 3])
+def test_psco(shots):
+    method = method_of("psco", queue=16, shots=shots, temperature=0.2, episode_temperature=0.7)
+    found, (a, _), batch = parts(method)
+    queue = method.queue.keys.double().numpy()
+    with torch.no_grad():
+        keys = unit(method.key(batch.views[1], 0).double().numpy())
+    predicted = unit(run(method.predictor, a))
+    assert found["contrast"] == pytest.approx(np.mean([
+        math.log(math.exp(p @ k / 0.2) + np.exp(queue @ p / 0.2).sum()) - p @ k / 0.2 for p, k in zip(predicted, keys, strict=True)
+    ]), rel=1e-5)  # fmt: skip
+    shares = np.exp(keys @ queue.T / 0.05)
+    for _ in range(3):
+        shares /= shares.sum(0)
+        shares /= shares.sum(1, keepdims=True)
+    support = queue[np.argsort(-shares, axis=1)[:, :shots]]
+    apart = [np.log(np.exp(support.reshape(-1, support.shape[2]) @ p / 0.7).sum()) for p in predicted]
+    expected = np.mean([below - (own @ p).mean() / 0.7 for below, own, p in zip(apart, support, predicted, strict=True)])
+    assert found["episode"] == pytest.approx(expected, rel=1e-5)
+    assert found["loss"] == pytest.approx(found["contrast"] + found["episode"])
+    method.after_step(0)
+    assert np.allclose(method.queue.keys[:B].numpy(), keys, atol=1e-6)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.5])

@@ -29,6 +29,7 @@ from kinshot.ssl.methods.moco import MoCo as moco
 from kinshot.ssl.methods.moco_v3 import MoCoV3 as moco_v3
 from kinshot.ssl.methods.nnclr import NNCLR as nnclr
 from kinshot.ssl.methods.npid import NPID as npid
+from kinshot.ssl.methods.psco import PsCo as psco
 from kinshot.ssl.methods.pseudo_classes import PseudoClasses as pseudo_classes
 from kinshot.ssl.methods.reconstruction import Reconstruction as reconstruction
 from kinshot.ssl.methods.simclr import SimCLR as simclr
@@ -72,6 +73,7 @@ __all__ = [
     "panet",
     "pfenet",
     "protonet",
+    "psco",
     "pseudo_classes",
     "reconstruction",
     "simclr",

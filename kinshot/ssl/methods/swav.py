@@ -18,6 +18,7 @@ from kinshot.learn.outputs import Outputs
 from kinshot.objectives.common import check_above, check_at_least, full_precision, unit
 from kinshot.samples.batch import Batch
 from kinshot.ssl.prototypes import Prototypes
+from kinshot.ssl.sinkhorn import sinkhorn
 
 
 @METHODS.register("swav")
@@ -93,16 +94,3 @@ class SwAV(Method):
             cast(KeyQueue, queue).enqueue_(unit(rows.float()))
         self._rows = []
         return {}
-
-
-@torch.no_grad()
-def sinkhorn(logits: Tensor, rounds: int) -> Tensor:
-    """Shares (B, K), each row summing to 1, of exp(logits) whose columns and rows are brought to equal sums in turn.
-
-    Paper: Cuturi 2013, arXiv 1306.0895; a fixed number of rounds as in SwAV, arXiv 2006.09882. By logarithms, so that nothing overflows.
-    """
-    log = logits.float()
-    for _ in range(rounds):
-        log = log - log.logsumexp(0, keepdim=True)  # every prototype gets as much
-        log = log - log.logsumexp(1, keepdim=True)  # every row gives 1
-    return log.exp()
