@@ -14,6 +14,7 @@ from kinshot.datasets.views import VIEWS
 from kinshot.encoders import ENCODERS
 from kinshot.fewshot import HEADS
 from kinshot.learn import METHODS
+from kinshot.recipes.backbones import LIBRARIES, is_backbone, pretrained_encoders
 from kinshot.recipes.recipe import (
     MASK,
     Choice,
@@ -129,11 +130,18 @@ def _paths(values: dict[str, Any], shipped: Recipe | None) -> Iterator[str]:
             if path and (before is None or before.settings.get(key) != path) and not _exists(path):
                 yield f"{section}.{key}: there is no {path}: give an existing file or folder"
     for key, places in (("init", [values["init"]]), ("distill.teachers", values["distill"].teachers)):
-        for place in places:
-            library, colon, rest = place.partition(":")
-            path = rest.partition(":")[2] if colon and library in ("torchvision", "timm") else place
+        for path in map(_path_of, places):
             if path and not _exists(path):
-                yield f"{key}: there is no {path}: give a run, a checkpoint or a file of weights"
+                known = ", ".join(pretrained_encoders())
+                yield f"{key}: there is no {path}: give a run, a checkpoint, a file of weights or a backbone ({known})"
+
+
+def _path_of(place: str) -> str:
+    """The file or folder that a checkpoint or a backbone stands in; empty for one that brings its weights, or has random ones."""
+    if not is_backbone(place):
+        return place
+    library, _, rest = place.partition(":")
+    return "" if place in pretrained_encoders() else rest.partition(":")[2] if library in LIBRARIES else rest or place
 
 
 def _exists(path: str) -> bool:

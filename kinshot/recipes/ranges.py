@@ -17,9 +17,11 @@ _LOWEST = {
 _ABOVE_0 = {
     "train.lr": "nothing would be learned",
     "train.encoder_lr": "train.freeze=[all] keeps the encoder as it is",
+    "train.layer_decay": "train.freeze keeps stages as they are",
     "train.clip": "every gradient would be 0; null leaves gradients as they are",
 }
 _HIGHEST = {
+    "train.layer_decay": 1.0,
     "train.warmup": 1.0, "train.final_lr": 1.0, "train.ema": 0.99999, "train.momentum": 0.99999, "train.lr": 1e6, "train.weight_decay": 1e6,
     "train.wrong_labels": 0.99999, "train.threads": MOST_THREADS,
     "train.workers": 256, "train.epochs": 10_000_000, "train.batch_size": 10_000_000,

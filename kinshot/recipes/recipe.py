@@ -249,6 +249,8 @@ def _lacking(values: dict[str, Any]) -> list[str]:
             f"restarts: MAP@R and rows of classes need class labels, and method {values['method'].name} learns from none: choose method "
             "metric, or leave restarts out"
         )
+    if values["train"].norm_statistics == "kept" and not (values["init"] or values["encoder"].settings.get("pretrained")):
+        problems.append("train.norm_statistics: a fresh encoder has no statistics to keep: give init, or leave it out")
     if values["task"] != 1 and not values["terms"]:
         problems.append("task: without terms the method's own loss is all there is: leave it out")
     losses = [values["task"] > 0 and not METHODS.entry(values["method"].name).flags.get("by_terms"), *values["distill"].losses]

@@ -60,13 +60,18 @@ class TrainConfig:
         optimizer: adamw, sgd, or lars (lightly's).
         lr: peak learning rate.
         encoder_lr: share of the learning rate that the encoder takes; below 1 where `init` gives it weights worth keeping.
+        layer_decay: of that, the share of each stage: the last one takes it once, the one before twice over (its square), and so on down to
+            the stem; below 1 the first layers, which `init` knows best, change least. For encoders that say their stages.
         weight_decay: on weights of two or more dimensions; norms and biases have none.
         momentum: of sgd and lars.
         schedule: course of the learning rate after the warm-up.
         warmup: share of all steps over which the learning rate rises linearly, rounded up to whole steps.
         final_lr: share of the peak learning rate that the cosine would reach after the last step, which itself has a little more.
-        freeze: parts of the encoder that stay as they are, modules by the names that its state has ([conv1, layer1]), or [all]; they get
-            no gradient and stay in evaluation mode. Useful with `init`.
+        freeze: parts of the encoder that stay as they are, modules by the names that its state has ([conv1, layer1]), [all], or
+            [all_but_norms], which trains scales and shifts of normalisations alone; they get no gradient and stay in evaluation mode.
+            Useful with `init`.
+        norm_statistics: what becomes of the encoder's running means and variances (batch normalisation): moving follows the training
+            samples, batch by batch; kept normalises by those of `init`, whose scales and shifts are still trained.
         clip: largest gradient norm; none leaves gradients as they are.
         ema: decay of the exponential moving average of weights that checkpoints export; 0 exports the weights themselves.
         precision: fp32, bf16 autocast, or auto (bf16 where the processor has instructions for it).
@@ -87,12 +92,14 @@ class TrainConfig:
     optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
     lr: float = 3e-3
     encoder_lr: float = 1.0
+    layer_decay: float = 1.0
     weight_decay: float = 1e-4
     momentum: float = 0.9
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = 0.03
     final_lr: float = 0.0
     freeze: tuple[str, ...] = ()
+    norm_statistics: Literal["moving", "kept"] = "moving"
     clip: float | None = None
     ema: float = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -25,6 +25,8 @@ from kinshot.recipes.recipe import Choice, Recipe
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.spec import Spec, input_of, spec_from_dict
 
+_SAME_FORM = "set data.size and data.channels"
+
 
 def build_model(recipe: Recipe, input: Spec) -> tuple[nn.Module, nn.Module]:
     """The recipe's encoder and projector with their initial weights, a function of the recipe's seed."""
@@ -105,9 +107,10 @@ def initial_input(checkpoint: Checkpoint, source: Source) -> Spec:
     if checkpoint.origin and isinstance(made_for, PixelSpec) and isinstance(found, PixelSpec) and made_for.channels == found.channels:
         return replace(made_for, height=found.height, width=found.width)
     if not made_for.same_form(found):
+        advice = f"set data.channels={made_for.channels}" if checkpoint.origin and isinstance(made_for, PixelSpec) else _SAME_FORM
         raise ConfigError(
             f"init {checkpoint.path} was made for {made_for.describe()}, {source.name} gives {found.describe()}: "
-            "set data.size and data.channels, or choose other data or another init"
+            f"{advice}, or choose other data or another init"
         )
     return made_for
 

@@ -28,9 +28,10 @@ from kinshot.datasets.labels import Marks
 from kinshot.datasets.loader import Order, batches
 from kinshot.datasets.orders import ORDERS
 from kinshot.datasets.scenes import PHOTO
-from kinshot.encoders.freezing import freeze
+from kinshot.encoders.freezing import freeze, keep_statistics
 from kinshot.kin.graph import RelationGraph
 from kinshot.learn import METHODS
+from kinshot.learn.depth import share_by_depth
 from kinshot.learn.features import extract, joint_feature
 from kinshot.learn.learner import Learner
 from kinshot.learn.loop import Plan, Run
@@ -44,6 +45,7 @@ from kinshot.recipes.recipe import Recipe, learns_from_labels
 from kinshot.runs.begun import stand_in_notes
 from kinshot.runs.data import Data, data_of, with_wrong_labels
 from kinshot.runs.embedder import build_model, initial_input, initialize
+from kinshot.runs.init_notes import init_notes
 from kinshot.runs.inputs import BatchMaker, build_views, companions_of
 from kinshot.runs.reached import unfinished_notes
 from kinshot.runs.terms import learner_of
@@ -131,6 +133,8 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     if given is not None:
         initialize(encoder, given, recipe)
     freeze(encoder, t.freeze)
+    if t.norm_statistics == "kept":
+        keep_statistics(encoder)
     steps = len(source) // t.batch_size
     if steps == 0:
         raise ConfigError(f"train.batch_size is {t.batch_size} but {source.name} has {len(source)} samples; lower train.batch_size")
@@ -142,8 +146,7 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     learner = learner_of(recipe, method, source, input, context, device, graph).to(device)
     if t.channels_last:
         learner = learner.to(memory_format=torch.channels_last)
-    if t.encoder_lr != 1:
-        encoder.lr_scale = t.encoder_lr  # type: ignore[assignment]
+    share_by_depth(encoder, t.encoder_lr, t.layer_decay)
     optimizer = build_optimizer(t.optimizer, learner, lr=t.lr, weight_decay=t.weight_decay, momentum=t.momentum)
     average = WeightAverage(learner.model.state_dict(), t.ema) if t.ema else None
     plan = _plan(recipe, steps, device, precision)
@@ -152,6 +155,7 @@ def build(recipe: Recipe, source: Source, input: Spec | None = None) -> Job:
     notes = [threads, f"precision: {precision} ({reason})", allocator or f"allocator: {allocator_obstacle()}"]
     notes += mislabelled
     notes += (data.whole if data.beside else data.seen).said()
+    notes += init_notes(given, recipe, encoder, input, data.whole) if given is not None else []
     notes += stand_in_notes(data.whole) + filled_in(written, recipe) + unfinished_notes([recipe.init, *recipe.teachers])
     computed = [describe_compute(precision, device)]
     order, run = _order(recipe, method, source, steps), Run(learner, optimizer, average)
