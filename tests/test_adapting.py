@@ -289,3 +289,18 @@ def test_grey_photographs_do_not_fit_an_encoder_of_colours(ran: Callable[..., Sa
     found = ran(*words)
     assert found.code == 2
     assert "data.channels" in found.err
+
+
+@pytest.mark.parametrize("encoder", ["auto", "pooled"])
+def test_a_run_whose_encoder_is_that_of_init_goes_on_with_it(encoder: str, tmp_path: Path) -> None:
+    first = go(tmp_path / "first")
+    options = [text for text in FAST if not text.startswith("encoder")] + [f"init={first}", f"encoder={encoder}", "seed=3"]
+    recipe = load_recipe(str(TINY), options)
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    train_recipe(recipe, Options(whole, quiet=True), lambda text: None)
+    middle = max(path for path in (whole / "checkpoints").iterdir() if load_checkpoint(path, parts=()).epoch == 1)
+    train_recipe(recipe, Options(part, str(middle), quiet=True), lambda text: None)
+    again, expected = load_checkpoint(part), load_checkpoint(whole)
+    assert changed(expected.training, again.training) == changed(expected.encoder, again.encoder) == set()
+    assert again.config["encoder"] == expected.config["encoder"]
+    train_recipe(recipe, Options(whole, "auto", quiet=True), lambda text: None)  # complete already

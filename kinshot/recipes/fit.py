@@ -78,8 +78,10 @@ def _encoder(given: Choice, input: Spec, init: Choice | None) -> Choice:
             return init
         name = encoder_for(input)
         given = Choice(name, ENCODERS.check(name, {})[0])
-    if given.name == POOLED and given.settings["of"] == "auto" and init is not None and init.name != POOLED:
-        return Choice(POOLED, {**given.settings, "of": part_text(init.name, init.settings, ENCODERS.entry(init.name).parameters)})
+    if given.name == POOLED and given.settings["of"] == "auto" and init is not None:
+        pooled = init.name == POOLED
+        of = init.settings["of"] if pooled else part_text(init.name, init.settings, ENCODERS.entry(init.name).parameters)
+        return Choice(POOLED, {**given.settings, "of": of})
     if given.settings.get("stem") != "auto":
         return given
     stem = init.settings["stem"] if init is not None and init.name == given.name else stem_for(input.side)

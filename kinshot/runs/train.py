@@ -7,7 +7,7 @@ Raises ConfigError (2), DataError or CheckpointError (3), DivergedError (4), Int
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +17,8 @@ from kinshot.core.errors import CheckpointError, DataError
 from kinshot.core.signals import StopRequest
 from kinshot.datasets import SOURCES
 from kinshot.learn.loop import train
+from kinshot.recipes.fit import fit_like
+from kinshot.recipes.loaded import with_recipe
 from kinshot.recipes.recipe import Recipe
 from kinshot.runs.begun import begun_with, ways_on
 from kinshot.runs.diagnose import diagnose, report_lines
@@ -60,6 +62,7 @@ def _ready(recipe: Recipe, options: Options) -> Ready:
     source, checkpoint = SOURCES.build(recipe.data.name, settings=recipe.data.settings), start.checkpoint
     if checkpoint is not None:
         source = begun_with(source, checkpoint)
+        recipe = replace(recipe, encoder=fit_like(recipe, with_recipe(checkpoint)).encoder)  # `auto` may have been that of init
     job = build(recipe, source, input_spec(checkpoint) if checkpoint else None)
     if start.replaces:
         rehearse(job)
