@@ -19,9 +19,9 @@ from kinshot.cli.labels import labels_command
 from kinshot.cli.measure import measure_command
 from kinshot.cli.missing import missing_command
 from kinshot.cli.nodes import nodes_command
-from kinshot.cli.options import ALLOW_UNFINISHED, JSON
-from kinshot.cli.outputs import OUTPUT_FILE, printed_anyway
+from kinshot.cli.options import JSON
 from kinshot.cli.parts import list_command, show_command
+from kinshot.cli.probe import probe_command
 from kinshot.cli.run_report import run_report_command
 from kinshot.cli.stream import stream_command
 from kinshot.cli.subclasses import subclasses_command
@@ -127,49 +127,7 @@ def sweep_command(recipe: str, settings: tuple[str, ...], seeds: str, out: Path 
     show({"runs": results}, as_json, lambda: "\n".join(str(job.out) for job in planned))
 
 
-@ssl.command(name="probe")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--labels", default="", help="Names of labels, separated by commas [default: all that the data has].")
-@click.option("--feature", default="backbone", show_default=True, help="backbone, projector or joint.")
-@click.option("--k", default=3, show_default=True, help="Neighbors that vote.")
-@click.option("--metrics", default="", metavar="NAMES", help="Metrics of retrieval, too: map_at_r,recall_at_1,nmi (`ssl list metric`).")
-@click.option("--compare", default="", metavar="SETTING", help="Report the effect of this setting, paired by seed.")
-@click.option("--data", help="Source to embed, NAME or NAME:FOLDER [default: each run's own training data].")
-@click.option("--split", help="Split of --data.")
-@click.option("--set", "options", multiple=True, metavar="KEY=VALUE", help="Further settings of --data.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--results", type=OUTPUT_FILE, metavar="FILE", help="Also write the rows to this JSON file.")
-@ALLOW_UNFINISHED
-@JSON
-def probe_command(
-    runs: tuple[Path, ...], labels: str, feature: str, k: int, metrics: str, compare: str, data: str | None, split: str | None,
-    options: tuple[str, ...], device: str, results: Path | None, allow_unfinished: bool, as_json: bool,
-) -> None:  # fmt: skip
-    """Leave-one-out kNN on the embeddings of RUNS, for every label; runs that differ by seed alone are averaged."""
-    from kinshot.kin.metric_names import wanted_metric
-    from kinshot.recipes.specs import parse_data, parse_features
-
-    if data is None and (split or options):
-        raise ConfigError("--split and --set need --data: say which source they belong to")
-    if k < 1:
-        raise ConfigError(f"--k: expected at least 1, got {k}")
-    chosen = parse_data(data, split, options) if data else None
-    names, asked = (tuple(name.strip() for name in text.split(",") if name.strip()) for text in (labels, metrics))
-    (wanted,) = parse_features(feature)[:1]
-    retrieval = tuple(wanted_metric(name) for name in dict.fromkeys(asked))
-    from kinshot.cli.table import rows_table
-    from kinshot.runs.reached import refuse_unfinished
-    from kinshot.studies.probe import Probe, probe
-
-    refuse_unfinished(runs, allow_unfinished)
-    result = {"command": command_line("ssl"), **probe(list(runs), Probe(names, wanted, k, compare, chosen, retrieval), device, say)}
-    from kinshot.studies.results import write_document
-
-    with printed_anyway(lambda: show(result, as_json, lambda: rows_table(result))):
-        if results is not None:
-            write_document(results, result, result["command"], result["rows"])
-
-
+ssl.add_command(probe_command)
 ssl.add_command(list_command)
 ssl.add_command(show_command)
 ssl.add_command(measure_command)

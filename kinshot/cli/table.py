@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kinshot.cli.common import lines as said
 from kinshot.cli.common import shown
 from kinshot.recipes.specs import Task
 from kinshot.studies.results import CHOSEN, COVERS, ROUGH, SEEN, WARNING
@@ -98,8 +99,20 @@ def rows_table(result: dict[str, Any]) -> str:
     for r in rows:
         found.setdefault(r["label"], {})[r["metric"]] = f"{r['mean']:.2f} ± {r['ci95']:.2f}" if r["n"] > 1 else f"{r['mean']:.2f}"
     body = [[label, *(cells.get(metric, "") for metric in metrics)] for label, cells in found.items()]
-    said = ", ".join(f"{key} {shown(value)}" for key, value in {**result["data"], **result["protocol"]}.items())
-    return "\n".join([said, "", *align([["", *metrics], *body])])
+    told = ", ".join(f"{key} {shown(value)}" for key, value in {**result["data"], **result["protocol"]}.items())
+    return "\n".join([told, "", *align([["", *metrics], *body])])
+
+
+def protocols_table(result: dict[str, Any]) -> str:
+    """Rows `{label, metric, mean, ci95, n}` as metrics against labels; what was measured and how stands above, a line each."""
+    rows = result["rows"]
+    labels = list(dict.fromkeys(r["label"] for r in rows))
+    found: dict[str, dict[str, str]] = {}
+    for r in rows:
+        width = f" ± {r['ci95']:.2f}" if r["n"] > 1 else ""
+        found.setdefault(r["metric"], {})[r["label"]] = f"{r['mean']:.2f}{width}"
+    body = [[metric, *(cells.get(label, "") for label in labels)] for metric, cells in found.items()]
+    return "\n".join([said({**result["data"], **result["protocol"]}), "", *align([["", *labels], *body])])
 
 
 def align(rows: list[list[str]]) -> list[str]:

@@ -16,7 +16,7 @@ from kinshot.core.errors import DataError
 _MEMORY = 10  # pairs of steps and gradient changes kept
 _HALVINGS = 30
 _RENEWAL = 5  # steps between bounds on the Hessian
-_TOLERANCE = 1e-10  # largest gradient entry, relative to the start's
+_TOLERANCE = 1e-10
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ class _Memory:
         return -r
 
 
-def fit_logistic(x: Tensor, hot: Tensor, C: float, *, max_iter: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def fit_logistic(
+    x: Tensor, hot: Tensor, C: float, *, max_iter: int, weights: Tensor | None = None, tolerance: float = _TOLERANCE
+) -> tuple[Tensor, Tensor]:
     """The minimum of 1/2 ||W||^2 + C * sum_i weight_i * CE(W^T x_i + b, y_i) of every episode.
 
     For two ways it is the minimum of the regression with one weight vector and a sigmoid, written as two: scikit-learn's
@@ -96,6 +98,7 @@ def fit_logistic(x: Tensor, hot: Tensor, C: float, *, max_iter: int, weights: Te
         C: inverse of the penalty's strength, positive.
         max_iter: most iterations.
         weights: weight of each row, at least 0, (E, N); None is 1 for all.
+        tolerance: largest entry of the gradient at the minimum, as a share of that of the start, or of 1 where that is more.
 
     Returns:
         Weights W (E, D, W) and intercepts b (E, W).
@@ -114,16 +117,16 @@ def fit_logistic(x: Tensor, hot: Tensor, C: float, *, max_iter: int, weights: Te
     if hot.shape[-1] == 2:
         penalty = 2 * penalty  # weights w/2 and -w/2 have half the squared norm of w
     penalty[-1] = 0
-    theta = _minimise(_Problem(torch.cat([x, ones], -1), hot, cost, penalty), C, max_iter)
+    theta = _minimise(_Problem(torch.cat([x, ones], -1), hot, cost, penalty), C, max_iter, tolerance)
     found = theta[:, :-1]
     return (found if basis is None else basis @ found), theta[:, -1]
 
 
-def _minimise(problem: _Problem, C: float, max_iter: int) -> Tensor:
+def _minimise(problem: _Problem, C: float, max_iter: int, tolerance: float) -> Tensor:
     theta = problem.x.new_zeros(len(problem.x), problem.x.shape[2], problem.hot.shape[2])
     logits = problem.x @ theta
     value, gradient = problem.value(theta, logits), problem.gradient(theta, logits)
-    goal = _TOLERANCE * gradient.abs().amax((1, 2)).clamp_min(1)
+    goal = tolerance * gradient.abs().amax((1, 2)).clamp_min(1)
     memory = _Memory(problem.inverse_bound(logits))
     for iteration in range(max_iter):
         active = gradient.abs().amax((1, 2)) > goal

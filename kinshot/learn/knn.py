@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,20 +92,34 @@ def knn_answers(bank: Tensor, bank_labels: Tensor, query: Tensor, *, k: int = 20
         ConfigError: k or top below 1, or a temperature that is not above 0.
         DataError: features that are not finite.
     """
-    if temperature <= 0 or top < 1:
-        raise ConfigError(f"kNN votes need a temperature above 0 and top at least 1, got {temperature} and {top}")
-    labels = bank_labels.cpu().numpy()
-    found = [
-        most_voted(labels[near.index.cpu().numpy()], softened(near.closeness.cpu().numpy(), temperature), top)
-        for _, near in ranked_blocks(query.float(), bank.float(), k=min(k, len(bank)))
-    ]
-    classes, shares = (np.concatenate(each) for each in zip(*found, strict=True))
-    return KnnAnswers(classes, shares)
+    return _answers(bank, bank_labels, query, [min(k, len(bank))], temperature, top)[0]
 
 
 def knn_accuracy(bank: Tensor, bank_labels: Tensor, query: Tensor, query_labels: Tensor, *, k: int = 20, temperature: float = 0.1) -> float:
     """Share of queries whose class, int64 (Q,), is what `knn_answers` predicts."""
     return knn_answers(bank, bank_labels, query, k=k, temperature=temperature).accuracy(query_labels.cpu())
+
+
+def knn_accuracies(
+    bank: Tensor, bank_labels: Tensor, query: Tensor, query_labels: Tensor, *, ks: Sequence[int], temperature: float = 0.1
+) -> dict[int, float]:
+    """`knn_accuracy` by each number of neighbours, from one search.
+
+    Raises ConfigError as `knn_answers` does, and for more neighbours than the bank has samples.
+    """
+    found = _answers(bank, bank_labels, query, ks, temperature, 1)
+    return {k: answers.accuracy(query_labels.cpu()) for k, answers in zip(ks, found, strict=True)}
+
+
+def _answers(bank: Tensor, bank_labels: Tensor, query: Tensor, ks: Sequence[int], temperature: float, top: int) -> list[KnnAnswers]:
+    """What the nearest of each number of neighbours vote for."""
+    if temperature <= 0 or top < 1:
+        raise ConfigError(f"kNN votes need a temperature above 0 and top at least 1, got {temperature} and {top}")
+    labels, found = bank_labels.cpu().numpy(), []
+    for _, near in ranked_blocks(query.float(), bank.float(), k=max(ks)):
+        voters, weights = labels[near.index.cpu().numpy()], softened(near.closeness.cpu().numpy(), temperature)
+        found.append([most_voted(voters[:, :k], weights[:, :k], top) for k in ks])
+    return [KnnAnswers(*map(np.concatenate, zip(*blocks, strict=True))) for blocks in zip(*found, strict=True)]
 
 
 def leave_one_out(features: np.ndarray, labels: np.ndarray, *, k: int = 3) -> tuple[float, float]:
