@@ -34,11 +34,15 @@ def accuracy_table(result: dict[str, Any]) -> str:
         *(f"{key}: {protocol[key]}" for key in (COVERS, ROUGH) if key in protocol),
     ]
     if result["beats_references"] is not None:
-        verdict = "lies above both references on every task, with disjoint intervals"
+        from kinshot.studies.summaries import is_reference
+
+        known = len({r["model"] for r in rows if is_reference(r["model"])})
+        both = "both references" if known == 2 else "every reference"
+        verdict = f"lies above {both} on every task, with disjoint intervals"
         if not result["beats_references"]:
-            verdict = "does NOT lie above both references on every task with disjoint intervals"
-        known = " But see the warning above." if WARNING in protocol else ""
-        lines += ["", f"The best pretrained row {verdict}.{known}"]
+            verdict = f"does NOT lie above {both} on every task with disjoint intervals"
+        seen = " But see the warning above." if WARNING in protocol else ""
+        lines += ["", f"The best pretrained row {verdict}.{seen}"]
     lines += [*_paired(result["heads paired"]), *_between(result["models paired"])]
     return "\n".join(lines)
 

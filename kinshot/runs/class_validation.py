@@ -42,8 +42,12 @@ class ClassValidator(Validator):
 
     def measure(self, job: Job, monitor: Monitor) -> float:
         """Mean accuracy on features of the whole validation source."""
+        return float(self.figures(job).mean())
+
+    def figures(self, job: Job) -> np.ndarray:
+        """Accuracy of each episode, in percent."""
         from kinshot.fewshot.evaluate import episode_accuracy
 
         features = job.embed_source(self.source)[self.settings.feature]
         head = validation_head(self.settings, head_weights(job, self.settings.head))
-        return float(100 * episode_accuracy(features, self.episodes, head, self.settings.ways).mean())
+        return 100 * episode_accuracy(features, self.episodes, head, self.settings.ways)

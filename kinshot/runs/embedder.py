@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from torch import nn
 
@@ -20,7 +21,7 @@ from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.projector import mlp_projector
 from kinshot.learn.model import Model
 from kinshot.recipes.fit import POOLED, made_by
-from kinshot.recipes.loaded import Loaded
+from kinshot.recipes.loaded import Loaded, read
 from kinshot.recipes.recipe import Choice, Recipe
 from kinshot.samples.pixels import PixelSpec
 from kinshot.samples.spec import Spec, input_of, spec_from_dict
@@ -80,6 +81,20 @@ def untrained(run: Loaded) -> Model:
     known = {name: value for name, value in run.checkpoint.encoder.items() if name.startswith(getattr(encoder, "given", ()) or "\0")}
     encoder.load_state_dict(known, strict=False)
     return Model(encoder, projector if not run.checkpoint.origin else None, input=input).eval()
+
+
+def initial(run: Loaded) -> Model | None:
+    """The encoder of `init` as the run started from it, with the projector that it drew; None for a run that started from none.
+
+    Raises what `read` does where `init` is no longer there, and ConfigError where it is another one now.
+    """
+    recipe = made_by(run)
+    if not recipe.init:
+        return None
+    input = input_spec(run.checkpoint)
+    encoder, projector = build_model(_without_start(recipe), input)
+    initialize(encoder, read(Path(recipe.init), parts=("encoder",)), recipe)
+    return Model(encoder, projector, input=input).eval()
 
 
 def _without_start(recipe: Recipe) -> Recipe:

@@ -26,6 +26,7 @@ from kinshot.learn.loop import Run, StepResult
 from kinshot.learn.monitor import Monitor
 from kinshot.recipes.loggers import parse_logger
 from kinshot.recipes.sections import TrainConfig
+from kinshot.runs.adapted import KNN, adapts, compared, figures_of, told, with_encoder
 from kinshot.runs.begun import recorded, stand_in_count
 from kinshot.runs.diagnose import numbers_of
 from kinshot.runs.label_free import view_quality
@@ -68,13 +69,25 @@ class RunHooks:
             config=flatten(job.recipe.to_dict()),
         )
         self.final = {tag: value for tag, value in self.monitor.latest.items() if tag == "train/loss" or tag.startswith("eval/")}
+        self.before: dict[str, list[float]] = dict((job.begun or {}).get("before") or {})
         self.progress = Progress(job.plan.total_steps, job.run.step, quiet=quiet)
         write_text(out / "config.yaml", to_yaml(job.recipe.to_dict()))
 
     def before_first_step(self, run: Run) -> None:
-        """Where there are no labels, record how good the untrained encoder is by the views: what later figures are compared with."""
+        """Where there are no labels, record how good the untrained encoder is by the views: what later figures are compared with.
+
+        An encoder that training goes on with is measured as it came, by labels too, and may stay the chosen one.
+        """
         if self.job.source.labels is None and self.job.recipe.monitor.knn_every:
             self.monitor.scalars(0, self._views(run), epoch=0)
+        if not adapts(self.job.recipe):
+            return
+        self.before = figures_of(self.job, self.validator)
+        if KNN in self.before:
+            self._probe(run, 0)
+        if self.validator is not None and self._validate(self.validator, run, 0):
+            self.save(run)
+            self.validator.write()
 
     def after_step(self, run: Run, result: StepResult, epoch: int) -> None:
         """Record losses, rate, gauges and throughput every `log_every` steps and at the last one."""
@@ -111,6 +124,8 @@ class RunHooks:
             labelled = self.job.source.labels is not None
             found = {f"eval/knn/{name}": value for name, value in self._knn().items()} if labelled else self._views(run)
             found |= {f"eval/graph/{name}": value for name, value in self._retrieval().items()}
+        if KNN in self.before and "eval/knn/backbone" in found:
+            found["eval/knn/gain"] = found["eval/knn/backbone"] - float(np.mean(self.before[KNN])) / 100
         self.final |= found
         if found:
             self.monitor.scalars(run.step, found, epoch=epoch)
@@ -142,6 +157,7 @@ class RunHooks:
             "computed": job.computed,
             "overrides": list(job.recipe.overrides),
             **({"best": self.validator.best} if self.validator else {}),
+            **({"before": self.before} if self.before else {}),
         }
         save_checkpoint(
             self.out / "checkpoints" / f"step-{run.step:08d}",
@@ -176,11 +192,23 @@ class RunHooks:
             "cpu_minutes": round((self.resumed_cpu + time.process_time()) / 60, 2),
             "wall_minutes": round(seconds / 60, 2),
             **({"best": self.validator.best} if self.validator else {}),
+            **self._adapted(known_by.encoder),
             "metrics": {name: round(value, 6) for name, value in self.final.items()},
             "versions": {"kinshot": kinshot.__version__, "torch": torch.__version__, "training": ", then ".join(self.job.computed)},
         }
         write_json(self.out / "result.json", result)
         return result
+
+    def _adapted(self, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        """What the result says of an encoder that training went on with: whether it is better than it was; said to the person too."""
+        recipe = self.job.recipe
+        if not adapts(recipe):
+            return {}
+        with with_encoder(self.job, weights):
+            found = compared(recipe, self.before, figures_of(self.job, self.validator) if self.before else {})
+        for line in told(recipe, found, str(self.out)):
+            self.say(line)
+        return {"adapted": found}
 
     def close(self) -> None:
         """Flush and close the records."""

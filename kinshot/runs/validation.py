@@ -15,6 +15,7 @@ from kinshot.recipes.recipe import Recipe, ValidationConfig
 from kinshot.recipes.splits import validation_data
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from kinshot.datasets.base import Source
@@ -56,6 +57,15 @@ class Validator(ABC):
     @abstractmethod
     def measure(self, job: Job, monitor: Monitor) -> float:
         """The figure of the weights that the run would export now; may leave pictures with the monitor."""
+
+    @property
+    def task(self) -> str:
+        """What is measured, in words."""
+        return f"{self.settings.ways}-way {self.settings.shots}-shot, {self.settings.split}"
+
+    def figures(self, job: Job) -> np.ndarray:
+        """The figure of each episode of the weights that the model has now, in percent, (E,)."""
+        raise NotImplementedError(f"{type(self).__name__} tells no figure of each episode")  # a contract: for methods without labels
 
     def said(self) -> list[str]:
         """What is to be said of the validation data before anything is measured."""

@@ -52,7 +52,7 @@ def crossdomain(paths: list[Path], wanted: Domains, device: str, say: Say) -> di
     cells: _Cells = {}
     models: list[tuple[str, Model | None, Trained]] = [(names[run.label], run.model, run) for run in runs]
     if wanted.protocol.reference:
-        models += [(reference.label, reference.model, reference.run) for reference in references(runs)]
+        models += [(reference.label, reference.model, reference.run) for reference in references(runs, say)]
     for name, model, run in models:
         for column in columns:
             for found in _measured(run, name, model, column, wanted, where, say):

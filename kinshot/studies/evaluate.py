@@ -52,7 +52,7 @@ def evaluate(runs: Sequence[Trained], protocol: Protocol, device: str, say: Say,
     intervals = intervals_over(protocol.interval, fields.tasks)
     measured = [m for run in runs for m in _measured(run.label, run.model, run, fields, protocol, where, say)]
     found = _summary(measured, runs, protocol.compare, intervals)
-    known = references(runs) if protocol.reference else []
+    known = references(runs, say) if protocol.reference else []
     others = [m for one in known for m in _measured(one.label, one.model, one.run, fields, protocol, where, say)]
     lines = found.lines + summarized(others, intervals)
     met = {"": fields} if chosen is None else {"": fields, "validation": chosen.fields}

@@ -85,7 +85,7 @@ def low_shot(paths: list[Path], wanted: Probe, device: str, say: Say) -> dict[st
     source, test = images[min(images)]
     labels = np.asarray(source.labels)
     shots = feasible(wanted.shots, labels, source.name, say, beside=1 if test is None else 0)
-    others = references(runs) if wanted.reference else []
+    others = references(runs, say) if wanted.reference else []
     models = [*(run.model for run in runs), *(other.model for other in others)]
     count = sum(1 if model is None else len(wanted.features) for model in models)
     work = Work(count * len(wanted.heads) * sum(shots) * wanted.draws, say, "low-shot probes")

@@ -101,7 +101,7 @@ def bench_of(paths: Sequence[Path], wanted: Lookup, say: Say) -> Bench:
         say(f"warning: {first.repeated} of {len(first.queries.rows)} queries are in the gallery, too, by their content")
     for line in dict.fromkeys(line for side in (first.queries, first.gallery) for line in side.source.said()):
         say(line)
-    return Bench(runs, references(runs) if wanted.reference else [], sides)
+    return Bench(runs, references(runs, say) if wanted.reference else [], sides)
 
 
 def retrieve(bench: Bench, wanted: Lookup, device: str, say: Say) -> dict[str, Any]:

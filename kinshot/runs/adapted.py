@@ -1,0 +1,100 @@
+"""Whether training without labels made the encoder of `init` better: the same queries and episodes before and after, and the difference.
+
+Labels play no part in the training; where the data has them, they judge it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from kinshot.core.statistics.means import crossed
+from kinshot.learn.knn import knn_answers, rows_by_class
+from kinshot.recipes.recipe import Recipe, train_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from kinshot.runs.job import Job
+    from kinshot.runs.validation import Validator
+
+KNN = "kNN"
+BETTER, WORSE, UNSHOWN, UNKNOWN = "better", "worse", "not shown", "not measured"
+Figures = Mapping[str, Sequence[float]]
+"""Percent of every query (100 or 0) and of every episode, by what was measured."""
+
+
+def adapts(recipe: Recipe) -> bool:
+    """Whether a recipe trains on, without labels, what another encoder knows."""
+    return bool(recipe.init) and train_command(recipe) == "ssl pretrain"
+
+
+def figures_of(job: Job, validator: Validator | None) -> dict[str, list[float]]:
+    """What the encoder reaches now by labels of the training data and in validation episodes; nothing where there is neither."""
+    found: dict[str, list[float]] = {}
+    monitor = job.recipe.monitor
+    if job.source.labels is not None and monitor.knn_every:
+        every = np.asarray(job.source.labels)
+        rows = rows_by_class(every, monitor.knn_samples, job.plan.seed)
+        if len(rows) >= 4:
+            z, labels = job.extract(torch.nn.Identity(), rows), torch.as_tensor(every[rows])
+            answers = knn_answers(z[0::2], labels[0::2], z[1::2], k=monitor.knn_k)
+            found[KNN] = [100.0 * bool(right) for right in answers.predictions == labels[1::2].numpy()]
+    if validator is not None:
+        found[validator.task] = validator.figures(job).tolist()
+    return found
+
+
+@contextmanager
+def with_encoder(job: Job, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, the run's encoder has these weights."""
+    encoder = job.method.encoder
+    live = {name: value.clone() for name, value in encoder.state_dict().items()}
+    try:
+        encoder.load_state_dict(weights)
+        yield
+    finally:
+        encoder.load_state_dict(live)
+
+
+def compared(recipe: Recipe, before: Figures, after: Figures) -> dict[str, Any]:
+    """What a result says of it: each figure before and after, the difference with its 95 % interval, paired, and a verdict in words."""
+    found: dict[str, Any] = {"init": recipe.init}
+    bounds = []
+    for name in (name for name in before if name in after):
+        first, last = np.asarray(before[name]), np.asarray(after[name])
+        gain = crossed(last - first)
+        bounds.append((gain.mean - gain.half_width, gain.mean + gain.half_width))
+        means = {"before": first.mean(), "after": last.mean(), "difference": gain.mean, "ci95": gain.half_width}
+        found[name] = {key: round(float(value), 2) for key, value in means.items()} | {"of": len(first)}
+    if not bounds:
+        return {**found, "verdict": UNKNOWN}
+    lower, upper = min(low for low, _ in bounds), min(high for _, high in bounds)
+    return {**found, "verdict": BETTER if lower > 0 else WORSE if upper < 0 else UNSHOWN}
+
+
+def told(recipe: Recipe, said: Mapping[str, Any], out: str) -> list[str]:
+    """The same for people, and what to do."""
+    lines = [
+        f"{name}: {one['before']:.2f} % as init was, {one['after']:.2f} % now: {one['difference']:+.2f} ± {one['ci95']:.2f} (95 %, paired)"
+        for name, one in said.items()
+        if isinstance(one, dict)
+    ]
+    known = "its training photographs, with their labels, which training did not see" if KNN in said else "validation episodes"
+    again = "less of it can be changed (train.layer_decay, train.freeze), or for fewer epochs"
+    verdicts = {
+        BETTER: f"this training helped, by {known}",
+        WORSE: f"this training did NOT help, it harmed, by {known}: use {recipe.init} as it is; {again}",
+        UNSHOWN: f"that this training helped is not shown, by {known}: unless more data says so, use {recipe.init} as it is; {again}",
+        UNKNOWN: (
+            "whether this training helped is not known, as nothing here has labels: with class folders set data.labels=folders, which "
+            f"judges and does not train, or run fewshot eval {out} --data folder:LABELLED, which shows init beside it"
+        ),
+    }
+    return [*lines, verdicts[said["verdict"]]]
