@@ -216,12 +216,11 @@ def clock_of(count):
 
 
 def extractor(method):
-    def extract(head=None, rows=None, quarters=0):
+    def extract(head=None):
         with torch.no_grad():
             training = method.training
             method.eval()
-            shown = samples(method.encoder.input.kind)
-            found = (head or method.projector)(method.encoder(torch.rot90(shown, quarters, (-2, -1)) if quarters else shown)).float()
+            found = (head or method.projector)(method.encoder(samples(method.encoder.input.kind))).float()
             method.train(training)
         return found
 
