@@ -21,6 +21,7 @@ from kinshot.encoders.paths import PathProjector
 from kinshot.encoders.series_cnn import SeriesCNN
 from kinshot.encoders.tcn import TCN
 from kinshot.encoders.text_transformer import TextTransformer
+from kinshot.encoders.timm_adapter import TimmEncoder
 from kinshot.learn import METHODS
 from kinshot.samples.bundle import BundleSpec
 from kinshot.samples.characters import MASK
@@ -31,7 +32,7 @@ from kinshot.samples.spec import accepted_kinds
 from kinshot.samples.tokens import TokenSpec
 from tests.graph_trees import graph_spec
 from tests.method_variants import VARIANTS
-from tests.steps import loss_of, model_of
+from tests.steps import NEEDS_TIMM, hides_patches, loss_of, model_of
 
 N, B = 48, 8
 JOINED: tuple[str, ...] = ("masked_vicreg",)
@@ -73,7 +74,11 @@ def kinds_of(name):
 def cases():
     found = [Case(name, kinds_of(name)[0], settings) for name in ALONE for settings in settings_of(name)]
     found += [Case(name, kind, settings_of(name)[0]) for name in ALONE for kind in kinds_of(name)[1:]]
-    return [pytest.param(case, id=f"{case.name}-{case.kind}" + "".join(f"-{k}={v}" for k, v in case.settings.items())) for case in found]
+    return [pytest.param(case, id=title(case), marks=NEEDS_TIMM if hides_patches(case.name) else ()) for case in found]
+
+
+def title(case):
+    return f"{case.name}-{case.kind}" + "".join(f"-{k}={v}" for k, v in case.settings.items())
 
 
 every_method = pytest.mark.parametrize("case", cases())
@@ -91,7 +96,9 @@ class TinyEncoder(nn.Module):
         return self.layers(x)
 
 
-def encoder_for(kind, name=""):
+def encoder_for(kind, name="simclr"):
+    if hides_patches(name):
+        return TimmEncoder(TinyEncoder.input, model="test_vit", patch=2)
     if dense(name):
         return DenseCNN(TinyEncoder.input, width=8, depth=2)
     if kind == "features":

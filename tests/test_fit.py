@@ -18,7 +18,7 @@ from kinshot.core.checkpoint import latest, load_checkpoint
 from kinshot.core.errors import CheckpointError
 from kinshot.core.misfit import misfit
 from kinshot.encoders.queue import queue_for
-from kinshot.recipes.fit import batch_for, fit, made_by
+from kinshot.recipes.fit import batch_for, filled_in, fit, made_by, with_views
 from kinshot.recipes.loaded import with_recipe
 from kinshot.recipes.recipe import Choice, load_recipe, recipe_names
 from kinshot.runs.inspect import describe
@@ -63,7 +63,18 @@ OWN_DATA = ("meow", "own_recordings", "photos")
 @pytest.mark.parametrize("name", [name for name in recipe_names() if name not in OWN_DATA])
 def test_shipped_recipes_leave_nothing_open(name: str) -> None:
     recipe = load_recipe(name)
-    assert fit(recipe, pixels(28), 5000) == recipe
+    said = replace(recipe, method=Choice(recipe.method.name, with_views(recipe.method.settings, recipe.views)))
+    assert fit(recipe, pixels(28), 5000) == said
+
+
+@pytest.mark.parametrize("method", ["swav", "dino"])
+def test_as_many_views_as_the_views_give(method: str) -> None:
+    def views(*overrides: str) -> int:
+        return fit(load_recipe(str(TINY), [f"method={method}", *overrides]), pixels(16), 500).method.settings["views"]
+
+    assert (views(), views("views.views=3"), views("views=multi_crop"), views("views.views=3", "method.views=3")) == (2, 3, 6, 3)
+    written = load_recipe(str(TINY), [f"method={method}", "views.views=3"])
+    assert "views" not in str(filled_in(written, fit(written, pixels(16), 500)))  # the recipe says it itself
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from kinshot.learn.features import weights_hash
 from kinshot.recipes.recipe import load_recipe
 from kinshot.runs.start import Options
 from kinshot.runs.train import train_recipe
-from tests.steps import of_images
+from tests.steps import alone, each_method, of_images
 from tests.tiny import METHODS, TINY, arguments, command, environment, result, run
 from tests.trees import write_folder
 
@@ -61,10 +61,9 @@ def others_of_images() -> list[str]:
     return [name for name in known if name not in METHODS and of_images(name)]
 
 
-@pytest.mark.parametrize("method", others_of_images())
+@pytest.mark.parametrize("method", each_method(others_of_images()))
 def test_every_method_of_images_resumes_in_its_middle(method: str, tmp_path: Path) -> None:
-    views = getattr(REGISTERED.get(method), "view_count", 2)
-    given = [*arguments()[2:], f"method={method}", f"views.views={views}", "monitor.keep=100", "monitor.tensorboard=false"]
+    given = [*arguments()[2:], *alone(method), "monitor.keep=100", "monitor.tensorboard=false"]
     recipe = load_recipe(str(TINY), given)
     quiet(recipe, tmp_path / "whole")
     points = sorted((tmp_path / "whole" / "checkpoints").iterdir())

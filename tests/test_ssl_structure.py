@@ -27,7 +27,7 @@ from kinshot.runs.terms import terms_of
 from kinshot.runs.train import train_recipe
 from kinshot.samples.batch import Batch, Partners, Shown
 from kinshot.samples.rows import RowSpec
-from tests.steps import model_of, of_images
+from tests.steps import alone, each_method, model_of, of_images
 from tests.tiny import STRUCTURE, TINY
 
 N, B, D = 24, 6, 5
@@ -204,7 +204,7 @@ def test_gradient_ratio_is_measured_and_changes_no_gradient():
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in METHODS.names() if not METHODS.entry(name).flags.keys() & {"by_terms", "fields"} and of_images(name)],
+    each_method(name for name in METHODS.names() if not METHODS.entry(name).flags.keys() & {"by_terms", "fields"} and of_images(name)),
 )
 def test_every_method_can_be_wrapped(name, tmp_path):
     extra = {
@@ -213,8 +213,7 @@ def test_every_method_can_be_wrapped(name, tmp_path):
     }.get(name, [])
     if "ways" in METHODS.entry(name).parameters:  # episodes that fill a batch of 32
         extra = ["method.ways=8", "method.shots=1", "method.queries=3"]
-    views = [f"views.views={METHODS.get(name).view_count}"]
-    overrides = [f"method={name}", *extra, *views, "graph=labels", "structure.loss=multi_similarity", "train.epochs=1"]
+    overrides = [*alone(name), *extra, "graph=labels", "structure.loss=multi_similarity", "train.epochs=1"]
     recipe = load_recipe(str(TINY), [*overrides, "monitor.tensorboard=false"])
     result = train_recipe(recipe, Options(tmp_path / "run", quiet=True), lambda text: None)
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

@@ -34,7 +34,7 @@ from kinshot.runs.train import train_recipe
 from kinshot.samples.batch import Batch, Partners
 from kinshot.samples.rows import RowSpec
 from tests.objective_cases import FEW
-from tests.steps import model_of, of_images
+from tests.steps import each_method, model_of, of_images
 from tests.tiny import TINY
 
 N, B, D = 24, 6, 5
@@ -265,7 +265,7 @@ def test_a_method_without_a_loss_learns_from_a_term_alone(tmp_path: Path) -> Non
 ALONE = [name for name in METHODS.names() if not METHODS.entry(name).flags.get("by_terms") and of_images(name)]
 
 
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("name", each_method(ALONE))
 def test_every_method_says_whom_its_rows_show_and_gradients_reach_them(name: str) -> None:
     """Rows of maml and anil were passes of the inner loop, and its anchors carried no gradient."""
     from tests.test_contract_methods import Case, batch_of, build, inputs, settings_of

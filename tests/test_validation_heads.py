@@ -15,7 +15,7 @@ from kinshot.recipes.check import _head_problem, checked_recipe
 from kinshot.recipes.recipe import load_recipe
 from kinshot.runs.hooks import RunHooks
 from kinshot.runs.job import Job, build
-from tests.steps import of_images
+from tests.steps import each_method, of_images, patched
 from tests.study_runs import source
 from tests.tiny import TINY
 
@@ -31,7 +31,7 @@ def job_of(method: str, *more: str) -> Job:
     known, flags = METHODS.entry(method).parameters, METHODS.entry(method).flags
     given = [*COMMON, *VALIDATION, f"method={method}", *(f"method.{key}={value}" for key, value in EPISODES.items() if key in known)]
     if not flags.get("supervised"):
-        given += ["views=warp", f"views.views={METHODS.get(method).view_count}"]
+        given += ["views=warp", f"views.views={METHODS.get(method).view_count}", *patched(method)]
     if method == "dual_path":
         given += ["views=warp", "views.views=2", "projector.paths=[structural, contrastive]"]
     return build(load_recipe(str(TINY), [*given, *more]), source("digits", split="train", size=16))
@@ -53,7 +53,7 @@ def outcome(job: Job, head: str, out: Path) -> str:
     return "measured"
 
 
-@pytest.mark.parametrize("method", ALONE)
+@pytest.mark.parametrize("method", each_method(ALONE))
 def test_a_head_measures_or_is_refused_before_the_first_step(method: str, tmp_path: Path) -> None:
     job, trained = job_of(method), getattr(METHODS.get(method), "trains_head", "")
     refused = {head: said for head in HEADS.names() if (said := outcome(job, head, tmp_path)) != "measured"}

@@ -27,7 +27,7 @@ from tests.tiny import TINY
 
 SPEC = PixelSpec(3, 20, 30, (0.5,) * 3, (0.25,) * 3)
 INDICES = torch.arange(7, 12)
-LEARNS = ["views=multi_crop", "views.views=4", "method.views=4", "views.share=0.54", "monitor.tensorboard=false", "train.epochs=1"]
+LEARNS = ["views=multi_crop", "views.views=4", "views.share=0.54", "monitor.tensorboard=false", "train.epochs=1"]
 
 
 def images() -> torch.Tensor:

@@ -26,13 +26,14 @@ class TimmEncoder(Adapter):
     Args:
         model: name as `timm.list_models()` gives it, for example resnet26 or vit_tiny_patch16_224; weights are never downloaded.
         output_stride: pixels between places of the last map, at most; models that timm dilates take less than 32, with the same weights.
+        patch: side in pixels of a vision transformer's patches, which small images want smaller; 0 is the model's own.
     """
 
     library = "timm"
     needed = "forward_intermediates"
 
-    def __init__(self, input: PixelSpec, *, model: str, output_stride: Literal[32, 16, 8] = 32) -> None:
-        made, dim = _create(model, input, output_stride)
+    def __init__(self, input: PixelSpec, *, model: str, output_stride: Literal[32, 16, 8] = 32, patch: int = 0) -> None:
+        made, dim = _create(model, input, output_stride, patch)
         stages = stages_of_timm(made.eval(), torch.zeros(1, *input.shape), "")
         super().__init__(made.train(), dim, input, stages)
 
@@ -110,20 +111,24 @@ def _timm(name: str) -> Any:
     return timm
 
 
-def _create(name: str, input: PixelSpec, output_stride: int) -> tuple[nn.Module, int]:
-    """The bare model and its width. Raises ConfigError when timm is missing, does not know the name, or input or stride do not suit it."""
+def _create(name: str, input: PixelSpec, output_stride: int, patch: int) -> tuple[nn.Module, int]:
+    """The bare model and its width. Raises ConfigError without timm, for a name that it does not know, and for what does not suit it."""
     timm = _timm(name)
+    if not 0 <= patch <= min(input.height, input.width):
+        raise ConfigError(f"encoder timm: patch is at most the side of {input.describe()}, 0 for the model's own, got {patch}")
     check_output_stride("encoder timm", output_stride)
     options: dict[str, Any] = {"num_classes": 0, "in_chans": input.channels}
     if output_stride != 32:  # most models have no such option
         options["output_stride"] = output_stride
+    if patch:  # nor this one
+        options["patch_size"] = patch
     if _has_fixed_size(timm.get_pretrained_cfg(name)):
         options["img_size"] = (input.height, input.width)
     try:
         model = timm.create_model(name, pretrained=False, **options)
         return model, width(model, input)
     except (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError) as error:
-        stride = f" at output stride {output_stride}" if output_stride != 32 else ""
+        stride = (f" at output stride {output_stride}" if output_stride != 32 else "") + (f" in patches of {patch}" if patch else "")
         raise ConfigError(
             f"encoder timm: {name} does not take {input.describe()}{stride} ({error}): choose another model or size"
         ) from error

@@ -104,6 +104,8 @@ def _of_timm(encoder: Choice, input: PixelSpec) -> Native | str:
     options = _timm_options(input, encoder.settings["output_stride"])
     if fixed_size(encoder.settings["model"]):
         options["img_size"] = [input.height, input.width]
+    if patch := encoder.settings["patch"]:
+        options["patch_size"] = patch
     return Native(encoder.settings["model"], input, options)
 
 

@@ -50,6 +50,8 @@ class Method(nn.Module):
     """Whether it looks at the clean samples, `batch.clean`."""
     uses: tuple[str, ...] = (PROJECTOR,)
     """Outputs of the model that `loss` looks at, see `Model.outputs`; settings may name them."""
+    patches: ClassVar[bool] = False
+    """Whether it hides patches of images, so that its encoder must have some, as a vision transformer of timm has."""
     stages: tuple[str, ...] = ()
     """Stages of the encoder whose maps it learns on, the compared one first, where it learns on maps; segmenters are given the same."""
     order: Order | None = None

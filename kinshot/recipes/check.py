@@ -195,10 +195,11 @@ def _shapes_alone() -> Iterator[None]:
 def _check_method(method: Choice, encoder: Any, context: Any, views: Choice) -> None:
     from kinshot.encoders.projector import mlp_projector
     from kinshot.learn.model import Model
+    from kinshot.recipes.fit import with_views
 
     with _shapes_alone():
         model = Model(encoder, mlp_projector(encoder.dim, 8, 8, 2, last_norm=False))
-    made = METHODS.build(method.name, model, context, settings=method.settings)
+    made = METHODS.build(method.name, model, context, settings=with_views(method.settings, views))
     check_view_count(made.view_count, method.name, views)
 
 

@@ -5,6 +5,7 @@ A run's config.yaml holds what was filled in, so that it says what was trained, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,8 @@ _LARGE_BATCH, _SMALLEST_BATCH = 32, 8
 def fit(recipe: Recipe, input: Spec, samples: int, init: Loaded | None = None) -> Recipe:
     """The recipe with every setting that was left to the data: encoder and stem `auto`, and 0 for batch_size, clusters and queue.
 
+    And 0 for the method's views, which follow from the recipe's own.
+
     Args:
         recipe: as it was written.
         input: what the encoder is made for.
@@ -35,13 +38,19 @@ def fit(recipe: Recipe, input: Spec, samples: int, init: Loaded | None = None) -
         init: the checkpoint whose encoder the training starts from, and which then says what is left open of the encoder.
     """
     batch = recipe.train.batch_size or batch_for(input, samples)
-    method = dict(recipe.method.settings)
+    method = with_views(recipe.method.settings, recipe.views)
     if method.get("clusters") == 0:
         method["clusters"] = scaled_sizes(samples).clusters
     if method.get("queue") == 0:
         method["queue"] = queue_for(samples, batch)
     encoder = _encoder(recipe.encoder, input, made_by(init).encoder if init is not None else None)
     return replace(recipe, encoder=encoder, method=Choice(recipe.method.name, method), train=replace(recipe.train, batch_size=batch))
+
+
+def with_views(settings: Mapping[str, Any], views: Choice) -> dict[str, Any]:
+    """A method's settings, where it takes any number of views and leaves it open with as many as the views give."""
+    follows = {"views": views.settings["views"]} if settings.get("views") == 0 and "views" in views.settings else {}
+    return {**settings, **follows}
 
 
 def batch_for(input: Spec, samples: int) -> int:
@@ -97,5 +106,6 @@ def filled_in(written: Recipe, fitted: Recipe) -> list[str]:
         found["encoder.stem"] = stem
     if written.train.batch_size != fitted.train.batch_size:
         found["train.batch_size"] = fitted.train.batch_size
-    found |= {f"method.{key}": value for key, value in fitted.method.settings.items() if value != written.method.settings[key]}
+    said = with_views(written.method.settings, written.views)  # by the recipe itself
+    found |= {f"method.{key}": value for key, value in fitted.method.settings.items() if value != said[key]}
     return ["from the data: " + ", ".join(f"{key}={value}" for key, value in found.items())] if found else []

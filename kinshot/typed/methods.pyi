@@ -22,6 +22,7 @@ from kinshot.ssl.methods.dcl import DCL as dcl
 from kinshot.ssl.methods.dino import DINO as dino
 from kinshot.ssl.methods.focal import Focal as focal
 from kinshot.ssl.methods.interclr import InterCLR as interclr
+from kinshot.ssl.methods.mae import MAE as mae
 from kinshot.ssl.methods.masked_reconstruction import MaskedReconstruction as masked_reconstruction
 from kinshot.ssl.methods.masked_vicreg import MaskedVICReg as masked_vicreg
 from kinshot.ssl.methods.meow import Meow as meow
@@ -60,6 +61,7 @@ __all__ = [
     "feat",
     "focal",
     "interclr",
+    "mae",
     "maml",
     "masked_reconstruction",
     "masked_vicreg",

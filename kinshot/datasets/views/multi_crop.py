@@ -23,7 +23,7 @@ from kinshot.samples.spec import Spec
 class MultiCrop(Views):
     """Large views first, then small ones of parts of the image: what a part shows is to be told from what the whole does, for little.
 
-    For methods of any number of views (`swav`, `dino`: `method.views` is `views.views`). Large and small views are views of their own, as
+    For methods of any number of views (`swav`, `dino`). Large and small views are views of their own, as
     texts with their settings; the large ones are those that they would be alone.
 
     Paper: Caron, Misra, Mairal, Goyal, Bojanowski, Joulin 2020, arXiv 2006.09882.

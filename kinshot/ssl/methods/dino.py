@@ -30,7 +30,7 @@ class DINO(Method):
     and say nothing.
 
     Args:
-        views: of each sample, at least 2; set views.views alike.
+        views: of each sample, 2 or more; 0 is as many as `views.views` gives.
         prototypes: how many classes; 0 is a thirtieth of the samples, 10 to 3000.
         temperature: of the networks.
         teacher_temperature: of the slow copies, lower.
@@ -46,7 +46,7 @@ class DINO(Method):
         model: Model,
         context: RunContext,
         *,
-        views: int = 2,
+        views: int = 0,
         prototypes: int = 0,
         temperature: float = 0.1,
         teacher_temperature: float = 0.04,
@@ -58,13 +58,13 @@ class DINO(Method):
         check_above("temperature", temperature)
         check_above("teacher_temperature", teacher_temperature)
         check_at_least(0, frozen_epochs=frozen_epochs)
-        if views < 2 or not 0 <= center_momentum < 1:
+        if views < 0 or views == 1 or not 0 <= center_momentum < 1:
             problem = f"got {views} and {center_momentum}"
-            raise ConfigError(f"dino: views is at least 2 and center_momentum from 0 to below 1, {problem}")
+            raise ConfigError(f"dino: views is at least 2 (or 0) and center_momentum from 0 to below 1, {problem}")
         self.prototypes = Prototypes(model, context, prototypes)
         self.key, self.key_prototypes = slow_copies(self, context, key_momentum), momentum_copy(self.prototypes)
         self.register_buffer("center", torch.zeros(len(self.prototypes.weight)))
-        self.view_count, self.temperature, self.teacher_temperature = views, temperature, teacher_temperature
+        self.view_count, self.temperature, self.teacher_temperature = views or 2, temperature, teacher_temperature
         self.center_momentum, self.key_momentum, self.total_steps = center_momentum, key_momentum, context.total_steps
         self._frozen = frozen_epochs * context.steps_per_epoch
         self._said: Tensor | None = None

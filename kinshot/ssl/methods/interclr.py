@@ -13,18 +13,14 @@ from torch import Tensor, nn
 from kinshot.core.context import RunContext
 from kinshot.core.errors import DataError, DivergedError, KinshotError
 from kinshot.core.rng import keyed_generator
-from kinshot.encoders.momentum import KeyNetwork
-from kinshot.encoders.queue import KeyQueue, embedding_dim, queue_length
-from kinshot.kin import constructors as kin
+from kinshot.encoders.queue import embedding_dim
 from kinshot.learn import METHODS
 from kinshot.learn.method import Extract, Method
 from kinshot.learn.model import Model
 from kinshot.learn.outputs import Outputs, outputs_of
-from kinshot.objectives.common import unit
-from kinshot.objectives.info_nce import key_info_nce
-from kinshot.objectives.nt_xent import nt_xent
 from kinshot.samples.batch import Batch
 from kinshot.ssl.interclr.bank import Bank, fill_bank_
+from kinshot.ssl.interclr.intra import INTRA, Compared, IntraSettings
 from kinshot.ssl.interclr.neighbors import mutual_neighbors
 from kinshot.ssl.interclr.settings import StepSettings, at_least, scaled_sizes
 from kinshot.ssl.interclr.step import advance_, choose, inter_loss
@@ -41,6 +37,9 @@ class InterCLR(Method):
     `after_step`: the same sequence of values as moving the keys before the next forward pass, but complete between two steps,
     and never touched by a step that diverged. Departures: negatives never repeat while enough remain; queries without
     any negative count as 0. Settings marked (ours) are not in the paper.
+
+    Only intra=moco follows a public reference. The paper reports InterCLR on NPID and on BYOL too, without code: intra=npid and intra=byol
+    are our recipe. The bank of intra=npid is the memory of both losses, filled before the first step even where a warm-up comes first.
 
     Args:
         clusters: K, pseudo-classes; 0 is N / 128.
@@ -69,9 +68,12 @@ class InterCLR(Method):
         repair_starts: the two rows that a split of the largest cluster starts from, where a small one was dissolved: kmeans++ draws them
             far from each other; size, as in the released code, takes those that the cluster's size gives, and may go on splitting for ever.
         share_neck: whether both losses share the projector; else the loss between images has its own.
-        intra: moco, or simclr (ours): NT-Xent inside the batch, without key networks and queue.
+        intra: the loss between views: moco, or one of these (ours): simclr, NT-Xent inside the batch, without key networks and queue;
+            npid, of one view with the bank itself (views.views=1); byol, whose loss is at most 4, so that it needs weights of its own.
         queue: keys kept as negatives for intra=moco, rounded down to a multiple of the batch; 0 is N / 2, at most 4096.
-        key_momentum: share of the key networks that stays in a step.
+        key_momentum: share of the key networks that stays in a step; for intra=byol, where 0.99 is usual, it rises from this to 1.
+        bank_negatives: rows of the bank that a batch is told from for intra=npid; 0 is 4096, or all where there are fewer.
+        hidden: width of the predictor's inner layer for intra=byol; 0 is the projection's width.
         bn_splits: shuffled parts that the key networks normalise separately, in place of shuffling over several GPUs.
     """
 
@@ -106,9 +108,11 @@ class InterCLR(Method):
         kmeans_iterations: int = 20,
         repair_starts: Literal["kmeans++", "size"] = "kmeans++",
         share_neck: bool = True,
-        intra: Literal["moco", "simclr"] = "moco",
+        intra: Literal["moco", "simclr", "npid", "byol"] = "moco",
         queue: int = 4096,
         key_momentum: float = 0.999,
+        bank_negatives: int = 0,
+        hidden: int = 0,
         bn_splits: int = 1,
     ) -> None:
         super().__init__(model)
@@ -139,24 +143,20 @@ class InterCLR(Method):
         self.offline_interval, self.kmeans_iterations = offline_interval, kmeans_iterations
         self.inter_projector = None if share_neck else _fresh_copy(self.projector, keyed_generator(context.seed, "interclr/neck"))
         self.dim = embedding_dim(self.encoder, self.projector)
-        self.intra = intra
-        self.key: KeyNetwork | None = None
-        self.queue: KeyQueue | None = None
-        if intra == "moco":
-            self.key = KeyNetwork(
-                self.encoder, self._heads(), momentum=key_momentum, splits=bn_splits, batch_size=context.batch_size, seed=context.seed
-            )
-            self.queue = KeyQueue(queue_length(queue, context.batch_size, context.num_samples), self.dim, context.seed)
+        told = IntraSettings(self.dim, temperature, queue, key_momentum, bn_splits, bank_negatives, hidden)
+        self.intra = INTRA[intra](self.model, self._heads(), context, told)
+        self.view_count = self.intra.view_count
+        for name, part in self.intra.parts.items():
+            self.add_module(name, part)
         self.bank = Bank.unfilled(context.num_samples, self.dim, sizes.clusters)
         graph = torch.full((context.num_samples, neighbors), -1, dtype=torch.int64) if positives == "neighbors" else None
         self.register_buffer("graph", graph)
         self._known_filled = False
-        self._pending: tuple[Tensor, Tensor, Tensor] | None = None
+        self._pending: tuple[Tensor, Tensor] | None = None
 
     def prepare(self, extract: Extract) -> None:
         """Start the key networks where the query networks are, and fill the bank by k-means."""
-        if self.key is not None:
-            self.key.synchronize_(self.encoder, self._heads())
+        self.intra.prepare()
         if not self._bank_rests(0):
             self._fill_bank(extract, 0)
 
@@ -176,10 +176,10 @@ class InterCLR(Method):
         epoch = step // self.context.steps_per_epoch
         if not self._bank_rests(epoch):
             self._check_filled()
-        query, intra, pending = self._intra(outputs, batch, step)
+        intra, query, keys = self._compared(outputs, batch, step)
         indices = batch.indices.to(self.bank.labels.device)
         # kept for after_step: sampling sees the bank before the step, and a step that diverges leaves no trace in it
-        self._pending = (indices, pending[:, : self.dim], pending[:, -self.dim :])
+        self._pending = (indices, keys)
         settings = self.settings
         if epoch < self.warmup_epochs:
             return {"loss": intra, "intra": intra.detach(), "inter": intra.new_zeros(())}
@@ -201,47 +201,31 @@ class InterCLR(Method):
     @torch.no_grad()
     def after_step(self, step: int) -> dict[str, float | Tensor]:
         """Move the key networks, the queue and the bank past the step; returns the bank's health figures."""
-        if self.key is not None:
-            self.key.follow_(self.encoder, self._heads())
-        if self._pending is None:
-            return {}
-        (indices, intra_keys, bank_keys), self._pending = self._pending, None
-        if self.queue is not None:
-            self.queue.enqueue_(unit(intra_keys))
-        if self._bank_rests(step // self.context.steps_per_epoch):
+        (indices, keys), self._pending = self._pending or (None, None), None
+        self.intra.after_step(step, keys)
+        if keys is None or indices is None or self._bank_rests(step // self.context.steps_per_epoch):
             return {}
         generator = keyed_generator(self.context.seed, "interclr/repair", step)
-        return dict(advance_(self.bank, indices, bank_keys, step, self.settings, generator))
+        return dict(advance_(self.bank, indices, keys[:, -self.dim :], step, self.settings, generator))
 
     def _bank_rests(self, epoch: int) -> bool:
         """Whether the bank is of no use yet: nothing reads it in a warm-up after which it is filled anew."""
-        return self.recluster_after_warmup and epoch < self.warmup_epochs
+        return self.recluster_after_warmup and epoch < self.warmup_epochs and not self.intra.reads_bank
 
-    def _intra(self, outputs: Outputs, batch: Batch, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries of the loss between images, the loss between views, and the keys to keep, one head beside the other."""
-        temperature = self.settings.temperature
-        if self.key is None or self.queue is None:
-            first, second = self._embeddings(outputs)
-            rows = torch.cat([first[:, : self.dim], second[:, : self.dim]])
-            loss = nt_xent(rows, kin.views(batch.indices), temperature=temperature)
-            return first[:, -self.dim :], loss, second.detach()
-        query, key = self._embeddings(outputs)[0], self.key(batch.views[1], step)
-        loss = key_info_nce(query[:, : self.dim], unit(key[:, : self.dim]), self.queue.keys, temperature, normalize="anchors")
-        return query[:, -self.dim :], loss, key
+    def _compared(self, outputs: Outputs, batch: Batch, step: int) -> Compared:
+        """The loss between views, of what it looks at and what the loss between images does, side by side."""
+        rows = list(outputs.blocks("projector"))
+        if self.inter_projector is not None:
+            rows = [torch.cat(pair, dim=1) for pair in zip(rows, outputs.blocks("inter"), strict=True)]
+        return self.intra.compare(rows, batch, step, self.bank.features)
 
     def outputs(self, batch: Batch, names: Sequence[str] = ()) -> Outputs:
-        """Queries: the first view; both, in one pass, where the views are compared without key networks."""
-        found = outputs_of(self.model, batch, (0,) if self.intra == "moco" else (0, 1), [*self.uses, *names])
+        """Queries: the first view; both where the views are compared without key networks, or in both directions."""
+        found = outputs_of(self.model, batch, self.intra.views, [*self.uses, *names], joint=self.intra.joint)
         if self.inter_projector is None:
             return found
         own = torch.cat([self.inter_projector(z) for z in found.passes("backbone")])
         return replace(found, values={**found.values, "inter": own})
-
-    def _embeddings(self, outputs: Outputs) -> list[Tensor]:
-        """By view, what the loss between views looks at and what the loss between images does, side by side."""
-        if self.inter_projector is None:
-            return list(outputs.blocks("projector"))
-        return [torch.cat(pair, dim=1) for pair in zip(outputs.blocks("projector"), outputs.blocks("inter"), strict=True)]
 
     def _heads(self) -> list[nn.Module]:
         return [self.projector] if self.inter_projector is None else [self.projector, self.inter_projector]

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
-from kinshot.core.rng import keyed_generator
 from kinshot.encoders.queue import embedding_dim
 from kinshot.learn import METHODS
 from kinshot.learn.method import Extract, Method
 from kinshot.learn.model import Model
 from kinshot.learn.outputs import Outputs, outputs_of
-from kinshot.objectives.common import check_above, full_precision, unit
+from kinshot.objectives.common import check_above, unit
 from kinshot.samples.batch import Batch
+from kinshot.ssl.instances import drawn_rows, told_from_rows
 from kinshot.ssl.interclr.bank import last_occurrence
 
 
@@ -49,7 +49,7 @@ class NPID(Method):
         if context.num_samples < 2:
             raise ConfigError(f"npid: expected at least 2 samples, got {context.num_samples}: the others are what one is told from")
         self.register_buffer("bank", torch.zeros(context.num_samples, embedding_dim(self.encoder, self.projector)))
-        self.negatives = min(negatives or 4096, context.num_samples)
+        self.negatives = negatives
         self.temperature, self.bank_momentum, self.seed = temperature, bank_momentum, context.seed
         self._seen: tuple[Tensor, Tensor] | None = None
 
@@ -64,15 +64,9 @@ class NPID(Method):
     def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
         """Cross-entropy of the own row over itself and the rows drawn, none of which is the sample's own."""
         z, rows = outputs["projector"], batch.indices.to(self.bank.device)
-        drawn = torch.randperm(len(self.bank), generator=keyed_generator(self.seed, "npid/negatives", step))[: self.negatives].to(
-            rows.device
-        )
         self._seen = (rows, z.detach())
-        with full_precision(z):
-            query = unit(z.float()) / self.temperature
-            own = (query * self.bank[rows]).sum(1, keepdim=True)
-            others = (query @ self.bank[drawn].T).masked_fill(rows[:, None] == drawn, -torch.inf)
-            return {"loss": (torch.cat([own, others], 1).logsumexp(1) - own.squeeze(1)).mean()}
+        drawn = drawn_rows(len(self.bank), self.negatives, self.seed, step)
+        return {"loss": told_from_rows(z, rows, self.bank, drawn, self.temperature)}
 
     @torch.no_grad()
     def after_step(self, step: int) -> dict[str, float | Tensor]:

@@ -31,12 +31,12 @@ class SwAV(Method):
     too. Places of a small batch are shared out over it and a queue of past projections.
 
     Args:
-        views: of each sample, at least 2; set views.views alike.
+        views: of each sample, 2 or more; 0 is as many as `views.views` gives.
         prototypes: how many; 0 is a thirtieth of the samples, 10 to 3000.
         temperature: divides every cosine similarity.
         epsilon: of the shares: small for hard ones.
         rounds: of Sinkhorn and Knopp.
-        queue: past projections of each of the first two views that take part, 0 for none.
+        queue: past projections of each of the first two views that take part; 0 is N / 2, at most 4096, and None is none.
         queue_from: epoch from which they do.
         frozen_epochs: epochs in which prototypes stay where they were drawn.
     """
@@ -46,25 +46,26 @@ class SwAV(Method):
         model: Model,
         context: RunContext,
         *,
-        views: int = 2,
+        views: int = 0,
         prototypes: int = 0,
         temperature: float = 0.1,
         epsilon: float = 0.05,
         rounds: int = 3,
-        queue: int = 0,
+        queue: int | None = 0,
         queue_from: int = 1,
         frozen_epochs: int = 1,
     ) -> None:
         super().__init__(model)
         check_above("temperature", temperature)
         check_above("epsilon", epsilon)
-        check_at_least(0, queue=queue, queue_from=queue_from, frozen_epochs=frozen_epochs)
-        if views < 2 or rounds < 1:
-            raise ConfigError(f"swav: views is at least 2 and rounds at least 1, got {views} and {rounds}")
+        check_at_least(0, queue=queue or 0, queue_from=queue_from, frozen_epochs=frozen_epochs)
+        if views < 0 or views == 1 or rounds < 1:
+            raise ConfigError(f"swav: views is at least 2 (or 0) and rounds at least 1, got {views} and {rounds}")
         self.prototypes = Prototypes(model, context, prototypes)
-        length, dim = queue_length(queue, context.batch_size) if queue else 0, self.prototypes.weight.shape[1]
-        self.queues = nn.ModuleList([KeyQueue(length, dim, context.seed) for _ in range(2)] if queue else [])
-        self.view_count, self.temperature, self.epsilon, self.rounds = views, temperature, epsilon, rounds
+        dim = self.prototypes.weight.shape[1]
+        length = 0 if queue is None else queue_length(queue, context.batch_size, context.num_samples)
+        self.queues = nn.ModuleList([KeyQueue(length, dim, context.seed) for _ in range(2)] if length else [])
+        self.view_count, self.temperature, self.epsilon, self.rounds = views or 2, temperature, epsilon, rounds
         self._queue_from, self._frozen = (epochs * context.steps_per_epoch for epochs in (queue_from, frozen_epochs))
         self._rows: list[Tensor] = []
 
