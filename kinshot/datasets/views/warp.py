@@ -15,6 +15,7 @@ from kinshot.datasets.views import VIEWS
 from kinshot.datasets.views._color import MAX_HUE, ColorStrength, blur, recolor
 from kinshot.datasets.views._geometry import ELASTIC_POINTS, Geometry, WarpStrength, coefficients, turned
 from kinshot.datasets.views._pixels import classes_at, erase, reduced, thicken
+from kinshot.datasets.views._tones import MOST_BITS, posterized, solarized
 from kinshot.datasets.views.plan import Indices, Plan, Smaller, Views, drawn
 from kinshot.datasets.views.warp_plan import WarpPlan
 from kinshot.samples.class_map import ClassMapSpec
@@ -23,8 +24,9 @@ from kinshot.samples.spec import Spec, check_kind
 
 # Columns of a sample's draws. Each effect owns its columns, so that switching one off leaves the others' draws as they were.
 _GEOMETRY, _THICKEN, _ERASE = slice(0, 12), slice(12, 14), slice(14, 19)
-_COLOR, _BLUR, _ELASTIC = slice(19, 26), slice(26, 28), slice(28, None)
-_DRAWS = 28 + 2 * ELASTIC_POINTS
+_COLOR, _BLUR, _ELASTIC = slice(19, 26), slice(26, 28), slice(28, 28 + 2 * ELASTIC_POINTS)
+_SOLARIZE, _POSTERIZE = slice(_ELASTIC.stop, _ELASTIC.stop + 1), slice(_ELASTIC.stop + 1, _ELASTIC.stop + 3)
+_DRAWS = _POSTERIZE.stop
 
 
 @VIEWS.register("warp")
@@ -34,6 +36,7 @@ class Warp(Views):
     A sample's view depends on (seed, view, epoch, index) and its pixels alone, never on its batch. Images much larger than the
     output are averaged down first. Colour jitter is one matrix per sample: the family and strength of the usual chain of brightness,
     contrast, saturation and hue (rotated in YIQ), in that order and clamped once, so not the same pixels as an image library's.
+    Views that differ in their settings, as BYOL's two do in blur and solarizing, are `multi_crop` with `large_views=1` and `share=1.0`.
 
     Samples of several fields have one geometry: the first field is an image, others are images, each with draws of its own for all but
     geometry, or class maps, which nothing but geometry touches.
@@ -63,7 +66,11 @@ class Warp(Views):
         hue: largest rotation of the hue, as a fraction of the circle, at most 0.5; colour only.
         gray: probability of removing colour; colour only.
         blur: probability of a Gaussian blur.
-        blur_sigma: smallest and largest standard deviation of the blur, in output pixels.
+        blur_sigma: smallest and largest standard deviation of the blur, in output pixels; 0.1 to 2 is usual for large photographs.
+        solarize: probability of turning bright values round (kornia's), as BYOL and MoCo v3 do to one view.
+        solarize_from: values of pixels in [0, 1] from which on they are turned round.
+        posterize: probability of leaving only the upper bits of every value (kornia's).
+        posterize_bits: the fewest bits of 8 that are left, 1 to 7; as many as seven may be.
         turns: whether all samples stand upright in every fourth epoch alone, and a quarter, a half or three quarters of a turn
             counterclockwise in the others, by turns: four times the samples, as in most few-shot papers on characters, at no price. Views
             of a sample and of its kin are turned alike. The last epoch stands upright where the number of epochs is a multiple of four.
@@ -98,6 +105,10 @@ class Warp(Views):
         gray: float = 0.0,
         blur: float = 0.0,
         blur_sigma: tuple[float, float] = (0.1, 1.0),
+        solarize: float = 0.0,
+        solarize_from: float = 0.5,
+        posterize: float = 0.0,
+        posterize_bits: int = 4,
         turns: bool = False,
         small_size: int | None = None,
         small_epochs: int = 0,
@@ -106,6 +117,8 @@ class Warp(Views):
         self._images = _images_of(self.fields)
         self._first = next(iter(self._images))
         _check_probabilities(flip=flip, thicken=thicken, erase=erase, jitter=jitter, gray=gray, blur=blur)
+        _check_probabilities(solarize=solarize, posterize=posterize)
+        _check_tones(solarize_from, posterize_bits)
         _check_ranges(scale=scale, crop=crop, blur_sigma=blur_sigma)
         if crop[1] > 1:
             raise ConfigError(f"warp: crop is a fraction of the image's area, at most 1, got {crop}")
@@ -129,6 +142,7 @@ class Warp(Views):
                 raise ConfigError(f"warp: turns needs square images, got {shape[1]}x{shape[0]} pixels: set data.size, or views.turns=false")
         self.padding, self.turns = padding, turns
         self.thicken, self.erase, self.blur, self.blur_sigma = thicken, erase, blur, blur_sigma
+        self.solarize, self.solarize_from, self.posterize, self.posterize_bits = solarize, solarize_from, posterize, posterize_bits
         self.small_size, self.small_epochs = small_size, small_epochs
         if small_size is not None and small_epochs:
             given = f"views.small_size={small_size} with views.small_epochs={small_epochs}"
@@ -172,6 +186,10 @@ class Warp(Views):
             x = recolor(x, u[:, _COLOR], self.color)
         if self.blur > 0:
             x = blur(x, u[:, _BLUR], self.blur, self.blur_sigma)
+        if self.solarize > 0:
+            x = solarized(x, u[:, _SOLARIZE], self.solarize, self.solarize_from)
+        if self.posterize > 0:
+            x = posterized(x, u[:, _POSTERIZE], self.posterize, self.posterize_bits)
         mean, std = (torch.tensor(v, device=x.device).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
         x = x.sub_(mean).div_(std)
         if self.erase > 0:
@@ -214,6 +232,13 @@ def _check_probabilities(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value <= 1:
             raise ConfigError(f"warp: {name} is a probability between 0 and 1, got {value}")
+
+
+def _check_tones(solarize_from: float, posterize_bits: int) -> None:
+    if not 0 <= solarize_from <= 1:
+        raise ConfigError(f"warp: solarize_from is a value of pixels between 0 and 1, got {solarize_from}")
+    if not 1 <= posterize_bits < MOST_BITS:
+        raise ConfigError(f"warp: posterize_bits is a number of bits from 1 to {MOST_BITS - 1}, got {posterize_bits}")
 
 
 def _check_ranges(**values: tuple[float, float]) -> None:
