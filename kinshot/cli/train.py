@@ -24,7 +24,11 @@ _OPTIONS = [
     ),
     click.option("--extend", type=click.IntRange(min=1), default=None, metavar="EPOCHS", help="Train a finished run so much longer."),
     click.option("--overwrite", is_flag=True, help="Replace an earlier run in the run folder, after a first step of the new one."),
-    click.option("--init", metavar="CHECKPOINT", help="Start from this checkpoint's encoder (short for init=...)."),
+    click.option(
+        "--init",
+        metavar="CHECKPOINT",
+        help="Start from the encoder of a checkpoint, a run or a backbone, such as efficientnet_lite0 (short for init=...).",
+    ),
     click.option("--device", help="auto, cpu, cuda, cuda:N or mps (short for train.device=...)."),
     click.option("--seed", type=int, help="Short for seed=...."),
     click.option("--dry-run", is_flag=True, help="Build everything, run one step, write nothing."),

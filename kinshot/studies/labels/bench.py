@@ -76,7 +76,8 @@ class Bench:
         found: list[Subject] = []
         for labels in self._alike(self._architecture):
             seeds = {run.recipe.seed: run for label in reversed(labels) for run in self.groups[label].runs}
-            before = [(run, one) for _, run in sorted(seeds.items()) for one in references([run]) if one.model is not None]
+            known = [(run, [one for one in references([run]) if one.model is not None]) for _, run in sorted(seeds.items())]
+            before = [(run, several[0]) for run, several in known if several]  # random weights, where there are others of `init` too
             if before:
                 name = self._named(before[0][1].label, labels, self._architecture)
                 several = len(before) > 1

@@ -211,7 +211,7 @@ def _about(by: Opened, looked: Looked | None, folder: Path) -> dict[str, str | l
         drawn = "" if len(looked.rows) == len(source) else ", drawn evenly by the run's seed (--samples)"
         found["Data"] = f"{source.name}, {len(source)} samples, {classes}"
         found["Looked at"] = f"{len(looked.rows)} of {len(source)} samples{drawn}, feature {by.feature}, computed on {by.device.type}"
-        notes = [*stand_in_notes(looked.data.whole), *source.said()]
+        notes = [*stand_in_notes(looked.data.whole), *source.said(), *looked.by.started[1]]
         if notes:
             found["Notes"] = notes
     lineage = Lineage([(folder, run)])

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinshot.core.errors import ConfigError
+from kinshot.core.errors import ConfigError, KinshotError
 from kinshot.core.rng import keyed_numpy
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import Source
@@ -26,7 +26,7 @@ from kinshot.recipes.recipe import Choice
 from kinshot.recipes.specs import check_features
 from kinshot.runs.begun import begun_with
 from kinshot.runs.data import Data, data_of
-from kinshot.runs.embedder import from_checkpoint, input_spec, untrained
+from kinshot.runs.embedder import from_checkpoint, initial, input_spec, untrained
 from kinshot.runs.inputs import build_views, views_by_field
 from kinshot.samples.spec import Spec
 
@@ -48,9 +48,19 @@ class Opened:
         return input_spec(self.run.checkpoint)
 
     @cached_property
+    def started(self) -> tuple[Model, list[str]]:
+        """The model as it was before training, which a run with `init` began with, and what is to be said of it."""
+        try:
+            begun = initial(self.run)
+            notes = [f"before training: the encoder of {self.run.recipe.init}, which this run began with"] if begun else []
+        except KinshotError as error:
+            begun, notes = None, [f"before training: random weights, as the encoder that this run began with is not to be had: {error}"]
+        return (begun or untrained(self.run)).to(self.device), notes
+
+    @property
     def before(self) -> Model:
-        """The model as it was before training."""
-        return untrained(self.run).to(self.device)
+        """The model of `started`."""
+        return self.started[0]
 
 
 def opened(path: Path, feature: str, device: torch.device) -> Opened:
