@@ -10,10 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from kinshot.core.errors import ConfigError
 from kinshot.encoders import ENCODERS
 from kinshot.encoders.build import build_encoder
 from kinshot.encoders.maps import Maps, place_mean
 from kinshot.encoders.timm_adapter import TimmEncoder
+from kinshot.learn.depth import share_by_depth
+from kinshot.learn.optim import SCALE, decay_groups
 from kinshot.samples.characters import PADDING
 from kinshot.samples.frames import FramesSpec
 from kinshot.samples.pixels import PixelSpec
@@ -191,3 +194,21 @@ def test_class_and_register_tokens_stand_beside_the_places() -> None:
     assert maps.values.shape == (2, 192, 6, 6)
     assert torch.equal(maps.beside, tokens[:, :2].mT)
     assert torch.equal(maps.values[:, :, 1, 2], tokens[:, 2 + 6 + 2])
+
+
+@each
+def test_shares_of_the_learning_rate_fall_with_depth(name: str, settings: dict[str, Any], spec: Spec) -> None:
+    encoder = build_encoder(name, settings, spec)
+    if not getattr(encoder, "stages", ()):
+        with pytest.raises(ConfigError, match=r"train\.layer_decay: the encoder \w+ does not say its stages"):
+            share_by_depth(encoder, decay=0.5)
+        return
+    share_by_depth(encoder, decay=0.5)
+    shares = {id(weight): group.get(SCALE, 1.0) for group in decay_groups(encoder, 0.0) for weight in group["params"]}
+    assert len(shares) == sum(weight.requires_grad for weight in encoder.parameters())
+    count, met = len(encoder.stages), set[int]()
+    for number, stage in enumerate(encoder.stages):
+        for weight in encoder.get_submodule(stage).parameters():
+            assert id(weight) in met or shares[id(weight)] == 0.5 ** (count - number), stage
+            met.add(id(weight))
+    assert set(shares.values()) <= {0.5**steps for steps in range(count + 2)}
