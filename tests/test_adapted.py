@@ -101,6 +101,7 @@ def test_one_figure_up_and_one_down_is_no_gain() -> None:
     up, down = [0.0] * 40, [100.0] * 40
     found = compared(recipe, {"kNN": up, "5-way": down}, {"kNN": down, "5-way": up})
     assert found["verdict"] == "worse"
+    assert "by labels of its training data, which training did not see, and validation episodes" in told(recipe, found, "out")[-1]
 
 
 def test_without_labels_nothing_is_claimed(first: Path, tmp_path: Path) -> None:
@@ -194,4 +195,4 @@ def test_photographs_in_class_folders_judge_the_packaged_encoder(tmp_path: Path,
     assert found["kNN"]["of"] == 12
     assert found["verdict"] in ("better", "worse", "not shown")
     assert "as init was" in printed.err
-    assert "by its training photographs, with their labels, which training did not see" in printed.err
+    assert "by labels of its training data, which training did not see" in printed.err

@@ -86,7 +86,8 @@ def told(recipe: Recipe, said: Mapping[str, Any], out: str) -> list[str]:
         for name, one in said.items()
         if isinstance(one, dict)
     ]
-    known = "its training photographs, with their labels, which training did not see" if KNN in said else "validation episodes"
+    judges = {KNN: "labels of its training data, which training did not see"}
+    known = ", and ".join(dict.fromkeys(judges.get(name, "validation episodes") for name, one in said.items() if isinstance(one, dict)))
     again = "less of it can be changed (train.layer_decay, train.freeze), or for fewer epochs"
     verdicts = {
         BETTER: f"this training helped, by {known}",
