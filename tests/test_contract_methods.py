@@ -223,11 +223,12 @@ def clock_of(count):
 
 
 def extractor(method):
-    def extract(head=None):
+    def extract(head=None, rows=None, quarters=0):
         with torch.no_grad():
             training = method.training
             method.eval()
-            found = (head or method.projector)(method.encoder(samples(method.encoder.input.kind))).float()
+            shown = samples(method.encoder.input.kind)
+            found = (head or method.projector)(method.encoder(torch.rot90(shown, quarters, (-2, -1)) if quarters else shown)).float()
             method.train(training)
         return found
 

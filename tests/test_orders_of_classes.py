@@ -187,3 +187,23 @@ def test_a_run_gives_an_order_the_attribute_that_it_names():
         assert len(set(labels[row] // 3)) == 1
     with pytest.raises(ConfigError, match=r"order balanced needs the attribute 'seen' of the data, one value a sample: valid names: kind$"):
         build(load_recipe(str(TINY), ("train.batch_size=12", "order=balanced", "order.attribute=seen")), source)
+
+
+@pytest.mark.parametrize("per_class", [2, 3, 50])
+def test_together_keeps_members_side_by_side_and_leaves_nobody_out(per_class):
+    labels = np.random.default_rng(2).permutation(np.repeat([-1, 0, 1, 2, 3], [3, 1, 7, 4, 9]))
+    rows = ORDERS.build("together", labels, 6, 4, 5, settings={"per_class": per_class})(3).flatten().numpy()
+    assert sorted(rows.tolist()) == list(range(len(labels)))
+    found = labels[rows]
+    sizes, at = [], 0
+    while at < len(found):
+        end = at + 1
+        while found[at] >= 0 and end < len(found) and found[end] == found[at]:
+            end += 1
+        sizes.append((int(found[at]), end - at))
+        at = end
+    # a class comes in as many groups as it needs, which may meet by chance
+    for label, members in ((0, 1), (1, 7), (2, 4), (3, 9)):
+        assert sum(size for of, size in sizes if of == label) == members
+        assert len([size for of, size in sizes if of == label]) <= -(-members // per_class)
+    assert sum(size for of, size in sizes if of < 0) == 3

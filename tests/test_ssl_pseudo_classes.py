@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
 from kinshot.core.rng import keyed_generator
+from kinshot.kin.markov import markov_clusters
 from kinshot.learn import METHODS
 from kinshot.samples.batch import Batch
 from tests import tiny
@@ -25,7 +27,7 @@ def method_of(**settings):
     return METHODS.build("pseudo_classes", model_of(encoder_for("image", "simclr")), CONTEXT, settings=settings).eval()
 
 
-def clustered(head=None, rows=None):
+def clustered(head=None, rows=None, quarters=0):
     """Embeddings of N samples in pairs that lie close together."""
     centers = torch.randn(N // 2, 8, generator=keyed_generator(5, "centers"))
     return centers.repeat_interleave(2, 0) + 0.01 * torch.randn(N, 8, generator=keyed_generator(6, "noise"))
@@ -77,6 +79,33 @@ def test_members_come_together_once_there_are_pseudo_classes():
     assert before.shape == after.shape == (N // B, B)
     assert (after.view(-1, 2)[:, 0] // 2 == after.view(-1, 2)[:, 1] // 2).all()
     assert not (before.view(-1, 2)[:, 0] // 2 == before.view(-1, 2)[:, 1] // 2).all()
+
+
+def test_turned_images_are_clustered_by_what_is_said_of_all_four():
+    method, asked = method_of(warmup_epochs=0, neighbors=1, turned=True), []
+
+    def extract(head=None, rows=None, quarters=0):
+        asked.append(quarters)
+        # upright everything is alike but for the parity, turned by a quarter alone pairs are told apart
+        return clustered() if quarters == 1 else torch.eye(8)[torch.arange(N) % 2]
+
+    method.start_epoch(0, extract)
+    assert asked == [0, 1, 2, 3]
+    z = torch.cat([torch.nn.functional.normalize(extract(quarters=q), dim=1) for q in range(4)], dim=1)
+    assert torch.equal(method.assigned, markov_clusters(z, neighbors=1))
+
+
+def test_a_run_embeds_turned_images(tmp_path):
+    settings = ["train.epochs=2", "method.warmup_epochs=0", "method.neighbors=5", "method.turned=true", "views.turns=true"]
+    done = tiny.run("ssl", "pretrain", tiny.TINY, "method=pseudo_classes", *settings, "--out", "run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_only_square_images_are_turned():
+    encoder = encoder_for("image", "simclr")
+    encoder.input = replace(encoder.input, height=6)
+    with pytest.raises(ConfigError, match="only square images can be turned"):
+        METHODS.build("pseudo_classes", model_of(encoder), CONTEXT, settings={"turned": True})
 
 
 @pytest.mark.parametrize("wrong", [{"warmup_epochs": -1}, {"every": 0}, {"per_class": 0}, {"temperature": 0.0}, {"inflation": 1.0}])

@@ -18,10 +18,11 @@ from kinshot.samples.batch import Batch
 class Extract(Protocol):
     """Embeds every training sample, or some `rows`: eval mode, no augmentation, no gradient, float32 (N, D) on the CPU.
 
-    `head` is applied to the encoder's output; None stands for the model's projector.
+    `head` is applied to the encoder's output; None stands for the model's projector. Images are shown turned by `quarters` of a turn
+    counterclockwise.
     """
 
-    def __call__(self, head: nn.Module | None = None, rows: np.ndarray | None = None) -> Tensor: ...  # noqa: D102 - the class says it
+    def __call__(self, head: nn.Module | None = None, rows: np.ndarray | None = None, quarters: int = 0) -> Tensor: ...  # noqa: D102 - the class says it
 
 
 class Method(nn.Module):

@@ -80,9 +80,16 @@ class Job:
         """The method being trained."""
         return self.run.learner.method
 
-    def extract(self, head: torch.nn.Module | None = None, rows: np.ndarray | None = None) -> Tensor:
-        """Head output of every training sample, or of some `rows`: evaluation mode, no augmentation, float32 (N, D) on the CPU."""
-        return extract(Features(self.method, head), self.source, self.make_batch.clean, rows=rows, device=self.plan.device)["z"]
+    def extract(self, head: torch.nn.Module | None = None, rows: np.ndarray | None = None, quarters: int = 0) -> Tensor:
+        """Head output of every training sample, or of some `rows`: evaluation mode, no augmentation, float32 (N, D) on the CPU.
+
+        Images are shown turned by `quarters` of a turn counterclockwise.
+        """
+
+        def prepared(samples: Tensor) -> Tensor:
+            return self.make_batch.clean(torch.rot90(samples, quarters, (-2, -1)) if quarters else samples)
+
+        return extract(Features(self.method, head), self.source, prepared, rows=rows, device=self.plan.device)["z"]
 
     def embed_source(self, source: Source, rows: np.ndarray | None = None) -> dict[str, Tensor]:
         """Features by name, `joint` among them, of another source of the same kind of samples, or of some of its `rows`."""

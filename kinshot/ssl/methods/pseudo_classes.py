@@ -18,9 +18,12 @@ from kinshot.learn import METHODS
 from kinshot.learn.method import Extract, Method
 from kinshot.learn.model import Model
 from kinshot.learn.outputs import Outputs
+from kinshot.objectives.common import unit
 from kinshot.objectives.nt_xent import nt_xent
 from kinshot.objectives.sup_con import sup_con
 from kinshot.samples.batch import Batch
+from kinshot.samples.pixels import PixelSpec
+from kinshot.samples.spec import Spec
 
 
 @METHODS.register("pseudo_classes")
@@ -42,6 +45,8 @@ class PseudoClasses(Method):
         neighbors: nearest samples in each direction that can be linked.
         link_temperature: of the links' weights, see `kinshot.kin.markov_clusters`.
         inflation: larger ones make smaller pseudo-classes.
+        turned: whether images are clustered by what is said of them in all four positions, side by side, for square images whose views
+            are turned too (`views.turns`).
     """
 
     assigned: Tensor
@@ -58,6 +63,7 @@ class PseudoClasses(Method):
         neighbors: int = 20,
         link_temperature: float = 0.1,
         inflation: float = 1.8,
+        turned: bool = False,
     ) -> None:
         super().__init__(model)
         if not temperature > 0:
@@ -67,9 +73,11 @@ class PseudoClasses(Method):
                 raise ConfigError(f"{name}: expected at least {least}, got {value}")
         if context.batch_size < 2:
             raise ConfigError(f"pseudo_classes: expected a batch of at least 2, got {context.batch_size}: negatives come from the batch")
+        if turned:
+            check_square(getattr(model.encoder, "input", None))
         check_markov(neighbors, link_temperature, inflation)
         self.context, self.temperature = context, temperature
-        self.warmup_epochs, self.every = warmup_epochs, every
+        self.warmup_epochs, self.every, self.turned = warmup_epochs, every, turned
         self._clusters = partial(markov_clusters, neighbors=neighbors, temperature=link_temperature, inflation=inflation)
         self.register_buffer("assigned", torch.arange(context.num_samples))
         self.per_class = per_class
@@ -90,7 +98,12 @@ class PseudoClasses(Method):
         """Find the pseudo-classes of an epoch for which they are due."""
         if epoch >= self.warmup_epochs and (epoch - self.warmup_epochs) % self.every == 0:
             # what is in the buffer is what a run that goes on in the middle of an epoch makes its batches of
-            self.assigned.copy_(self._clusters(extract()))
+            self.assigned.copy_(self._clusters(self._embedded(extract)))
+
+    def _embedded(self, extract: Extract) -> Tensor:
+        if not self.turned:
+            return extract()
+        return torch.cat([unit(extract(quarters=quarters)) for quarters in range(4)], dim=1)
 
     def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
         """NT-Xent over both views while warming up, then SupCon over both views of the members of pseudo-classes."""
@@ -108,3 +121,10 @@ class PseudoClasses(Method):
         sizes = torch.bincount(self.assigned)
         several = sizes > 1
         return {"count": several.sum().float(), "covered": sizes[several].sum() / len(self.assigned)}
+
+
+def check_square(spec: Spec | None) -> None:
+    """Raises ConfigError for samples that cannot be turned by a quarter."""
+    if not isinstance(spec, PixelSpec) or spec.height != spec.width:
+        got = "other samples" if spec is None else spec.describe()
+        raise ConfigError(f"method.turned: only square images can be turned, got {got}: set method.turned=false")
