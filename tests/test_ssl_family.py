@@ -104,6 +104,20 @@ def test_nnclr():
     assert np.allclose(method.queue.keys[:B].numpy(), unit(a), atol=1e-6)
 
 
+def test_simclr_of_three_views():
+    method = method_of("simclr", temperature=0.2, views=3)
+    batch = Batch(torch.arange(B), tuple(noise(view, B, 3, 8, 8) for view in range(3)))
+    outputs = method.outputs(batch)
+    z = unit(outputs["projector"].detach().double().numpy())
+    assert len(z) == 3 * B
+    losses = []
+    for i in range(3 * B):
+        others = [j for j in range(3 * B) if j != i]
+        below = np.log(np.exp(z[others] @ z[i] / 0.2).sum())
+        losses.append(np.mean([below - z[i] @ z[j] / 0.2 for j in others if j % B == i % B]))
+    assert float(method.loss(outputs, batch, 0)["loss"].detach()) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
 @pytest.mark.parametrize("shots", [1, 3])
 def test_psco(shots):
     method = method_of("psco", queue=16, shots=shots, temperature=0.2, episode_temperature=0.7)

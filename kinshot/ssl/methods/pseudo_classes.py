@@ -47,6 +47,7 @@ class PseudoClasses(Method):
         inflation: larger ones make smaller pseudo-classes.
         turned: whether images are clustered by what is said of them in all four positions, side by side, for square images whose views
             are turned too (`views.turns`).
+        views: of each sample, 2 or more; 0 is as many as `views.views` gives.
     """
 
     assigned: Tensor
@@ -64,6 +65,7 @@ class PseudoClasses(Method):
         link_temperature: float = 0.1,
         inflation: float = 1.8,
         turned: bool = False,
+        views: int = 0,
     ) -> None:
         super().__init__(model)
         if not temperature > 0:
@@ -71,12 +73,14 @@ class PseudoClasses(Method):
         for name, value, least in (("warmup_epochs", warmup_epochs, 0), ("every", every, 1), ("per_class", per_class, 1)):
             if value < least:
                 raise ConfigError(f"{name}: expected at least {least}, got {value}")
+        if views < 0 or views == 1:
+            raise ConfigError(f"pseudo_classes: views is at least 2, or 0 for as many as views.views gives, got {views}")
         if context.batch_size < 2:
             raise ConfigError(f"pseudo_classes: expected a batch of at least 2, got {context.batch_size}: negatives come from the batch")
         if turned:
             check_square(getattr(model.encoder, "input", None))
         check_markov(neighbors, link_temperature, inflation)
-        self.context, self.temperature = context, temperature
+        self.context, self.temperature, self.view_count = context, temperature, views or 2
         self.warmup_epochs, self.every, self.turned = warmup_epochs, every, turned
         self._clusters = partial(markov_clusters, neighbors=neighbors, temperature=link_temperature, inflation=inflation)
         self.register_buffer("assigned", torch.arange(context.num_samples))
@@ -106,11 +110,11 @@ class PseudoClasses(Method):
         return torch.cat([unit(extract(quarters=quarters)) for quarters in range(4)], dim=1)
 
     def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
-        """NT-Xent over both views while warming up, then SupCon over both views of the members of pseudo-classes."""
+        """NT-Xent over all views while warming up, then SupCon over all views of the members of pseudo-classes."""
         z, ids = outputs["projector"], batch.indices
         if step // self.context.steps_per_epoch < self.warmup_epochs:
-            return {"loss": nt_xent(z, kin.views(ids), temperature=self.temperature)}
-        y = self.assigned[ids.to(self.assigned.device)].repeat(len(z) // len(ids))
+            return {"loss": nt_xent(z, kin.views(ids, self.view_count), temperature=self.temperature)}
+        y = self.assigned[ids.to(self.assigned.device)].repeat(self.view_count)
         return {"loss": sup_con(z, kin.labels(y), temperature=self.temperature)}
 
     @torch.no_grad()
