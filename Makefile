@@ -70,7 +70,7 @@ numerics: $(STAMP) ## the numerical tests again, as on processors that know fewe
 learn2learn: $(STAMP) ## the tests against learn2learn and easyfsl, in a second environment that is made first
 	.ci/learn2learn $(VENV)
 
-results: $(STAMP) ## regenerate docs/results.md and the results in README.md from docs/results/*.json
+results: $(STAMP) ## regenerate docs/results.md, the results in README.md and the figures of `ssl list` from docs/results/*.json
 	$(BIN)/python docs/make_results.py
 
 api: $(STAMP) ## regenerate docs/api.md and kinshot/typed from names and docstrings

@@ -39,6 +39,7 @@ setup(
         "kinshot": ["py.typed", "typed/*.pyi"],
         "kinshot.recipes": ["configs/*.yaml"],
         "kinshot.datasets": ["splits/*.json"],
+        "kinshot.ssl": ["measured.json"],
         "kinshot.studio": ["static/*"],
     },
     install_requires=[

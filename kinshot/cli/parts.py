@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import click
 
 from kinshot.cli.common import show
+from kinshot.cli.method_facts import figures, figures_text, line_of, method_facts
 from kinshot.cli.options import JSON
 from kinshot.core.config import dataclass_parameters
 from kinshot.core.errors import ConfigError, suggest
@@ -30,6 +31,7 @@ from kinshot.segmentation import SEGMENTERS
 REGISTRIES: list[Registry] = [
     *PARTS.values(), HEADS, SEGMENTERS, OBJECTIVES, KINS, MINERS, METRICS, AUGMENTERS, LOGGERS, SPECS, EXPORTS
 ]  # fmt: skip
+METHOD = "method"
 KINDS = ["recipe", *(registry.kind for registry in REGISTRIES), "section"]
 
 
@@ -48,13 +50,16 @@ class Described(NamedTuple):
         settings = {p.name: {"type": p.annotation, "default": _default(p), "help": p.help} for p in self.parameters.values()}
         summary = self.docstring.split("\n", 1)[0]
         takes = {"takes": self.takes} if self.takes else {}
-        return {"kind": self.kind, "name": self.name, "module": self.module, "summary": summary, **takes, "settings": settings}
+        facts = method_facts(self.name, self.docstring) if self.kind == METHOD else {}
+        about = {"kind": self.kind, "name": self.name, "module": self.module, "summary": summary}
+        return {**about, **takes, **facts, "settings": settings}
 
     def as_text(self) -> str:
         """What people read."""
         about = self.docstring.split("\n\n>>>")[0].split("\n\nArgs:")[0].split("\nArgs:")[0]
         rows = [f"  {p.name}: {p.annotation} = {_default(p)}\n      {p.help}" for p in self.parameters.values()]
         takes = [f"\ntakes: {self.takes}"] if self.takes else []
+        takes += [f"\nmeasured: {figures_text(self.name)}"] if self.kind == METHOD and figures(self.name) else []
         return "\n".join([f"{self.kind} {self.name}: {about}", *takes, "", "settings:" if rows else "no settings", *rows])
 
 
@@ -79,10 +84,12 @@ def list_command(pattern: str, as_json: bool) -> None:
         for kind, names in found.items():
             if names:
                 width = max(map(len, names))
-                blocks.append("\n".join([f"{kind}:", *(f"  {name:<{width}}  {summary}" for name, summary in names.items())]))
+                blocks.append("\n".join([f"{kind}:", *(f"  {name:<{width}}  {_line(kind, name, s)}" for name, s in names.items())]))
         return "\n".join(blocks) or f"nothing matches {pattern}"
 
-    show({"parts": found}, as_json, text)
+    methods = PARTS[METHOD].entries
+    facts = {name: method_facts(name, methods[name].docstring) for name in found[METHOD]}
+    show({"parts": found, "methods": facts}, as_json, text)
 
 
 @click.command(name="show")
@@ -149,6 +156,12 @@ def refuse_unknown_groups() -> None:
 def _summary(entry: Entry) -> str:
     """A part's line, after what an objective takes: a relation, classes, views, or a teacher."""
     return f"({_takes(entry)}) {entry.summary}" if _takes(entry) else entry.summary
+
+
+def _line(kind: str, name: str, summary: str) -> str:
+    """A part's line, and behind it the paper and the figures of a method."""
+    told = line_of(PARTS[METHOD].entries[name].docstring, name) if kind == METHOD else ""
+    return f"{summary} [{told}]" if told else summary
 
 
 def _takes(entry: Entry) -> str:
