@@ -22,7 +22,7 @@ from kinshot.core.errors import Interrupted, KinshotError
 from kinshot.fewshot.episodes import sample_episodes
 from kinshot.fewshot.evaluate import build_head, episode_accuracy
 from kinshot.learn.model import Model
-from kinshot.recipes.recipe import Choice, Recipe, differences, load_recipe
+from kinshot.recipes.recipe import Choice, Recipe, differences, load_recipe, recipe_data
 from kinshot.recipes.splits import own_split
 from kinshot.runs.start import Options
 from kinshot.runs.train import train_recipe
@@ -98,8 +98,8 @@ class Run:
 
     @property
     def key(self) -> str:
-        """A digest of all that decides the figures, wherever the data lie."""
-        told = self.read().to_dict()
+        """A digest of all that decides the figures, wherever the data lie; what has a default now that it had not is no difference."""
+        told = recipe_data(self.recipe, [*self.settings, f"seed={self.seed}"])
         told["data"].pop("root", None)
         text = json.dumps([told, asdict(self.exam)], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

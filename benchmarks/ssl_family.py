@@ -36,10 +36,14 @@ RECIPES = {
     "tico": "TiCo",
     "npid": "NPID",
     "interclr": "InterCLR on MoCo v2",
+    "interclr_npid": "InterCLR on NPID (our recipe)",
+    "interclr_byol": "InterCLR on BYOL (our recipe)",
+    "mae": "MAE (vision transformer)",
 }
 """What rows call the method of the recipe `fashion_NAME`. A further form or method is a further line here, and its recipe."""
 NOTES = [
-    "the same encoder, batch and views for all (one view of a sample for NPID), projectors as the methods want them, one seed",
+    "the same encoder, batch and views for all, one view of a sample for those that take one, projectors as methods want them, one seed",
+    "MAE has a vision transformer of 64 numbers a token and six layers, as it needs patches, and views of unchanged brightness",
     "CPU minutes are the process time of each training, on a machine that others use too; epochs were set so that they are about 3",
 ]
 

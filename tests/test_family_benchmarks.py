@@ -20,7 +20,7 @@ from kinshot.core.small_files import read_json
 from kinshot.datasets import omniglot
 from kinshot.recipes.recipe import load_recipe, recipe_names
 
-FEW = ["train.epochs=1", "train.batch_size=16", "encoder.width=4", "projector.hidden=8", "projector.dim=8", "monitor.tensorboard=false"]
+FEW = ["train.epochs=1", "train.batch_size=16", "projector.hidden=8", "projector.dim=8", "monitor.tensorboard=false"]
 LETTERS = [*FEW, "views.small_epochs=0", "method.clusters=6", "method.warmup_epochs=0", "method.queue=32"]
 LETTERS += ["method.min_cluster=2", "method.negatives=8", "method.pool=32"]
 
@@ -63,7 +63,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_fashion_recipe_is_a_method_of_the_family_and_they_differ_in_what_is_theirs() -> None:
     assert {f"fashion_{name}" for name in ssl_family.RECIPES} == {name for name in recipe_names() if name.startswith("fashion_")}
-    recipes = [load_recipe(f"fashion_{name}") for name in ssl_family.RECIPES]
+    recipes = [load_recipe(f"fashion_{name}") for name in ssl_family.RECIPES if name != "mae"]  # which needs patches
     assert len({json.dumps([r.encoder.settings, r.data.settings, r.train.batch_size, r.seed], sort_keys=True) for r in recipes}) == 1
     views = {json.dumps({key: value for key, value in r.views.settings.items() if key != "views"}) for r in recipes}
     assert len(views) == 1
