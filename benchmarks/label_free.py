@@ -6,6 +6,7 @@ A command that was stopped goes on where it was; a result of other settings is m
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -32,8 +33,6 @@ from kinshot.studies.frozen.settings import Settings
 from kinshot.studies.references import references
 from kinshot.studies.study import Trained, labelled, load_runs
 
-FEATURE = "backbone"
-
 
 @dataclass(frozen=True)
 class Exam:
@@ -44,24 +43,27 @@ class Exam:
         ks: neighbours that vote, each number on its own.
         bank_share: share of each class of the split that is the bank; 0 for split train, where its classes are the same.
         shots: support images of a class in few-shot episodes; empty for none.
-        ways: classes of an episode.
+        ways: classes of an episode, each number with each of shots.
         queries: query images of each class.
         episodes: how many.
+        feature: what is measured, backbone or projector.
     """
 
     split: str = "test"
     ks: tuple[int, ...] = (20, 200)
     bank_share: float = 0.0
     shots: tuple[int, ...] = ()
-    ways: int = 5
+    ways: tuple[int, ...] = (5,)
     queries: int = 10
     episodes: int = 2000
+    feature: str = "backbone"
 
     def described(self) -> dict[str, Any]:
         """What a result file says of the episodes."""
         if not self.shots:
             return {}
-        drawn = f"{self.episodes} of {self.ways} ways and {self.queries} queries each (seed 0), the same for every run; nearest class mean"
+        ways = " and ".join(map(str, self.ways))
+        drawn = f"{self.episodes} of {ways} ways and {self.queries} queries each (seed 0), the same for every run; nearest class mean"
         return {"episodes": drawn, "episodes are drawn from": f"split {self.split}"}
 
 
@@ -174,7 +176,7 @@ def beside(run: Run, path: Path) -> dict[str, dict[str, float]]:
 def _wanted(run: Run, loaded: Trained, *, reference: bool = False) -> Wanted:
     """What is measured of a run between bank and queries."""
     exam = run.exam
-    return Wanted(("knn", "linear"), Settings(ks=exam.ks), FEATURE, _part(loaded, exam), None, exam.bank_share, reference)
+    return Wanted(("knn", "linear"), Settings(ks=exam.ks), exam.feature, _part(loaded, exam), None, exam.bank_share, reference)
 
 
 def _part(loaded: Trained, exam: Exam) -> Choice:
@@ -187,12 +189,12 @@ def _episodes(model: Model | None, loaded: Trained, exam: Exam) -> dict[str, flo
     if not exam.shots:
         return {}
     source, labels = labelled(_part(loaded, exam), loaded.input, "--data")
-    name = source.spec.raw_feature if model is None else FEATURE
+    name = source.spec.raw_feature if model is None else exam.feature
     features, found = features_of(model, source, torch.device("cpu"))[name], {}
-    for shots in exam.shots:
-        drawn = sample_episodes(labels, ways=exam.ways, shots=shots, queries=exam.queries, episodes=exam.episodes, seed=0)
-        accuracy = episode_accuracy(features, drawn, build_head("prototype"), exam.ways)
-        found[f"{exam.ways}-way {shots}-shot accuracy, %"] = round(100 * float(np.mean(accuracy)), 3)
+    for ways, shots in itertools.product(exam.ways, exam.shots):
+        drawn = sample_episodes(labels, ways=ways, shots=shots, queries=exam.queries, episodes=exam.episodes, seed=0)
+        accuracy = episode_accuracy(features, drawn, build_head("prototype"), ways)
+        found[f"{ways}-way {shots}-shot accuracy, %"] = round(100 * float(np.mean(accuracy)), 3)
     return found
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from benchmarks import interclr_ablation, interclr_vs_moco, ssl_family
+from benchmarks import interclr_ablation, interclr_vs_moco, omniglot_switches, ssl_family
 from benchmarks.label_free import Exam, Run
 from kinshot.core.small_files import read_json
 from kinshot.datasets import omniglot
@@ -138,9 +139,25 @@ def test_arms_are_paired_by_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert row["n"] == 2
 
 
+def test_switches_are_measured_on_the_projector_in_both_numbers_of_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = omniglot._classes
+    monkeypatch.setattr(omniglot, "_classes", lambda scheme, split: every(scheme, split)[:7])
+    monkeypatch.setattr(omniglot_switches, "EXAM", Exam(ks=(5,), bank_share=0.5, shots=(1,), ways=(2, 5), queries=5, feature="projector"))
+    arms = {name: replace(arm, exam=omniglot_switches.EXAM) for name, arm in omniglot_switches.ARMS.items()}
+    monkeypatch.setattr(omniglot_switches, "COMPARISON", replace(omniglot_switches.COMPARISON, arms=arms))
+    write_letters(tmp_path / "data")
+    out, table = tmp_path / "runs", tmp_path / "switches.json"
+    words = ["--omniglot", tmp_path / "data", "--out", out, "--json", table, "--split", "val", "--arms", "all", "simclr", "--seeds", "0"]
+    assert called(monkeypatch, omniglot_switches, *words, "--set", *FEW, "views.small_epochs=0", "train.epochs=8") == 0
+    rows = {(row["label"], row["metric"]): row["mean"] for row in read_json(table)["rows"]}
+    for metric in ("2-way 1-shot accuracy, %", "5-way 1-shot accuracy, %"):
+        difference = rows["all switches", metric] - rows["no pseudo-classes", metric]
+        assert rows["all switches minus no pseudo-classes, paired", metric] == pytest.approx(difference, abs=2e-3)
+
+
 def test_every_arm_of_both_comparisons_is_a_recipe_and_says_one_difference() -> None:
-    for module in (interclr_ablation, interclr_vs_moco):
-        for one, other, _ in module.PAIRS:
+    for module in (interclr_ablation, interclr_vs_moco, omniglot_switches):
+        for one, other, _ in module.COMPARISON.pairs:
             assert {one, other} <= module.ARMS.keys()
         for arm in module.ARMS.values():
             Run(arm.label, arm.recipe, arm.settings, 0, Path("data"), Path("out"), arm.exam).read()

@@ -1,0 +1,42 @@
+"""What each switch of few-shot-aware pretraining brings on Omniglot: all of them, each left out or exchanged; five CPU minutes a run.
+
+    python -m benchmarks.omniglot_switches --omniglot data/omniglot --out runs/omniglot_switches --json docs/results/omniglot_switches.json
+
+All arms have equal epochs; stopped, the command goes on. Every arm differs in one switch from the first one, `omniglot_five_minutes`: views
+turned by quarters, pseudo-classes, images clustered in all four positions, members of a class side by side. `--split val` is for choosing.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks.label_free import Exam
+from benchmarks.paired_arms import Arm, Comparison
+
+EXAM = Exam(ks=(20,), bank_share=0.5, shots=(1, 5), ways=(5, 20), queries=15, feature="projector")
+ALL = "all"
+SIMCLR = ("method=simclr", "method.temperature=0.1")
+SETTINGS = {
+    ALL: ("all switches", ()),
+    "upright": ("views upright", ("views.turns=false", "method.turned=false")),
+    "one_position": ("clustered upright alone", ("method.turned=false",)),
+    "apart": ("batches shuffled", ("method.per_class=1",)),
+    "simclr": ("no pseudo-classes", SIMCLR),
+    "plain": ("SimCLR, views upright", (*SIMCLR, "views.turns=false")),
+    "psco": ("PsCo in place of pseudo-classes", ("method=psco", "method.temperature=0.1")),
+}
+ARMS = {
+    name: Arm(label, name, "omniglot_five_minutes", ("monitor.tensorboard=false", *own), "omniglot", EXAM)
+    for name, (label, own) in SETTINGS.items()
+}
+COMPARISON = Comparison(
+    "omniglot_switches",
+    __doc__.partition("\n")[0],
+    {"omniglot": "omniglot-py or images_background"},
+    ARMS,
+    [(ALL, name, f"all switches minus {label}, paired") for name, (label, _) in SETTINGS.items() if name != ALL],
+    ["no arm sees a label; features are projector outputs, one forward pass upright"],
+)
+
+if __name__ == "__main__":
+    sys.exit(COMPARISON.run())
