@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from typing import Any, NamedTuple
 
 import pytest
@@ -289,6 +290,18 @@ def test_loss_is_a_finite_scalar_that_reaches_every_parameter(case):
 
 
 @every_method
+def test_every_parameter_of_its_own_gets_a_gradient_in_the_first_steps_or_later(case):
+    """Decoders, predictors, prototypes: some stand still in the first epochs, none for ever."""
+    if supervised(case.name):
+        pytest.skip("what learns from labels has rows for classes that no batch may hold")
+    method = started(case)
+    for step in (0, 60):
+        step_of(method, first_batch(method), step)["loss"].backward()
+    own = [(n, p) for n, p in method.named_parameters() if p.requires_grad and not n.startswith("model.")]
+    assert [n for n, p in own if p.grad is None] == []
+
+
+@every_method
 def test_loss_falls_on_a_fixed_batch(case):
     method = started(case)
     optimizer = optimizer_of(method, lr=0.005)  # losses are of any size: what one divides by 0.1 another multiplies by 25
@@ -345,8 +358,11 @@ def test_a_step_without_after_step_leaves_only_running_statistics(case):
 @every_method
 def test_batch_of_two_works_or_is_refused(case):
     try:
-        method = started(case, batch=2)
-    except ConfigError:
+        method, refused = started(case, batch=2), ""
+    except ConfigError as error:
+        method, refused = None, str(error)
+    if method is None:
+        assert re.search("batch|queries|ways|at least|fill", refused), refused
         return
     loss = step_of(method, torch.arange(2), 0)["loss"]
     assert torch.isfinite(loss)

@@ -281,6 +281,41 @@ def test_losses_are_those_of_lightly():
     assert found["loss"] == pytest.approx(float(TiCoLoss()(torch.from_numpy(a), torch.from_numpy(keys_of(method, batch)[1]))), rel=1e-5)
 
 
+def test_swav_and_dino_are_those_of_lightly() -> None:
+    from lightly.loss import DINOLoss, SwaVLoss
+
+    def shown(method):
+        batch = Batch(torch.arange(B), tuple(noise(seed, B, 3, 8, 8) for seed in (1, 2, 3)))
+        with torch.no_grad():
+            loss = method.loss(method.outputs(batch), batch, 0)["loss"]
+            z = [method.model.outputs(x, ("projector",))["projector"] for x in batch.views]
+        return float(loss), z, batch
+
+    loss, z, _ = shown(method := method_of("swav", views=3, prototypes=5, queue=None))
+    scores = [method.prototypes(one).detach() for one in z]
+    assert loss == pytest.approx(float(SwaVLoss()(scores[:2], scores[2:])), rel=1e-4)
+    loss, z, batch = shown(method := moved(method_of("dino", views=3, prototypes=5)))
+    with torch.no_grad():
+        said = [method.key_prototypes(method.key(x, 0)) for x in batch.views[:2]]
+        theirs = DINOLoss(output_dim=5)(said, [method.prototypes(one) for one in z])
+    assert loss == pytest.approx(float(theirs), rel=1e-4)
+
+
+def test_contrasts_are_those_of_lightly() -> None:
+    from lightly.loss import NegativeCosineSimilarity, NTXentLoss
+
+    found, (a, b), _ = parts(method_of("simclr", temperature=0.3))
+    a, b = torch.from_numpy(a), torch.from_numpy(b)
+    assert found["loss"] == pytest.approx(float(NTXentLoss(0.3)(a, b)), rel=1e-5)
+    method = moved(method_of("byol"))
+    found, (a, b), batch = parts(method)
+    cosine, keys = NegativeCosineSimilarity(), keys_of(method, batch)
+    sides = [
+        float(cosine(torch.from_numpy(run(method.predictor, z)), torch.from_numpy(k))) for z, k in zip((a, b), keys[::-1], strict=True)
+    ]
+    assert found["loss"] == pytest.approx(4 + 2 * sum(sides), rel=1e-5)
+
+
 def test_momentum_rises_to_one():
     found = [rising_momentum(0.9, step, 100) for step in range(101)]
     assert found[0] == pytest.approx(0.9)
