@@ -16,7 +16,7 @@ from kinshot.cli.ssl import main
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.learn.knn import knn_accuracies, knn_answers
 from kinshot.studies.frozen.geometry import all_uniformity, class_alignment
-from kinshot.studies.frozen.linear import PENALTIES, _accuracy, choose_penalty
+from kinshot.studies.frozen.linear import PENALTIES, Classifier, choose_penalty
 from kinshot.studies.frozen.parts import stratified
 from tests.study_runs import DIGITS, features, rest, source, unit, write_run
 
@@ -67,18 +67,31 @@ def test_the_linear_probe_is_scikit_learn_s_regression_on_standardised_features(
     mean, spread = x.mean(0), x.std(0)
     model = LogisticRegression(C=1 / (penalty * 400), tol=1e-8, max_iter=5000).fit((x - mean) / spread, labels)
     expected = (model.predict((q - mean) / spread) == truth).mean()
-    assert _accuracy(bank, labels, queries, truth, penalty) == pytest.approx(expected, abs=1e-12)
+    assert Classifier.fit(bank, labels, penalty, tolerance=1e-8).accuracy(queries, truth) == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_penalty_is_the_best_on_a_keyed_part_of_each_class() -> None:
     z, labels = blobs(500, dim=60)
-    penalty, tried = choose_penalty(z, labels, seed=3)
-    assert tried[penalty] == max(tried.values())
-    assert penalty == next(one for one in PENALTIES if one in tried and tried[one] == tried[penalty])  # of equals the strongest
-    assert choose_penalty(z, labels, seed=3) == (penalty, tried)
+    choice = choose_penalty(z, labels, seed=3)
+    tried = choice.tried
+    assert tried[choice.penalty] == max(tried.values())
+    assert choice.penalty == next(
+        one for one in PENALTIES if one in tried and tried[one] == tried[choice.penalty]
+    )  # of equals the strongest
+    assert choose_penalty(z, labels, seed=3).tried == tried
     held = stratified(labels, 0.1, 3, "probe/validation")
-    fitted = torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))
-    assert tried[penalty] == _accuracy(z[fitted[0]], labels[~held], z[fitted[1]], labels[held], penalty)
+    rest_of_them = torch.from_numpy(np.flatnonzero(~held))
+    alone = Classifier.fit(z[rest_of_them], labels[~held], choice.penalty, tolerance=1e-8)
+    assert tried[choice.penalty] == pytest.approx(alone.accuracy(z[torch.from_numpy(np.flatnonzero(held))], labels[held]), abs=0.021)
+
+
+def test_a_fit_that_begins_elsewhere_ends_where_every_fit_ends() -> None:
+    for n, dim in ((400, 12), (30, 60)):  # more rows than features, and fewer
+        z, labels = blobs(n, dim)
+        first = Classifier.fit(z, labels, 1e-1, tolerance=1e-9)
+        cold, warm = (Classifier.fit(z, labels, 1e-3, start=start, tolerance=1e-9) for start in (None, first.weights))
+        for a, b in zip(cold.weights, warm.weights, strict=True):
+            assert torch.allclose(a, b, atol=1e-4)
 
 
 def test_a_stratified_draw_takes_its_share_of_each_class_and_never_all_of_one() -> None:
@@ -134,8 +147,8 @@ def test_the_command_measures_runs_beside_references_and_says_how(runs: list[Pat
         expected = slow_knn(bank.double().numpy(), train.labels, asked.double().numpy(), k, 0.1) == test.labels
         assert first[f"kNN accuracy (k={k}), %"] == pytest.approx(100 * expected.mean(), abs=1e-3)
     penalty = float(found["protocol"]["linear"]["penalty chosen"][str(runs[0])].partition(",")[0])
-    expected_linear = 100 * _accuracy(bank, train.labels, asked, test.labels, penalty)
-    assert first["linear accuracy, %"] == pytest.approx(expected_linear, abs=1e-3)
+    expected_linear = 100 * Classifier.fit(bank, train.labels, penalty, tolerance=1e-6).accuracy(asked, test.labels)
+    assert first["linear accuracy, %"] == pytest.approx(expected_linear, abs=0.6)  # two of 355 samples
     assert [row["label"] for row in found["rows"] if row["metric"] == "linear accuracy, %"] == [
         "mean of 2", str(runs[0]), str(runs[1]), "untrained", "raw pixels",
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from kinshot.core.errors import DataError
 _MEMORY = 10  # pairs of steps and gradient changes kept
 _HALVINGS = 30
 _RENEWAL = 5  # steps between bounds on the Hessian
+_ENOUGH = 16  # rows for each feature that a bound on the Hessian is made of, where there are more
 _TOLERANCE = 1e-10
 
 
@@ -45,10 +46,15 @@ class _Problem:
         return self.x.mT @ (self.cost * (logits.softmax(-1) - self.hot)) + self.penalty * theta
 
     def inverse_bound(self, logits: Tensor) -> Tensor:
-        """Inverse of an upper bound of the Hessian at these logits, the same for every way: (E, D+1, D+1)."""
+        """Inverse of an upper bound of the Hessian at these logits, the same for every way: (E, D+1, D+1).
+
+        Of many rows every so manieth stands for those beside it: this is where steps are sought, and no part of the minimum.
+        """
         # the trace of diag(p) - p p^T bounds its largest eigenvalue; the floor keeps rows that are certain in the matrix
-        spread = (1 - logits.softmax(-1).square().sum(-1, keepdim=True)).clamp_min(1e-8)
-        bound = self.x.mT @ (self.cost * spread * self.x)
+        apart = max(1, self.x.shape[1] // (_ENOUGH * self.x.shape[2]))
+        x, cost = self.x[:, ::apart], self.cost[:, ::apart] * apart
+        spread = (1 - logits[:, ::apart].softmax(-1).square().sum(-1, keepdim=True)).clamp_min(1e-8)
+        bound = x.mT @ (cost * spread * x)
         diagonal = bound.diagonal(dim1=-2, dim2=-1)
         diagonal.mul_(1 + 1e-9).add_(self.penalty.squeeze(1))
         return torch.cholesky_inverse(torch.linalg.cholesky(bound))
@@ -85,7 +91,14 @@ class _Memory:
 
 
 def fit_logistic(
-    x: Tensor, hot: Tensor, C: float, *, max_iter: int, weights: Tensor | None = None, tolerance: float = _TOLERANCE
+    x: Tensor,
+    hot: Tensor,
+    C: float,
+    *,
+    max_iter: int,
+    weights: Tensor | None = None,
+    tolerance: float = _TOLERANCE,
+    start: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The minimum of 1/2 ||W||^2 + C * sum_i weight_i * CE(W^T x_i + b, y_i) of every episode.
 
@@ -98,7 +111,8 @@ def fit_logistic(
         C: inverse of the penalty's strength, positive.
         max_iter: most iterations.
         weights: weight of each row, at least 0, (E, N); None is 1 for all.
-        tolerance: largest entry of the gradient at the minimum, as a share of that of the start, or of 1 where that is more.
+        tolerance: largest entry of the gradient at the end, as a share of that at weights of 0, or of 1 where that is more.
+        start: weights and intercepts to begin at, those of another C for example; None begins at 0.
 
     Returns:
         Weights W (E, D, W) and intercepts b (E, W).
@@ -117,16 +131,19 @@ def fit_logistic(
     if hot.shape[-1] == 2:
         penalty = 2 * penalty  # weights w/2 and -w/2 have half the squared norm of w
     penalty[-1] = 0
-    theta = _minimise(_Problem(torch.cat([x, ones], -1), hot, cost, penalty), C, max_iter, tolerance)
+    theta = x.new_zeros(len(x), x.shape[2] + 1, hot.shape[2])
+    if start is not None:
+        theta = torch.cat([start[0] if basis is None else basis.mT @ start[0], start[1].unsqueeze(1)], 1)
+    theta = _minimise(_Problem(torch.cat([x, ones], -1), hot, cost, penalty), theta, C, max_iter, tolerance)
     found = theta[:, :-1]
     return (found if basis is None else basis @ found), theta[:, -1]
 
 
-def _minimise(problem: _Problem, C: float, max_iter: int, tolerance: float) -> Tensor:
-    theta = problem.x.new_zeros(len(problem.x), problem.x.shape[2], problem.hot.shape[2])
+def _minimise(problem: _Problem, theta: Tensor, C: float, max_iter: int, tolerance: float) -> Tensor:
     logits = problem.x @ theta
     value, gradient = problem.value(theta, logits), problem.gradient(theta, logits)
-    goal = tolerance * gradient.abs().amax((1, 2)).clamp_min(1)
+    flat = problem.gradient(torch.zeros_like(theta), torch.zeros_like(logits)) if bool(theta.any()) else gradient
+    goal = tolerance * flat.abs().amax((1, 2)).clamp_min(1)
     memory = _Memory(problem.inverse_bound(logits))
     for iteration in range(max_iter):
         active = gradient.abs().amax((1, 2)) > goal
