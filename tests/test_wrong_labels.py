@@ -13,8 +13,10 @@ from kinshot.core.errors import ConfigError
 from kinshot.datasets import SOURCES
 from kinshot.datasets.base import ArraySource
 from kinshot.datasets.wrong_labels import wrong_labels
+from kinshot.learn.knn import knn_accuracy
 from kinshot.recipes.recipe import load_recipe
 from kinshot.runs.job import build
+from kinshot.runs.knn_probe import KnnProbe
 from kinshot.runs.train import Options, train_recipe
 from tests.tiny import TINY
 
@@ -85,6 +87,35 @@ def test_a_run_learns_from_them_and_its_checkpoint_knows_the_data_as_it_is(tmp_p
     train_recipe(recipe("train.epochs=1"), options, lambda line: None)
     (path,) = list((tmp_path / "run" / "checkpoints").iterdir())[-1:]
     assert load_checkpoint(path).state["source"] == source.fingerprint()
+
+
+def test_the_knn_probe_of_a_run_keeps_the_labels_that_the_data_has():
+    source = SOURCES.build("digits", settings={"split": "test", "size": 16})
+    wrong, right = build(recipe("seed=5"), source), build(load_recipe(str(TINY), ["seed=5"]), source)
+    assert (wrong.source.labels != source.labels).any()
+    probes = KnnProbe(wrong), KnnProbe(right)
+    assert (probes[0].labels == source.labels).all()
+    assert (probes[0].query_rows == probes[1].query_rows).all()
+    assert probes[0](wrong) == probes[1](right)  # the same first weights, by the same labels
+
+
+def test_the_knn_probe_asks_another_split_and_training_is_the_same(tmp_path: Path):
+    results = []
+    for name, more in (("own", []), ("other", ["monitor.knn_split=test"])):
+        settings = ["data.split=train", "train.epochs=1", "monitor.tensorboard=false", "data.size=8", "encoder.width=4", *more]
+        results.append(train_recipe(load_recipe(str(TINY), settings), Options(tmp_path / name, quiet=True), lambda line: None))
+    assert results[0]["weights"] == results[1]["weights"]
+    assert "eval/knn/backbone" in results[1]["metrics"]
+    source = SOURCES.build("digits", settings={"split": "train", "size": 8})
+    job = build(load_recipe(str(TINY), ["data.split=train", "data.size=8", "monitor.knn_split=test"]), source)
+    probe = KnnProbe(job)
+    others = SOURCES.build("digits", settings={"split": "test", "size": 8})
+    assert (probe.query_labels == others.labels[probe.query_rows]).all()
+    bank, queries = job.extract(torch.nn.Identity(), probe.bank_rows), job.embed_source(others, probe.query_rows)["backbone"]
+    labels = torch.as_tensor(source.labels[probe.bank_rows]), torch.as_tensor(probe.query_labels)
+    assert probe(job)["backbone"] == knn_accuracy(bank, labels[0], queries, labels[1], k=20, temperature=0.1)
+    with pytest.raises(ConfigError, match=r"monitor\.knn_split: digits has no other split 'val'"):
+        KnnProbe(build(load_recipe(str(TINY), ["data.split=train", "data.size=8", "monitor.knn_split=val"]), source))
 
 
 def test_wrong_labels_that_nobody_learns_from_are_refused():

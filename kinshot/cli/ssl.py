@@ -112,19 +112,29 @@ def inspect_command(checkpoint: Path, as_json: bool) -> None:
 @ssl.command(name="sweep")
 @click.argument("recipe")
 @click.argument("settings", nargs=-1, metavar="[KEY=VALUE[,VALUE]...]...")
-@click.option("--seeds", default="0", show_default=True, help="Seeds, separated by commas; @seed in a setting stands for each.")
+@click.option("--seeds", default="", help="Seeds, separated by commas, as seed=0,1,2; @seed in a setting stands for each [default: 0].")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the runs [default: runs/RECIPE].")
 @JSON
 def sweep_command(recipe: str, settings: tuple[str, ...], seeds: str, out: Path | None, as_json: bool) -> None:
-    """Run RECIPE with every combination of settings and seeds; called again, it continues."""
-    from kinshot.recipes.specs import parse_numbers
-    from kinshot.runs.sweep import note_command, plan_sweep, run_sweep
+    """Run RECIPE with every combination of settings and seeds (key=a,b,c seed=0,1,2); called again, it continues.
+
+    Ends with a table of the runs' last figures, means with intervals over seeds. OUT/sweep.json says it all, and of an interrupted sweep
+    which runs are finished.
+    """
+    from kinshot.cli.table import rows_table
+    from kinshot.runs.sweep import plan_sweep, run_sweep, seeds_among
+    from kinshot.runs.sweep_account import write_account
 
     folder = out or Path("runs") / Path(recipe).stem
-    planned = plan_sweep(recipe, settings, parse_numbers(seeds, "--seeds", lowest=0), folder)
-    note_command(folder, command_line("ssl"))
-    results = run_sweep(planned, say)
-    show({"runs": results}, as_json, lambda: "\n".join(str(job.out) for job in planned))
+    varied, numbers = seeds_among(settings, seeds)
+    planned = plan_sweep(recipe, varied, numbers, folder)
+    command = command_line("ssl")
+    write_account(folder, command, planned)
+    results = run_sweep(planned, say, lambda: write_account(folder, command, planned))
+    account = write_account(folder, command, planned)
+    told = {"data": {"interval": account["interval"]}, "protocol": {}, "rows": account["rows"]}
+    places = [str(job.out) for job in planned]
+    show({"runs": results, "sweep": account}, as_json, lambda: "\n".join([*places, "", rows_table(told)]))
 
 
 ssl.add_command(probe_command)

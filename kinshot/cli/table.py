@@ -42,9 +42,21 @@ def accuracy_table(result: dict[str, Any]) -> str:
         if not result["beats_references"]:
             verdict = f"does NOT lie above {both} on every task with disjoint intervals"
         seen = " But see the warning above." if WARNING in protocol else ""
-        lines += ["", f"The best pretrained row {verdict}.{seen}"]
+        lines += ["", f"The best pretrained row {verdict}.{seen}", *_gains(result)]
     lines += [*_paired(result["heads paired"]), *_between(result["models paired"])]
     return "\n".join(lines)
+
+
+def _gains(result: dict[str, Any]) -> list[str]:
+    """How much more is right than with each reference, and what to try next where that is little."""
+    head = ["gain over", "task", "points", "row", "minus"]
+    rows = [
+        [g["against"], f"{g['ways']}-way {g['shots']}-shot", f"{g['mean']:+.2f} ± {g['ci95']:.2f}", f"{g['model']}, {g['row']}",
+         g["against_row"]]
+        for g in result.get("gains over references", [])
+    ]  # fmt: skip
+    step = result.get("next step", "")
+    return [*(["", "best row of each, on the same episodes:", *align([head, *rows])] if rows else []), *(["", step] if step else [])]
 
 
 def _tried(account: dict[str, Any] | None) -> list[str]:

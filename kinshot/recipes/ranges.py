@@ -16,6 +16,7 @@ _LOWEST = {
 }  # fmt: skip
 _ABOVE_0 = {
     "train.lr": "nothing would be learned",
+    "monitor.knn_temperature": "0.1 is what papers take",
     "train.encoder_lr": "train.freeze=[all] keeps the encoder as it is",
     "train.layer_decay": "train.freeze keeps stages as they are",
     "train.clip": "every gradient would be 0; null leaves gradients as they are",

@@ -123,6 +123,9 @@ class MonitorConfig:
         knn_every: epochs between kNN probes on labels, where the source has labels; 0 for none.
         knn_samples: samples in a kNN probe, drawn by class (half are the bank, half the queries).
         knn_k: neighbors that vote.
+        knn_temperature: of their votes, exp(cosine / temperature).
+        knn_split: split of the same data that gives the queries, the training samples being the bank; empty takes both from these. It
+            chooses no checkpoint.
         projector_points: samples in TensorBoard's embedding projector at the end; 0 for none.
         tensorboard: write TensorBoard event files beside metrics.jsonl.
         loggers: where records go besides: csv, wandb, mlflow, ... (`ssl list logger`), each a name, perhaps with settings behind it
@@ -135,6 +138,8 @@ class MonitorConfig:
     knn_every: int = 1
     knn_samples: int = 2000
     knn_k: int = 20
+    knn_temperature: float = 0.1
+    knn_split: str = ""
     projector_points: int = 1000
     tensorboard: bool = True
     loggers: tuple[str, ...] = ()

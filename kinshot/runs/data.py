@@ -81,7 +81,7 @@ def with_wrong_labels(data: Data, recipe: Recipe) -> tuple[Data, list[str]]:
         raise ConfigError(f"train.wrong_labels is {share:g}, and neither method nor terms of this run learn from labels: leave it out")
     given, wrong = wrong_labels(labels, len(data.seen.class_names), share, recipe.seed)
     note = (
-        f"labels: {int(wrong.sum())} of {len(wrong)} are wrong, as train.wrong_labels={share:g} asks; figures of training and of its kNN "
-        "probe are measured with these"
+        f"labels: {int(wrong.sum())} of {len(wrong)} are wrong, as train.wrong_labels={share:g} asks; training learns from these, and the "
+        "kNN probe keeps those that the data has"
     )
     return replace(data, seen=data.seen.relabelled(given)), [note]

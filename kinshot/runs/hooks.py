@@ -21,7 +21,7 @@ from kinshot.core.rng import keyed_numpy
 from kinshot.kin.graph import RelationGraph, neighbor_retrieval
 from kinshot.learn.features import weights_hash
 from kinshot.learn.gauges import alignment, effective_rank, feature_std, uniformity
-from kinshot.learn.knn import knn_accuracy, rows_by_class
+from kinshot.learn.knn import rows_by_class
 from kinshot.learn.loop import Run, StepResult
 from kinshot.learn.monitor import Monitor
 from kinshot.recipes.loggers import parse_logger
@@ -29,6 +29,7 @@ from kinshot.recipes.sections import TrainConfig
 from kinshot.runs.adapted import KNN, adapts, compared, figures_of, told, with_encoder
 from kinshot.runs.begun import recorded, stand_in_count
 from kinshot.runs.diagnose import numbers_of
+from kinshot.runs.knn_probe import KnnProbe
 from kinshot.runs.label_free import view_quality
 from kinshot.runs.state import state_of
 from kinshot.runs.validation import Validator
@@ -58,6 +59,7 @@ class RunHooks:
         self.validator = validator_of(job, out)
         for note in self.validator.said() if self.validator is not None else ():
             say(note)
+        self.knn = KnnProbe(job) if job.recipe.monitor.knn_every and job.source.labels is not None else None
         self.samples = recorded(job.data.whole)
         # a run that begins anew drops also the records of step 0 that one killed before its first checkpoint left
         self.monitor = Monitor(
@@ -121,8 +123,7 @@ class RunHooks:
     def _probe(self, run: Run, epoch: int) -> None:
         """Probe by kNN where there are labels, else by what two views say of each other; and the graph, if there is one."""
         with exported(run):
-            labelled = self.job.source.labels is not None
-            found = {f"eval/knn/{name}": value for name, value in self._knn().items()} if labelled else self._views(run)
+            found = self._views(run) if self.knn is None else {f"eval/knn/{name}": value for name, value in self.knn(self.job).items()}
             found |= {f"eval/graph/{name}": value for name, value in self._retrieval().items()}
         if KNN in self.before and "eval/knn/backbone" in found:
             found["eval/knn/gain"] = found["eval/knn/backbone"] - float(np.mean(self.before[KNN])) / 100
@@ -258,19 +259,6 @@ class RunHooks:
         found = view_quality(job.source, job.make_batch.shown, embed, seed=plan.seed, epoch=last, device=plan.device)
         run.learner.train()
         return {f"eval/views/{name}": value for name, value in found.items()}
-
-    def _knn(self) -> dict[str, float]:
-        job = self.job
-        every = np.asarray(job.source.labels)
-        rows = rows_by_class(every, job.recipe.monitor.knn_samples, job.plan.seed)
-        if not len(rows):
-            return {}
-        labels = torch.as_tensor(every[rows])
-        accuracy = {}
-        for name, head in (("projector", None), ("backbone", torch.nn.Identity())):
-            z = job.extract(head, rows)
-            accuracy[name] = knn_accuracy(z[0::2], labels[0::2], z[1::2], labels[1::2], k=job.recipe.monitor.knn_k)
-        return accuracy
 
     def _retrieval(self) -> dict[str, float]:
         """How well distances give the graph back, on up to RETRIEVAL_SAMPLES samples that are linked among themselves."""

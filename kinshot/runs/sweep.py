@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kinshot.core.atomic import write_json
 from kinshot.core.errors import ConfigError, KinshotError
 from kinshot.recipes.recipe import Recipe, differences, load_recipe
-from kinshot.runs.sweep_folder import NOTE
+from kinshot.recipes.specs import parse_numbers
 
 Say = Callable[[str], None]
 SAME_AS_SEED = "@seed"
@@ -22,11 +21,19 @@ _LONGEST = 200
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of a sweep: its folder, its overrides, and the recipe that they make."""
+    """One run of a sweep.
+
+    Args:
+        out: its folder.
+        overrides: its settings, `key=value`.
+        recipe: what they make.
+        varied: keys of settings that have several values in the sweep.
+    """
 
     out: Path
     overrides: list[str]
     recipe: Recipe
+    varied: tuple[str, ...] = ()
 
 
 def plan_sweep(recipe: str, settings: tuple[str, ...], seeds: list[int], out: Path) -> list[Planned]:
@@ -53,11 +60,28 @@ def plan_sweep(recipe: str, settings: tuple[str, ...], seeds: list[int], out: Pa
     if len({tuple(overrides) for _, overrides, _ in planned}) < len(planned):
         raise ConfigError("a run is asked for twice: give each value and each seed once")
     places = _folders(out, [(name, checked) for name, _, checked in planned])
-    return [Planned(place, overrides, checked) for place, (_, overrides, checked) in zip(places, planned, strict=True)]
+    several = tuple(key for key, found in axes if len(found) > 1)
+    return [Planned(place, overrides, checked, several) for place, (_, overrides, checked) in zip(places, planned, strict=True)]
 
 
-def run_sweep(planned: list[Planned], say: Say) -> list[dict[str, Any]]:
-    """Run what is not finished yet; returns each run's result. A signal ends it after a checkpoint, and the next call continues."""
+def seeds_among(settings: tuple[str, ...], seeds: str) -> tuple[tuple[str, ...], list[int]]:
+    """The settings without `seed=0,1,2`, and the seeds: those, or the numbers of the option `--seeds`, 0 without either.
+
+    Raises ConfigError for both, or for what are no numbers.
+    """
+    given = [text for text in settings if text.partition("=")[0].strip() == "seed" and text.partition("=")[2].strip() != SAME_AS_SEED]
+    if len(given) > 1 or (given and seeds):
+        twice = [*given, *([f"--seeds {seeds}"] if seeds else [])]
+        raise ConfigError(f"seeds are given twice, {' and '.join(twice)}: write seed=0,1,2 once")
+    numbers = parse_numbers(given[0].partition("=")[2] if given else seeds or "0", "seed=" if given else "--seeds", lowest=0)
+    return tuple(text for text in settings if text not in given), numbers
+
+
+def run_sweep(planned: list[Planned], say: Say, done: Callable[[], object] = lambda: None) -> list[dict[str, Any]]:
+    """Run what is not finished yet; returns each run's result. A signal ends it after a checkpoint, and the next call continues.
+
+    `done` is called after every run.
+    """
     from kinshot.runs.start import Options
     from kinshot.runs.train import train_recipe
 
@@ -65,15 +89,8 @@ def run_sweep(planned: list[Planned], say: Say) -> list[dict[str, Any]]:
     for number, job in enumerate(planned, 1):
         say(f"[{number}/{len(planned)}] {job.out}")
         results.append(train_recipe(job.recipe, Options(job.out, "auto", quiet=True), lambda text: None))
+        done()
     return results
-
-
-def note_command(out: Path, command: str) -> None:
-    """Keep in a sweep's folder how it was made, for `ssl probe --results`. Raises ConfigError where the folder cannot be made."""
-    from kinshot.runs.start import open_folder
-
-    open_folder(out)
-    write_json(out / NOTE, {"command": command})
 
 
 def _folders(out: Path, runs: list[tuple[str, Recipe]]) -> list[Path]:
@@ -81,7 +98,7 @@ def _folders(out: Path, runs: list[tuple[str, Recipe]]) -> list[Path]:
 
     Earlier versions left the digest out, so that `a/b` and `a-b` met: a run that is there already is continued where it is.
     """
-    held = [next((place for place in _candidates(out, name) if _is_run_of(place, recipe)), None) for name, recipe in runs]
+    held = [next((place for place in _candidates(out, name) if is_run_of(place, recipe)), None) for name, recipe in runs]
     found = []
     for place, (name, _) in zip(held, runs, strict=True):
         plain, digested = _candidates(out, name)
@@ -95,7 +112,8 @@ def _candidates(out: Path, name: str) -> tuple[Path, Path]:
     return out / plain, out / f"{plain}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _is_run_of(folder: Path, recipe: Recipe) -> bool:
+def is_run_of(folder: Path, recipe: Recipe) -> bool:
+    """Whether a folder holds a run of this recipe."""
     try:
         return not differences(load_recipe(str(folder / "config.yaml")), recipe)
     except (KinshotError, OSError):

@@ -20,6 +20,7 @@ from kinshot.runs.reached import reached_text
 from kinshot.studies.answers import Protocol, Say, measure
 from kinshot.studies.choosing import Candidates, choose, chosen_text
 from kinshot.studies.fields import Fields, shared_data
+from kinshot.studies.gains import gains, next_step
 from kinshot.studies.intervals import Intervals, covered, intervals_over, roughness
 from kinshot.studies.lineage import Lineage
 from kinshot.studies.pooling import Between, Pool, compared, differences, pooled
@@ -55,6 +56,7 @@ def evaluate(runs: Sequence[Trained], protocol: Protocol, device: str, say: Say,
     known = references(runs, say) if protocol.reference else []
     others = [m for one in known for m in _measured(one.label, one.model, one.run, fields, protocol, where, say)]
     lines = found.lines + summarized(others, intervals)
+    over = gains(found.measured, others, intervals) if others else []
     met = {"": fields} if chosen is None else {"": fields, "validation": chosen.fields}
     lineage = Lineage((run.path, run) for run in runs)
     seen, said = seen_fields(runs, {role: [one.of(run.input).source for run in runs] for role, one in met.items()}, lineage)
@@ -82,6 +84,8 @@ def evaluate(runs: Sequence[Trained], protocol: Protocol, device: str, say: Say,
         "heads paired": [asdict(difference) for difference in found.heads],
         "models paired": [asdict(difference) for difference in found.models],
         "beats_references": beats(lines) if protocol.reference else None,
+        "gains over references": [asdict(gain) for gain in over],
+        "next step": next_step(over, runs),
         "cpu_minutes": {"training of each": training, "evaluation of all": round(time.process_time() / 60, 2)},
         "versions": versions(checkpoints, where),
     }
@@ -94,13 +98,17 @@ def _per_episode(measured: list[Measured]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class _Summary:
-    """Rows of an evaluation; `main` is the model of the first checkpoint's row, `several` says that there are means over seeds."""
+    """Rows of an evaluation; `main` is the model of the first checkpoint's row, `several` says that there are means over seeds.
+
+    `measured` is what rows are of, checkpoints that differ by their seed alone put together.
+    """
 
     main: str
     several: bool
     lines: list[Line]
     heads: list[Difference]
     models: list[Between]
+    measured: list[Measured]
 
 
 def _summary(measured: list[Measured], runs: Sequence[Trained], compare: str, intervals: Intervals) -> _Summary:
@@ -117,7 +125,7 @@ def _summary(measured: list[Measured], runs: Sequence[Trained], compare: str, in
         lines = summarized(means, intervals) + [replace(line, part_of=owner.get(line.model, "")) for line in single]
     heads = head_differences([*means, *measured], intervals)
     main = next(name for name, group in groups.items() if runs[0] in group.runs)
-    return _Summary(main, bool(means), lines, heads, [] if compare else differences(measured, pools, intervals))
+    return _Summary(main, bool(means), lines, heads, [] if compare else differences(measured, pools, intervals), pooled(measured, pools))
 
 
 def _pools(groups: Mapping[str, SeedGroup]) -> list[Pool]:
