@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from kinshot.core.errors import ConfigError, KinshotError
+from kinshot.recipes.fit import fit_like, made_by
+from kinshot.recipes.loaded import read
 from kinshot.recipes.recipe import Recipe, differences, load_recipe
 from kinshot.recipes.specs import parse_numbers
 
@@ -113,9 +115,12 @@ def _candidates(out: Path, name: str) -> tuple[Path, Path]:
 
 
 def is_run_of(folder: Path, recipe: Recipe) -> bool:
-    """Whether a folder holds a run of this recipe."""
+    """Whether a folder holds a run of this recipe, what the recipe leaves open being as the run has it."""
     try:
-        return not differences(load_recipe(str(folder / "config.yaml")), recipe)
+        if not differences(load_recipe(str(folder / "config.yaml")), recipe):
+            return True
+        run = read(folder, parts=("encoder",))
+        return not differences(made_by(run), fit_like(recipe, run))
     except (KinshotError, OSError):
         return False
 

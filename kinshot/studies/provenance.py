@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import torch
 import kinshot
 from kinshot.core.checkpoint import Checkpoint
 from kinshot.core.runtime import describe_compute
+from kinshot.recipes.fit import with_views
 from kinshot.recipes.loaded import Loaded
-from kinshot.recipes.recipe import PARTS, Recipe, differences, recipe_names, train_command
+from kinshot.recipes.recipe import PARTS, Choice, Recipe, differences, recipe_names, train_command
 from kinshot.runs.reached import run_folder
 from kinshot.runs.sweep_folder import sweep_command
 from kinshot.studies.lineage import Lineage
@@ -96,7 +98,8 @@ def _explains(command: str, recipe: Recipe, lineage: Lineage) -> bool:
     swept = lineage.recipe(found[0])
     if swept is None:
         return True  # a recipe that needs settings to be one: they stand in the command
-    changed = differences(swept, recipe)
+    method = Choice(swept.method.name, with_views(swept.method.settings, recipe.views))  # as many as the run has, where that was left open
+    changed = differences(replace(swept, method=method), recipe)
     return all(any(key == one or key.startswith(f"{one.removesuffix('.name')}.") for one in given) for key in changed)
 
 
