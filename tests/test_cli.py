@@ -13,6 +13,7 @@ from PIL import Image
 from kinshot.cli import fewshot, parts, segmentation, ssl
 from kinshot.cli.common import lines
 from kinshot.cli.table import rows_table
+from kinshot.recipes.check import checked_recipe
 from tests.tiny import arguments, result, run
 
 
@@ -44,7 +45,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         (["pretrain", "glyphs_demo", "train.epochs"], "key=value"),
         (["pretrain", "glyphs_demo", "train.batch_size=1"], "at least 2"),
         (["pretrain", "glyphs_demo", "--resum", "auto"], "--resume"),
-        (["pretrain", "glyphs_demo", "data=digits", "views.views=3"], "takes 2 views"),
+        (["pretrain", "glyphs_demo", "data=digits", "method=byol", "views.views=3"], "takes 2 views"),
         (["pretrian", "glyphs_demo"], "pretrain"),
         (["show", "simclrr"], "simclr"),
         (["validate", "missing.yaml"], "missing.yaml"),
@@ -75,12 +76,13 @@ def test_yaml_cannot_run_code(tmp_path: Path) -> None:
     assert not (tmp_path / "canary").exists()
 
 
-def test_list_show_cp_round_trip(tmp_path: Path) -> None:
+def test_list_show_cp_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     names = result(run("ssl", "list", "--json", cwd=tmp_path))["parts"]
     assert {"simclr", "moco", "interclr"} <= set(names["method"])
     assert "glyphs_demo" in names["recipe"]
     for name in names["recipe"]:
-        assert result(run("ssl", "validate", name, "--json", cwd=tmp_path))["valid"]
+        assert checked_recipe(name, ()).name == name  # what ssl validate does, without a process for each
     assert "temperature" in run("ssl", "show", "interclr", cwd=tmp_path).stdout
     assert run("ssl", "cp", "glyphs_demo", "mine.yaml", cwd=tmp_path).returncode == 0
     assert run("ssl", "cp", "glyphs_demo", "mine.yaml", cwd=tmp_path).returncode == 2

@@ -47,7 +47,7 @@ def test_everything_at_once() -> None:
         (["data=table", "data.root=."], "takes image, and table gives features"),
         (["views.small_size=20", "views.small_epochs=1"], r"views.small_size=null views.small_epochs=0"),
         (["data.size=32", "views.small_size=10", "views.small_epochs=1"], r"small_size=10 with views.small_epochs=1 does not fit"),
-        (["views.views=3"], "takes 2 views"),
+        (["method=byol", "views.views=3"], "takes 2 views"),
         (["graph=edges", "graph.file=gone.csv"], "graph.file: there is no gone.csv"),
         (["distill.losses=[rkd_angle]", "teacher=timm:resnet18:gone.safetensors"], "there is no gone.safetensors"),
         (["method=moco", "method.queue=-1"], "queue"),
