@@ -23,9 +23,10 @@ from kinshot.core.errors import Interrupted, KinshotError
 from kinshot.fewshot.episodes import sample_episodes
 from kinshot.fewshot.evaluate import build_head, episode_accuracy
 from kinshot.learn.model import Model
-from kinshot.recipes.recipe import Choice, Recipe, differences, load_recipe, recipe_data
+from kinshot.recipes.recipe import Choice, Recipe, load_recipe, recipe_data
 from kinshot.recipes.splits import own_split
 from kinshot.runs.start import Options
+from kinshot.runs.sweep import is_run_of
 from kinshot.runs.train import train_recipe
 from kinshot.studies.answers import features_of
 from kinshot.studies.frozen.evaluation import Wanted, evaluate_frozen
@@ -132,7 +133,7 @@ def _finish(run: Run) -> dict[str, Any]:
     stands = run.known()
     if stands is not None:
         return stands
-    stale = run.result.is_file() and not _same_training(run)
+    stale = run.result.is_file() and not is_run_of(run.out, run.read())
     run.out.parent.mkdir(parents=True, exist_ok=True)
     trained = train_recipe(run.read(), Options(run.out, "never" if stale else "auto", overwrite=stale, quiet=True), _silent)
     started = time.process_time()
@@ -204,15 +205,6 @@ def _known(path: Path, key: str) -> dict[str, Any] | None:
         return None
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found if found["key"] == key else None
-
-
-def _same_training(run: Run) -> bool:
-    """Whether the run that lies there is of this recipe, so that only its measurement is out of date."""
-    try:
-        (loaded,) = load_runs([run.out])
-    except KinshotError:
-        return False
-    return not differences(loaded.recipe, run.read())
 
 
 def _silent(text: str) -> None:
