@@ -32,7 +32,10 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"intra": "byol"},
         {"intra": "byol", "share_neck": False, "hidden": 5, "key_momentum": 0.9, "bn_splits": 2},
     ],
-    "pseudo_classes": [{"warmup_epochs": 0, "every": 1, "neighbors": 3, "per_class": 2}, {"warmup_epochs": 1, "per_class": 1, "views": 3}],
+    "pseudo_classes": [
+        {"warmup_epochs": 0, "every": 1, "neighbors": 3, "per_class": 2, "doubt": 1.4},
+        {"warmup_epochs": 1, "per_class": 1, "views": 3},
+    ],
     "psco": [{"queue": 16, "shots": 3, "hidden": 5}],
     "mae": [{"hide": 0.4, "width": 32, "depth": 1, "normalize": False}],
     "npid": [{"negatives": 3, "bank_momentum": 1.0}],

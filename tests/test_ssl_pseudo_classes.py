@@ -108,7 +108,35 @@ def test_only_square_images_are_turned():
         METHODS.build("pseudo_classes", model_of(encoder), CONTEXT, settings={"turned": True})
 
 
-@pytest.mark.parametrize("wrong", [{"warmup_epochs": -1}, {"every": 0}, {"per_class": 0}, {"temperature": 0.0}, {"inflation": 1.0}])
+def test_doubtful_pairs_are_neither_kin_nor_told_apart():
+    method = method_of(warmup_epochs=0, doubt=1.5)
+    batch = Batch(torch.arange(B), (noise(1, B, 3, 8, 8), noise(2, B, 3, 8, 8)))
+    method.assigned.copy_(torch.arange(N) // 2)
+    method.coarse.copy_(torch.arange(N) // 4)
+    outputs = method.outputs(batch)
+    found = method.loss(outputs, batch, 0)["loss"].detach()
+    z = outputs["projector"].detach().double().numpy()
+    z = z / np.linalg.norm(z, axis=1, keepdims=True)
+    losses = []
+    for i in range(2 * B):
+        fine, wide = [[j % B // size == i % B // size for j in range(2 * B)] for size in (2, 4)]
+        kin = [j for j in range(2 * B) if j != i and fine[j]]
+        counted = kin + [j for j in range(2 * B) if not wide[j]]
+        losses.append(np.mean([np.log(np.exp(z[counted] @ z[i] / 0.1).sum()) - z[i] @ z[j] / 0.1 for j in kin]))
+    assert float(found) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_coarser_clusters_hold_whole_pseudo_classes_of_one_graph():
+    method = method_of(warmup_epochs=0, neighbors=8, inflation=4.0, doubt=1.2)
+    method.start_epoch(0, lambda head=None, rows=None, quarters=0: torch.randn(N, 8, generator=keyed_generator(7, "scattered")))
+    assert int(method.coarse.max()) < int(method.assigned.max())
+
+
+WRONG = [{"warmup_epochs": -1}, {"every": 0}, {"per_class": 0}, {"temperature": 0.0}, {"inflation": 1.0}, {"views": 1}]
+WRONG += [{"doubt": 1.0}, {"doubt": 2.0, "inflation": 1.8}]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_settings_out_of_range_are_named(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         method_of(**wrong)

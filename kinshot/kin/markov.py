@@ -43,12 +43,16 @@ def markov_clusters(z: Tensor, *, neighbors: int = 20, temperature: float = 0.1,
     [0, 0, 1, 1, 2]
     """
     check_markov(neighbors, temperature, inflation)
-    if len(z) < 2:
-        return torch.zeros(len(z), dtype=torch.int64)
+    return flow_clusters(mutual_links(z, neighbors, temperature), inflation)
+
+
+def flow_clusters(links: csc_array, inflation: float) -> Tensor:
+    """The same of links (N, N), as `mutual_links` gives them: several inflations divide one graph more or less finely."""
+    if links.nnz == 0:
+        return torch.arange(links.shape[0])
     from scipy.sparse.csgraph import connected_components
 
-    flow = _settled(mutual_links(z, min(neighbors, len(z) - 1), temperature), inflation)
-    _, found = connected_components(flow, directed=False)
+    _, found = connected_components(_settled(links, inflation), directed=False)
     _, first, members = np.unique(found, return_index=True, return_inverse=True)
     return torch.from_numpy(np.argsort(np.argsort(first))[members].astype(np.int64))
 
@@ -63,11 +67,14 @@ def check_markov(neighbors: int, temperature: float, inflation: float) -> None:
 
 
 def mutual_links(z: Tensor, neighbors: int, temperature: float) -> csc_array:
-    """The symmetric float64 matrix (N, N) of links between samples that count each other among their `neighbors` nearest, by cosine."""
+    """Links between samples that count each other among their `neighbors` nearest, by cosine: a symmetric float64 matrix (N, N)."""
     from scipy.sparse import csc_array
 
+    count, neighbors = len(z), min(neighbors, len(z) - 1)
+    if neighbors < 1:
+        return csc_array((count, count))
     ranked = rank(z, k=neighbors)
-    columns, count = np.repeat(np.arange(len(z)), neighbors), len(z)
+    columns = np.repeat(np.arange(count), neighbors)
     weights = np.exp((ranked.value.double().numpy().ravel() - 1) / temperature)
     near = csc_array((weights, (ranked.index.numpy().ravel(), columns)), shape=(count, count))
     return csc_array(near.minimum(near.T))

@@ -13,7 +13,7 @@ from kinshot.datasets.loader import Order
 from kinshot.datasets.orders.shuffled import shuffled
 from kinshot.datasets.orders.together import together
 from kinshot.kin import constructors as kin
-from kinshot.kin.markov import check_markov, markov_clusters
+from kinshot.kin.markov import check_markov, flow_clusters, mutual_links
 from kinshot.learn import METHODS
 from kinshot.learn.method import Extract, Method
 from kinshot.learn.model import Model
@@ -45,12 +45,15 @@ class PseudoClasses(Method):
         neighbors: nearest samples in each direction that can be linked.
         link_temperature: of the links' weights, see `kinshot.kin.markov_clusters`.
         inflation: larger ones make smaller pseudo-classes.
+        doubt: inflation of coarser clusters, below `inflation`: images of one of them that are of different pseudo-classes are neither
+            kin nor told apart; 0 for no doubt.
         turned: whether images are clustered by what is said of them in all four positions, side by side, for square images whose views
             are turned too (`views.turns`).
         views: of each sample, 2 or more; 0 is as many as `views.views` gives.
     """
 
     assigned: Tensor
+    coarse: Tensor | None
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class PseudoClasses(Method):
         neighbors: int = 20,
         link_temperature: float = 0.1,
         inflation: float = 1.8,
+        doubt: float = 0.0,
         turned: bool = False,
         views: int = 0,
     ) -> None:
@@ -80,10 +84,14 @@ class PseudoClasses(Method):
         if turned:
             check_square(getattr(model.encoder, "input", None))
         check_markov(neighbors, link_temperature, inflation)
+        if doubt and not 1 < doubt < inflation:
+            raise ConfigError(f"doubt: expected 0, or a number above 1 and below inflation, {inflation}, got {doubt}")
         self.context, self.temperature, self.view_count = context, temperature, views or 2
         self.warmup_epochs, self.every, self.turned = warmup_epochs, every, turned
-        self._clusters = partial(markov_clusters, neighbors=neighbors, temperature=link_temperature, inflation=inflation)
+        self._links = partial(mutual_links, neighbors=neighbors, temperature=link_temperature)
+        self.inflation, self.doubt = inflation, doubt
         self.register_buffer("assigned", torch.arange(context.num_samples))
+        self.register_buffer("coarse", torch.arange(context.num_samples) if doubt else None)
         self.per_class = per_class
 
     @property
@@ -102,7 +110,10 @@ class PseudoClasses(Method):
         """Find the pseudo-classes of an epoch for which they are due."""
         if epoch >= self.warmup_epochs and (epoch - self.warmup_epochs) % self.every == 0:
             # what is in the buffer is what a run that goes on in the middle of an epoch makes its batches of
-            self.assigned.copy_(self._clusters(self._embedded(extract)))
+            links = self._links(self._embedded(extract))
+            self.assigned.copy_(flow_clusters(links, self.inflation))
+            if self.coarse is not None:
+                self.coarse.copy_(flow_clusters(links, self.doubt))
 
     def _embedded(self, extract: Extract) -> Tensor:
         if not self.turned:
@@ -114,8 +125,12 @@ class PseudoClasses(Method):
         z, ids = outputs["projector"], batch.indices
         if step // self.context.steps_per_epoch < self.warmup_epochs:
             return {"loss": nt_xent(z, kin.views(ids, self.view_count), temperature=self.temperature)}
-        y = self.assigned[ids.to(self.assigned.device)].repeat(self.view_count)
-        return {"loss": sup_con(z, kin.labels(y), temperature=self.temperature)}
+        ids = ids.to(self.assigned.device).repeat(self.view_count)
+        relation, y = kin.labels(self.assigned[ids]), self.assigned[ids]
+        if self.coarse is not None:
+            wide = self.coarse[ids]
+            relation = relation.without((wide.unsqueeze(1) == wide) & (y.unsqueeze(1) != y))
+        return {"loss": sup_con(z, relation, temperature=self.temperature)}
 
     @torch.no_grad()
     def after_step(self, step: int) -> dict[str, float | Tensor]:
