@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from kinshot.cli import fewshot, parts, segmentation, ssl
@@ -283,3 +285,14 @@ def test_list_has_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert text.startswith("head:\n")
     assert "  prototype " in text
+
+
+@pytest.mark.parametrize("program", ["ssl", "fewshot", "segmentation"])
+def test_help_names_every_command_once(program: str) -> None:
+    group = getattr({"ssl": ssl, "fewshot": fewshot, "segmentation": segmentation}[program], program)
+    text = CliRunner().invoke(group, ["--help"]).output
+    for name, command in group.commands.items():
+        assert len(re.findall(rf"^  {name}  ", text, re.MULTILINE)) == (not command.hidden), name
+    named = [name for names in group.sections.values() for name in names]
+    assert len(named) == len(set(named))
+    assert set(named) <= group.commands.keys()

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,7 +19,28 @@ SCHEMA_VERSION = 1
 
 
 class Group(click.Group):
-    """A command group that names the closest valid command for an unknown one."""
+    """A command group that names the closest valid command for an unknown one, and lists its commands in sections.
+
+    Args:
+        sections: names of commands by the title that they stand below; those of none follow under Commands.
+        rest: what `click.Group` takes.
+    """
+
+    def __init__(self, *rest: Any, sections: Mapping[str, Sequence[str]] | None = None, **more: Any) -> None:
+        super().__init__(*rest, **more)
+        self.sections = dict(sections or {})
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections of the help text."""
+        named = {name for names in self.sections.values() for name in names}
+        other = [name for name in self.list_commands(ctx) if name not in named]
+        for title, names in {**self.sections, "Commands": other}.items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            width = formatter.width - 6 - max(map(len, self.list_commands(ctx)))
+            rows = [(name, command.get_short_help_str(width)) for name, command in commands if command is not None and not command.hidden]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the command. Raises click.UsageError with the closest name."""

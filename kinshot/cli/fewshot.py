@@ -40,8 +40,15 @@ from kinshot.core.errors import ConfigError
 from kinshot.fewshot import HEADS
 from kinshot.recipes.specs import parse_features, parse_sizes
 
+SECTIONS = {
+    "Train": ("train",),
+    "Measure runs": ("eval", "report", "crossdomain", "generalized", "imprint", "lowshot", "retrieve"),
+    "Teach your own classes": ("enroll", "predict", "evaluate", "forget", "inspect", "studio"),
+    "Recipes and parts": ("list", "show"),
+}
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=Group, sections=SECTIONS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(kinshot.__version__, prog_name="kinshot")
 def fewshot() -> None:
     """Recognise new things from a few examples."""

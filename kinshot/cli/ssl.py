@@ -30,8 +30,17 @@ from kinshot.core.errors import ConfigError
 from kinshot.encoders.student import student_of
 from kinshot.recipes.recipe import load_recipe, recipe_path, train_command
 
+SECTIONS = {
+    "Train": ("pretrain", "distill", "sweep"),
+    "Recipes, parts and data": ("list", "show", "cp", "validate", "check", "graph"),
+    "Look at a run": ("inspect", "report", "measure"),
+    "Measure features": ("probe", "labels", "missing", "nodes", "subclasses"),
+    "Use an encoder": ("embed", "export", "stream"),
+    "Folders of images": ("index", "search", "duplicates", "outliers"),
+}
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=Group, sections=SECTIONS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(kinshot.__version__, prog_name="kinshot")
 def ssl() -> None:
     """Learn representations without labels."""
