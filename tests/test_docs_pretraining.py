@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from kinshot.learn import METHODS
 from kinshot.recipes.recipe import settings_called
@@ -31,6 +33,10 @@ def test_settings_that_it_names_are_there() -> None:
 
 
 def test_the_page_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "FOLDER").mkdir()
+    for number in range(40):
+        pixels = np.random.default_rng(number).integers(256, size=(32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "FOLDER" / f"{number}.png")
     monkeypatch.chdir(tmp_path)
     for text in re.findall(r"^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL):
         for words in commands(text):
