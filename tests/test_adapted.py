@@ -44,8 +44,9 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_result_compares_with_the_encoder_as_it_came(first: Path, tmp_path: Path) -> None:
-    result, said = go(tmp_path / "run", *BEGUN, f"init={first}", "seed=3")
+@pytest.mark.parametrize("probe", [[], ["monitor.knn_split=train"], ["monitor.knn_temperature=1.0", "monitor.knn_k=40"]])
+def test_the_result_compares_with_the_encoder_as_it_came(first: Path, tmp_path: Path, probe: list[str]) -> None:
+    result, said = go(tmp_path / "run", *BEGUN, f"init={first}", "seed=3", *probe)
     one = result["adapted"]["kNN"]
     probes = [line["eval/knn/backbone"] for line in records(tmp_path / "run") if "eval/knn/backbone" in line]
     assert [one["before"], one["after"]] == pytest.approx([100 * probes[0], 100 * probes[-1]], abs=0.01)

@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from kinshot.core.statistics.means import crossed
-from kinshot.learn.knn import knn_answers, rows_by_class
 from kinshot.recipes.recipe import Recipe, train_command
+from kinshot.runs.knn_probe import BACKBONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kinshot.runs.job import Job
+    from kinshot.runs.knn_probe import KnnProbe
     from kinshot.runs.validation import Validator
 
 KNN = "kNN"
@@ -35,17 +35,12 @@ def adapts(recipe: Recipe) -> bool:
     return bool(recipe.init) and train_command(recipe) == "ssl pretrain"
 
 
-def figures_of(job: Job, validator: Validator | None) -> dict[str, list[float]]:
-    """What the encoder reaches now by labels of the training data and in validation episodes; nothing where there is neither."""
+def figures_of(job: Job, validator: Validator | None, probe: KnnProbe | None) -> dict[str, list[float]]:
+    """What the encoder reaches now by the run's own kNN probe and in its validation episodes; nothing where there is neither."""
     found: dict[str, list[float]] = {}
-    monitor = job.recipe.monitor
-    if job.source.labels is not None and monitor.knn_every:
-        every = np.asarray(job.source.labels)
-        rows = rows_by_class(every, monitor.knn_samples, job.plan.seed)
-        if len(rows) >= 4:
-            z, labels = job.extract(torch.nn.Identity(), rows), torch.as_tensor(every[rows])
-            answers = knn_answers(z[0::2], labels[0::2], z[1::2], k=monitor.knn_k)
-            found[KNN] = [100.0 * bool(right) for right in answers.predictions == labels[1::2].numpy()]
+    right = () if probe is None else probe.right(job, BACKBONE)
+    if len(right):
+        found[KNN] = [100.0 * bool(one) for one in right]
     if validator is not None:
         found[validator.task] = validator.figures(job).tolist()
     return found
@@ -86,7 +81,9 @@ def told(recipe: Recipe, said: Mapping[str, Any], out: str) -> list[str]:
         for name, one in said.items()
         if isinstance(one, dict)
     ]
-    judges = {KNN: "labels of its training data, which training did not see"}
+    split = recipe.monitor.knn_split
+    asked = f"split {split} of its data" if split else "its training data"
+    judges = {KNN: f"labels of {asked}, which training did not see"}
     known = ", and ".join(dict.fromkeys(judges.get(name, "validation episodes") for name, one in said.items() if isinstance(one, dict)))
     again = "less of it can be changed (train.layer_decay, train.freeze), or for fewer epochs"
     verdicts = {

@@ -84,7 +84,7 @@ class RunHooks:
             self.monitor.scalars(0, self._views(run), epoch=0)
         if not adapts(self.job.recipe):
             return
-        self.before = figures_of(self.job, self.validator)
+        self.before = figures_of(self.job, self.validator, self.knn)
         if KNN in self.before:
             self._probe(run, 0)
         if self.validator is not None and self._validate(self.validator, run, 0):
@@ -206,7 +206,7 @@ class RunHooks:
         if not adapts(recipe):
             return {}
         with with_encoder(self.job, weights):
-            found = compared(recipe, self.before, figures_of(self.job, self.validator) if self.before else {})
+            found = compared(recipe, self.before, figures_of(self.job, self.validator, self.knn) if self.before else {})
         for line in told(recipe, found, str(self.out)):
             self.say(line)
         return {"adapted": found}

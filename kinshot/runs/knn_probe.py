@@ -14,12 +14,16 @@ from torch import Tensor
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.datasets import SOURCES
 from kinshot.datasets.bundle import as_taken
-from kinshot.learn.knn import knn_accuracy, rows_by_class
+from kinshot.learn.knn import knn_answers, rows_by_class
 from kinshot.recipes.splits import own_split
 
 if TYPE_CHECKING:
     from kinshot.datasets.base import Source
     from kinshot.runs.job import Job
+
+BACKBONE = "backbone"
+HEADS = {"projector": None, BACKBONE: torch.nn.Identity()}
+"""Features that are probed, with what stands on the encoder there; None is the model's projector."""
 
 
 class KnnProbe:
@@ -59,13 +63,16 @@ class KnnProbe:
 
     def __call__(self, job: Job) -> dict[str, float]:
         """Accuracy by feature, of the weights that the method has now; nothing where too few samples share a label."""
+        return {name: float(found.mean()) for name in HEADS if len(found := self.right(job, name))}
+
+    def right(self, job: Job, name: str) -> np.ndarray:
+        """Whether each query is put into its class by a feature of the weights that the method has now; none where labels are too few."""
         if not len(self.bank_rows) or not len(self.query_rows):
-            return {}
-        labels = [torch.as_tensor(found) for found in (self.labels[self.bank_rows], self.query_labels)]
-        k, temperature, found = self.settings.knn_k, self.settings.knn_temperature, {}
-        for name, head in (("projector", None), ("backbone", torch.nn.Identity())):
-            bank, queries = self._features(job, name, head)
-            found[name] = knn_accuracy(bank, labels[0], queries, labels[1], k=k, temperature=temperature)
+            return np.zeros(0, dtype=bool)
+        bank, queries = self._features(job, name, HEADS[name])
+        k, temperature = self.settings.knn_k, self.settings.knn_temperature
+        answers = knn_answers(bank, torch.as_tensor(self.labels[self.bank_rows]), queries, k=k, temperature=temperature)
+        found: np.ndarray = answers.predictions == self.query_labels
         return found
 
     def _features(self, job: Job, name: str, head: torch.nn.Module | None) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -124,22 +124,7 @@ class Warp(Views):
             raise ConfigError(f"warp: crop is a fraction of the image's area, at most 1, got {crop}")
         if not 0 <= hue <= MAX_HUE or max(brightness, contrast, saturation) > 1 or min(brightness, contrast, saturation) < 0:
             raise ConfigError("warp: hue must lie in [0, 0.5] and brightness, contrast and saturation in [0, 1]")
-        if views < 1 or small_epochs < 0 or (small_size is not None and small_size < 1):
-            raise ConfigError("warp: views and small_size must be at least 1 and small_epochs at least 0")
-        least = min(self._images[self._first].shape[1:])
-        if small_size is not None and small_size > least:
-            raise ConfigError(
-                f"warp: small_size is {small_size}, larger than the images of {least} pixels: lower it, "
-                "or set views.small_size=null views.small_epochs=0"
-            )
-        if small_epochs and small_size is None:
-            raise ConfigError(
-                f"warp: small_epochs is {small_epochs} but small_size is not set: "
-                "give views.small_size a side in pixels, or set views.small_epochs=0 too"
-            )
-        for shape in (field.shape[-2:] for field in self.fields.values()):
-            if turns and shape[0] != shape[1]:
-                raise ConfigError(f"warp: turns needs square images, got {shape[1]}x{shape[0]} pixels: set data.size, or views.turns=false")
+        _check_sizes(self.fields.values(), min(self._images[self._first].shape[1:]), views, small_size, small_epochs, turns)
         self.padding, self.turns = padding, turns
         self.thicken, self.erase, self.blur, self.blur_sigma = thicken, erase, blur, blur_sigma
         self.solarize, self.solarize_from, self.posterize, self.posterize_bits = solarize, solarize_from, posterize, posterize_bits
@@ -232,6 +217,25 @@ def _check_probabilities(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value <= 1:
             raise ConfigError(f"warp: {name} is a probability between 0 and 1, got {value}")
+
+
+def _check_sizes(fields: Iterable[Spec], least: int, views: int, small_size: int | None, small_epochs: int, turns: bool) -> None:
+    """Raises ConfigError for views that the fields, the first of which has `least` pixels on its shorter side, cannot have."""
+    if views < 1 or small_epochs < 0 or (small_size is not None and small_size < 1):
+        raise ConfigError("warp: views and small_size must be at least 1 and small_epochs at least 0")
+    if small_size is not None and small_size > least:
+        raise ConfigError(
+            f"warp: small_size is {small_size}, larger than the images of {least} pixels: lower it, "
+            "or set views.small_size=null views.small_epochs=0"
+        )
+    if small_epochs and small_size is None:
+        raise ConfigError(
+            f"warp: small_epochs is {small_epochs} but small_size is not set: "
+            "give views.small_size a side in pixels, or set views.small_epochs=0 too"
+        )
+    for shape in (field.shape[-2:] for field in fields):
+        if turns and shape[0] != shape[1]:
+            raise ConfigError(f"warp: turns needs square images, got {shape[1]}x{shape[0]} pixels: set data.size, or views.turns=false")
 
 
 def _check_tones(solarize_from: float, posterize_bits: int) -> None:

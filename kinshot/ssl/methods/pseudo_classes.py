@@ -53,6 +53,7 @@ class PseudoClasses(Method):
     """
 
     assigned: Tensor
+    found: Tensor
     coarse: Tensor | None
 
     def __init__(
@@ -91,6 +92,7 @@ class PseudoClasses(Method):
         self._links = partial(mutual_links, neighbors=neighbors, temperature=link_temperature)
         self.inflation, self.doubt = inflation, doubt
         self.register_buffer("assigned", torch.arange(context.num_samples))
+        self.register_buffer("found", torch.zeros(2))
         self.register_buffer("coarse", torch.arange(context.num_samples) if doubt else None)
         self.per_class = per_class
 
@@ -112,6 +114,9 @@ class PseudoClasses(Method):
             # what is in the buffer is what a run that goes on in the middle of an epoch makes its batches of
             links = self._links(self._embedded(extract))
             self.assigned.copy_(flow_clusters(links, self.inflation))
+            sizes = torch.bincount(self.assigned)
+            several = sizes > 1
+            self.found.copy_(torch.stack([several.sum(), sizes[several].sum() / len(self.assigned)]))
             if self.coarse is not None:
                 self.coarse.copy_(flow_clusters(links, self.doubt))
 
@@ -137,9 +142,7 @@ class PseudoClasses(Method):
         """Once there are some: how many pseudo-classes have several members, and the share of all samples that these cover."""
         if step // self.context.steps_per_epoch < self.warmup_epochs:
             return {}
-        sizes = torch.bincount(self.assigned)
-        several = sizes > 1
-        return {"count": several.sum().float(), "covered": sizes[several].sum() / len(self.assigned)}
+        return {"count": self.found[0], "covered": self.found[1]}
 
 
 def check_square(spec: Spec | None) -> None:
