@@ -42,12 +42,13 @@ def shown(chromium):
     wrong: list[str] = []
     contexts = []
 
-    def opened(url: str, **more: object):
+    def opened(url: str, *, before=lambda page: None, **more: object):
         contexts.append(chromium.new_context(viewport={"width": 1200, "height": 900}, **more))
         page = contexts[-1].new_page()
         page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda line: wrong.append(line.text) if line.type == "error" and "status of 4" not in line.text else None)
+        before(page)
         page.goto(url)
         return page
 
@@ -235,6 +236,22 @@ def test_an_answer_can_be_taught_and_is_asked_again(tmp_path, url, shown):
     playwright.expect(article.get_by_role("heading", level=3)).to_contain_text("coal")
     page.get_by_role("button", name="Undo").click()
     playwright.expect(article.get_by_label("It is", exact=True)).to_be_visible()
+
+
+def test_an_image_that_comes_before_the_state_of_the_file_is_not_lost(tmp_path, url, shown):
+    late = []
+
+    def hold_the_first(route):
+        late.append(route)
+        if len(late) > 1:
+            route.continue_()
+
+    page = shown(url, before=lambda page: page.route("**/api/state*", hold_the_first))
+    page.locator("#ask-files").set_input_files(photo(tmp_path / "coal.png", "coal", 3))
+    playwright.expect(page.get_by_role("article")).to_have_count(1)
+    late[0].continue_()
+    has_classes(page, KNOWN)
+    playwright.expect(page.get_by_role("article")).to_have_count(1)
 
 
 def test_the_camera_is_asked_and_taught(tmp_path, url, shown):

@@ -52,10 +52,14 @@ class _Problem:
         """
         # the trace of diag(p) - p p^T bounds its largest eigenvalue; the floor keeps rows that are certain in the matrix
         apart = max(1, self.x.shape[1] // (_ENOUGH * self.x.shape[2]))
-        x, cost = self.x[:, ::apart], self.cost[:, ::apart] * apart
-        spread = (1 - logits[:, ::apart].softmax(-1).square().sum(-1, keepdim=True)).clamp_min(1e-8)
-        bound = x.mT @ (cost * spread * x)
+        weight = self.cost * (1 - logits.softmax(-1).square().sum(-1, keepdim=True)).clamp_min(1e-8)
+        x = self.x[:, ::apart]
+        bound = x.mT @ (weight[:, ::apart] * apart * x)
         diagonal = bound.diagonal(dim1=-2, dim2=-1)
+        if apart > 1:
+            # a feature that few rows have is hardly in those: its size is taken from all rows, or its steps would be far too long
+            whole = (self.x.square().mT @ weight).squeeze(-1)
+            diagonal.copy_(torch.maximum(diagonal, whole))
         diagonal.mul_(1 + 1e-9).add_(self.penalty.squeeze(1))
         return torch.cholesky_inverse(torch.linalg.cholesky(bound))
 

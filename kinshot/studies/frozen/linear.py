@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from kinshot.core.errors import DataError
 from kinshot.fewshot.linear_probe import Scaling
 from kinshot.fewshot.logistic_regression import fit_logistic
 from kinshot.studies.frozen.outcome import Outcome
@@ -74,7 +75,7 @@ def choose_penalty(features: Tensor, labels: np.ndarray, seed: int) -> Choice:
     """The penalty whose classifier is best on a held-out share of each class.
 
     From the strongest on, each beginning where the one before ended; after two weaker ones in a row that are worse than the best no
-    further is tried. Of equal ones the strongest.
+    further is tried, nor after one whose minimum is not found. Of equal ones the strongest.
 
     Args:
         features: (N, D).
@@ -82,7 +83,7 @@ def choose_penalty(features: Tensor, labels: np.ndarray, seed: int) -> Choice:
         seed: key of what is held out.
 
     Raises:
-        DataError: no class of two samples, or a fit that did not converge.
+        DataError: no class of two samples, or no fit that converged.
     """
     held = stratified(labels, HELD_OUT, seed, "probe/validation")
     rest, asked = torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))
@@ -92,7 +93,12 @@ def choose_penalty(features: Tensor, labels: np.ndarray, seed: int) -> Choice:
     fitted: dict[float, Weights] = {}
     weights, worse = None, 0
     for penalty in PENALTIES:
-        weights = _fitted(x, labels[~held], penalty, weights, _TOLERANCE)
+        try:
+            weights = _fitted(x, labels[~held], penalty, weights, _TOLERANCE)
+        except DataError:
+            if not tried:
+                raise
+            break  # weaker ones are harder still
         accuracy = _right(queries, labels[held], weights)
         worse = worse + 1 if accuracy < max(tried.values(), default=0) else 0
         tried[penalty], fitted[penalty] = accuracy, weights

@@ -62,6 +62,7 @@ async function look() {
 
 // Send images in parts that one request may hold; `send` is given each part.
 async function inParts(files, send) {
+  if (now === null) await look(); // images may come before the first answer of the server
   if (now === null) throw new Error("The page has not seen the file yet: open the link that the terminal shows.");
   const { found, refused } = parts(files, now.limits);
   const replies = [];
