@@ -103,10 +103,16 @@ def document(
         "versions": {**first["versions"], "training": "; ".join(dict.fromkeys(one["versions"]["training"] for one in known.values()))},
         "machine": describe_machine(),
         "epochs": {RECIPES[one]: known[one]["epochs"] for one in order},
-        "penalty of the linear probe": {RECIPES[one]: known[one]["protocol"]["linear"]["penalty chosen"] for one in order},
+        "penalty of the linear probe": {RECIPES[one]: chosen(known[one]) for one in order},
         "notes": NOTES,
         "rows": rows_of({**figures, **references}),
     }
+
+
+def chosen(found: Mapping[str, Any]) -> str:
+    """The penalty that a run's linear probe settled on."""
+    (said,) = found["protocol"]["linear"]["penalty chosen"].values()  # by the folder of the run, which says nothing to others
+    return str(said)
 
 
 def unchosen(protocols: Mapping[str, Any]) -> dict[str, Any]:

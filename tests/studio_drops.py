@@ -20,3 +20,9 @@ def drop(page, place: dict[str, float], *files: Path) -> None:
             if page.evaluate("window.hits") > before:
                 return
             page.wait_for_timeout(50)
+
+
+def where(page, selector: str) -> dict[str, float]:
+    """The upper middle of an element."""
+    box = page.locator(selector).first.bounding_box()
+    return {"x": box["x"] + box["width"] / 2, "y": box["y"] + 8}

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+import kinshot
 from kinshot.core.context import RunContext
 from kinshot.core.errors import ConfigError
 from kinshot.core.rng import keyed_generator
+from kinshot.datasets.views import VIEWS
 from kinshot.kin.markov import markov_clusters
 from kinshot.learn import METHODS
+from kinshot.learn.learner import Learner
+from kinshot.runs.inputs import BatchMaker
 from kinshot.samples.batch import Batch
+from kinshot.samples.pixels import PixelSpec
 from tests import tiny
 from tests.steps import model_of
 from tests.test_contract_methods import B, N, encoder_for, noise
@@ -132,7 +138,42 @@ def test_coarser_clusters_hold_whole_pseudo_classes_of_one_graph():
     assert int(method.coarse.max()) < int(method.assigned.max())
 
 
+def test_clean_epochs_show_every_image_once_and_as_it_is():
+    method = method_of(warmup_epochs=1, neighbors=1, clean_from=2)
+    assert [method.shows_clean(epoch) for epoch in range(4)] == [False, False, True, True]
+    spec = PixelSpec.square(3, 8, (0.5,) * 3, (0.25,) * 3)
+    make = BatchMaker(VIEWS.build("warp", spec, settings={"rotation": 40.0}), spec, Learner(method), B, "image")
+    images, ids = torch.randint(0, 256, (B, 3, 8, 8), dtype=torch.uint8, generator=keyed_generator(8, "images")), torch.arange(B)
+    warped, clean = (make(images, ids, seed=0, epoch=epoch, step=epoch * CONTEXT.steps_per_epoch) for epoch in (1, 2))
+    assert len(warped.views) == 2
+    assert not torch.equal(warped.views[0], warped.views[1])
+    assert len(clean.views) == 1
+    assert torch.equal(clean.views[0], spec.normalize(images))
+
+    method.start_epoch(1, clustered)
+    outputs = method.outputs(clean)
+    assert outputs["projector"].shape[0] == B
+    found = method.loss(outputs, clean, clean.step)["loss"].detach()
+    z = outputs["projector"].detach().double().numpy()
+    assert float(found) == pytest.approx(sup_con_reference(z, np.arange(B) // 2, 0.1), rel=1e-5)
+
+
+def test_a_run_that_stopped_among_its_clean_epochs_goes_on_to_the_same_weights(tmp_path):
+    settings = ["train.epochs=4", "method.warmup_epochs=1", "method.neighbors=5", "method.clean_from=2", "monitor.checkpoint_every=1"]
+    line = ("ssl", "pretrain", tiny.TINY, "method=pseudo_classes", *settings)
+    for out in ("whole", "stopped"):
+        done = tiny.run(*line, "--out", out, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    newest = sorted((tmp_path / "stopped/checkpoints").iterdir())
+    shutil.rmtree(newest[-1])
+    done = tiny.run(*line, "--out", "stopped", "--resume", "auto", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    whole, stopped = (kinshot.load(tmp_path / out).state_dict() for out in ("whole", "stopped"))
+    assert all(torch.equal(value, stopped[name]) for name, value in whole.items())
+
+
 WRONG = [{"warmup_epochs": -1}, {"every": 0}, {"per_class": 0}, {"temperature": 0.0}, {"inflation": 1.0}, {"views": 1}]
+WRONG += [{"clean_from": 3, "warmup_epochs": 4}, {"clean_from": -1}]
 WRONG += [{"doubt": 1.0}, {"doubt": 2.0, "inflation": 1.8}]
 
 

@@ -16,7 +16,7 @@ from kinshot.runs.kin_file import read_kin
 from kinshot.runs.teaching import enroll
 from tests.browser import BROWSER
 from tests.enrolled_tools import photo, photos, small_encoder, taught
-from tests.studio_drops import drop
+from tests.studio_drops import drop, where
 from tests.studio_tools import KNOWN
 from tests.tiny import command, environment
 
@@ -86,12 +86,6 @@ def has_classes(page, expected: dict[str, int]) -> None:
 def teach(page, name: str, files: list[Path]) -> None:
     page.get_by_label("Name of a class").fill(name)
     page.locator("#teach-files").set_input_files(files)
-
-
-def where(page, selector: str) -> dict[str, float]:
-    """The upper middle of an element."""
-    box = page.locator(selector).first.bounding_box()
-    return {"x": box["x"] + box["width"] / 2, "y": box["y"] + 8}
 
 
 def grocery(shared: Path, folder: Path, count: int) -> dict[str, list[Path]]:

@@ -110,3 +110,7 @@ class Method(nn.Module):
 
     def start_epoch(self, epoch: int, extract: Extract) -> None:
         """Called before each epoch, also of a resumed run that starts an epoch."""
+
+    def shows_clean(self, epoch: int) -> bool:
+        """Whether a batch of this epoch has one view of each sample, the sample as evaluation sees it, whatever the recipe's views are."""
+        return False

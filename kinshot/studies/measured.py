@@ -13,7 +13,7 @@ from kinshot.core.errors import DataError
 FIGURES = ("kNN accuracy (k=20), %", "kNN accuracy (k=200), %", "linear accuracy, %")
 """What is kept of the metrics of a result file."""
 _BUDGET = "CPU minutes"
-_CALLED = {"moco_v2": "moco", "interclr_on_moco_v2": "interclr"}
+_CALLED = {"moco_v2": "moco", "interclr_on_moco_v2": "interclr", "mae_vision_transformer_": "mae"}
 """Methods that result files call otherwise."""
 
 

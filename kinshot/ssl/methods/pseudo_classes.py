@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -17,7 +18,7 @@ from kinshot.kin.markov import check_markov, flow_clusters, mutual_links
 from kinshot.learn import METHODS
 from kinshot.learn.method import Extract, Method
 from kinshot.learn.model import Model
-from kinshot.learn.outputs import Outputs
+from kinshot.learn.outputs import Outputs, outputs_of
 from kinshot.objectives.common import unit
 from kinshot.objectives.nt_xent import nt_xent
 from kinshot.objectives.sup_con import sup_con
@@ -37,6 +38,9 @@ class PseudoClasses(Method):
     which nobody counts beforehand, are classes for SupCon, and members of one come into a batch together, as in an episode. Who has no
     mutual neighbor has its own views alone. Mining too early learns the errors of a young encoder.
 
+    With `clean_from` the last epochs show every image once and as it is: members of a pseudo-class are different enough without
+    being warped, a pass costs half, and the encoder ends on images like those that it is asked about.
+
     Args:
         temperature: divides every cosine similarity.
         warmup_epochs: first epochs, without pseudo-classes.
@@ -50,6 +54,7 @@ class PseudoClasses(Method):
         turned: whether images are clustered by what is said of them in all four positions, side by side, for square images whose views
             are turned too (`views.turns`).
         views: of each sample, 2 or more; 0 is as many as `views.views` gives.
+        clean_from: first epoch, from 0, that shows every image once and as it is, after `warmup_epochs`; 0 for none.
     """
 
     assigned: Tensor
@@ -71,6 +76,7 @@ class PseudoClasses(Method):
         doubt: float = 0.0,
         turned: bool = False,
         views: int = 0,
+        clean_from: int = 0,
     ) -> None:
         super().__init__(model)
         if not temperature > 0:
@@ -87,6 +93,12 @@ class PseudoClasses(Method):
         check_markov(neighbors, link_temperature, inflation)
         if doubt and not 1 < doubt < inflation:
             raise ConfigError(f"doubt: expected 0, or a number above 1 and below inflation, {inflation}, got {doubt}")
+        if clean_from and clean_from < max(1, warmup_epochs):
+            raise ConfigError(
+                f"clean_from: expected 0 for never, or at least warmup_epochs, {warmup_epochs}, got {clean_from}: "
+                "an image that is seen once has kin in its pseudo-class alone"
+            )
+        self.clean_from = clean_from
         self.context, self.temperature, self.view_count = context, temperature, views or 2
         self.warmup_epochs, self.every, self.turned = warmup_epochs, every, turned
         self._links = partial(mutual_links, neighbors=neighbors, temperature=link_temperature)
@@ -125,12 +137,20 @@ class PseudoClasses(Method):
             return extract()
         return torch.cat([unit(extract(quarters=quarters)) for quarters in range(4)], dim=1)
 
+    def shows_clean(self, epoch: int) -> bool:
+        """Whether the epoch is one of the last, which show every image as it is."""
+        return 0 < self.clean_from <= epoch
+
+    def outputs(self, batch: Batch, names: Sequence[str] = ()) -> Outputs:
+        """Of all views that there are in this epoch."""
+        return outputs_of(self.model, batch, range(len(batch.views)), [*self.uses, *names])
+
     def loss(self, outputs: Outputs, batch: Batch, step: int) -> dict[str, Tensor]:
         """NT-Xent over all views while warming up, then SupCon over all views of the members of pseudo-classes."""
         z, ids = outputs["projector"], batch.indices
         if step // self.context.steps_per_epoch < self.warmup_epochs:
             return {"loss": nt_xent(z, kin.views(ids, self.view_count), temperature=self.temperature)}
-        ids = ids.to(self.assigned.device).repeat(self.view_count)
+        ids = ids.to(self.assigned.device).repeat(len(outputs.shown.views))
         relation, y = kin.labels(self.assigned[ids]), self.assigned[ids]
         if self.coarse is not None:
             wide = self.coarse[ids]
