@@ -44,7 +44,7 @@ RECIPES = {
 NOTES = [
     "the same encoder, batch and views for all, one view of a sample for those that take one, projectors as methods want them, one seed",
     "MAE has a vision transformer of 64 numbers a token and six layers, as it needs patches, and views of unchanged brightness",
-    "CPU minutes are the process time of each training, on a machine that others use too; epochs were set so that they are about 3",
+    "CPU minutes are the process time of each training, on a machine that others use too; epochs were set so that they are at most 3",
 ]
 
 

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from kinshot.cli.ssl import main
 from kinshot.core.errors import ConfigError, DataError
 from kinshot.learn.knn import knn_accuracies, knn_answers
+from kinshot.studies.frozen import linear
 from kinshot.studies.frozen.geometry import all_uniformity, class_alignment
 from kinshot.studies.frozen.linear import PENALTIES, Classifier, choose_penalty
 from kinshot.studies.frozen.parts import stratified
@@ -40,6 +41,25 @@ def slow_knn(bank: np.ndarray, labels: np.ndarray, queries: np.ndarray, k: int, 
             scores[labels[i]] += np.exp(cosine[i] / t)
         answers.append(int(scores.argmax()))
     return np.array(answers)
+
+
+def test_a_penalty_whose_minimum_is_not_found_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    z, labels = blobs(200)
+    every = linear._fitted
+
+    def fails_from(weakest: float):
+        def fitted(x, labels, penalty, start, tolerance):
+            if penalty <= weakest:
+                raise DataError("did not converge")
+            return every(x, labels, penalty, start, tolerance)
+
+        return fitted
+
+    monkeypatch.setattr(linear, "_fitted", fails_from(PENALTIES[2]))
+    assert list(choose_penalty(z, labels, seed=3).tried) == list(PENALTIES[:2])
+    monkeypatch.setattr(linear, "_fitted", fails_from(PENALTIES[0]))
+    with pytest.raises(DataError, match="did not converge"):
+        choose_penalty(z, labels, seed=3)
 
 
 @pytest.mark.parametrize("t", [0.07, 0.1, 1.0])

@@ -13,6 +13,7 @@ from kinshot.cli import method_facts, ssl
 from kinshot.cli.method_facts import papers
 from kinshot.core.errors import DataError
 from kinshot.learn import METHODS
+from kinshot.recipes.recipe import load_recipe
 from kinshot.studies.measured import FIGURES, measured_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -90,3 +91,6 @@ def test_every_paper_is_found(name: str) -> None:
 def test_what_is_packaged_is_what_was_measured() -> None:
     published = measured_of(REPOSITORY / "docs" / "results" / "ssl_family.json", METHODS.names())
     assert json.loads(method_facts.MEASURED.read_text(encoding="utf-8")) == published, "run make results"
+    # a row of another label than the method's name, as MAE's is, must find its way too
+    family = {load_recipe(path.stem).method.name for path in (REPOSITORY / "kinshot/recipes/configs").glob("fashion_*.yaml")}
+    assert family == published["methods"].keys()

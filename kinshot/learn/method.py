@@ -112,5 +112,8 @@ class Method(nn.Module):
         """Called before each epoch, also of a resumed run that starts an epoch."""
 
     def shows_clean(self, epoch: int) -> bool:
-        """Whether a batch of this epoch has one view of each sample, the sample as evaluation sees it, whatever the recipe's views are."""
+        """Whether a batch of this epoch has one view of each sample, the sample as evaluation sees it, whatever the recipe's views are.
+
+        Not for a method that learns from further `fields`, whose views come with the sample's.
+        """
         return False

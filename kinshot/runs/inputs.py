@@ -60,10 +60,9 @@ class BatchMaker:
         given = {self.field: samples} if isinstance(samples, Tensor) else samples
         own, partners = given[self.field][: self.batch_size], given[self.field][self.batch_size :]
         ids, others = indices[: self.batch_size], indices[self.batch_size :]
-        as_it_is = self.learner.method.shows_clean(epoch)
-        clean = self.clean(own) if as_it_is or self.learner.needs_clean else None
-        if as_it_is and clean is not None:
-            drawn = {self.field: [clean]}
+        clean = self.clean(own) if self.learner.needs_clean else None
+        if self.learner.method.shows_clean(epoch):
+            drawn = {self.field: [self.clean(own)]}
         else:
             drawn = self._views({name: given[name][: self.batch_size] for name in (self.field, *self.beside)}, ids, seed, epoch)
         found = {}

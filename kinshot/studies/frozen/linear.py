@@ -123,5 +123,6 @@ def said(settings: Settings) -> dict[str, Any]:
         "classifier": "logistic regression, mean cross-entropy + penalty / 2 * squared weights, full batch L-BFGS to its minimum",
         "features": "standardised by the mean and spread of what is fitted",
         "penalty": f"chosen from {', '.join(f'{one:g}' for one in PENALTIES)} on {100 * HELD_OUT:g} % of each class of the bank "
-        f"(seed {settings.seed}), then fitted to all of the bank",
+        f"(seed {settings.seed}), then fitted to all of the bank; two weaker ones in a row that are worse than the best, or one whose "
+        f"minimum is not found in {_MAX_ITER} steps, end the search",
     }
